@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#: make            build everything into $(BUILD)
+#: make demo       install what is missing, build, and show nsgate at work on real packets (root)
+#: make check      install what is missing, build, and run all tests (root)
+#: make unit | asan-unit | platform | netns    build and run one kind of tests
+#: make lint       run the linters
+#: make install    into $(DESTDIR)$(PREFIX); `make uninstall` removes it
+#: make deps       install the Debian packages for all of the above but lint (root)
+#: make clean
+PREFIX ?= /usr/local
+DESTDIR ?=
+BUILD ?= build
+VERSION := 0.1.0
+
+CFLAGS ?= -O2 -g
+WARNINGS := -Wall -Wextra -Wshadow -Wcast-qual -Wstrict-prototypes -Wmissing-prototypes -Wswitch-enum
+ifdef CI
+WARNINGS += -Werror
+endif
+NSGATE_CPPFLAGS := -std=gnu11 -D_GNU_SOURCE -DNSGATE_VERSION='"$(VERSION)"' -Iinclude -Ilib -I/usr/include/libnl3
+NSGATE_CFLAGS := $(NSGATE_CPPFLAGS) $(WARNINGS) -fstack-protector-strong -D_FORTIFY_SOURCE=2 -MMD -MP -pthread
+NSGATE_LDFLAGS := -pthread -Wl,-z,relro,-z,now
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+LIBS_lib := -ljson-c -lmnl
+LIBS_broker := -lmnl -lnftnl -lnl-route-3 -lnl-3 -lcap -lseccomp
+LIBS_agent := -lmnl -lnetfilter_queue -ljson-c -lmicrohttpd -lcap -lseccomp
+LIBS_ctl := -ljson-c -lmnl -lcurl
+LIBS_handoff := -lcap
+
+DAEMONS := nsgate-broker nsgate-agent
+COMMANDS := nsgatectl nsgate-handoff
+BINARIES := $(DAEMONS:%=$(BUILD)/%) $(COMMANDS:%=$(BUILD)/%)
+
+objects = $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(1)/*.c))
+LIB_OBJS := $(call objects,lib) $(BUILD)/lib/policy_schema.o
+BROKER_OBJS := $(call objects,broker)
+AGENT_OBJS := $(call objects,agent)
+HANDOFF_OBJS := $(BUILD)/ctl/handoff.o
+CTL_OBJS := $(filter-out $(HANDOFF_OBJS),$(call objects,ctl))
+
+UNIT_TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
+PLATFORM_TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/platform/test_*.c))
+
+all: $(BINARIES)
+
+# ---- programs ----
+
+$(BUILD)/libnsgate.a: $(LIB_OBJS)
+	rm -f $@ && $(AR) rcs $@ $^
+# The programs' own modules without main(), for unit tests: the linker takes only what a test needs.
+$(BUILD)/libbroker.a: $(filter-out $(BUILD)/broker/main.o,$(BROKER_OBJS))
+	rm -f $@ && $(AR) rcs $@ $^
+$(BUILD)/libagent.a: $(filter-out $(BUILD)/agent/main.o,$(AGENT_OBJS))
+	rm -f $@ && $(AR) rcs $@ $^
+$(BUILD)/libctl.a: $(filter-out $(BUILD)/ctl/main.o,$(CTL_OBJS))
+	rm -f $@ && $(AR) rcs $@ $^
+
+link = $(CC) $(CFLAGS) $(NSGATE_LDFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^)
+$(BUILD)/nsgate-broker: $(BROKER_OBJS) $(BUILD)/libnsgate.a
+	$(link) $(LIBS_broker)
+$(BUILD)/nsgate-agent: $(AGENT_OBJS) $(BUILD)/libnsgate.a
+	$(link) $(LIBS_agent)
+$(BUILD)/nsgatectl: $(CTL_OBJS) $(BUILD)/libnsgate.a
+	$(link) $(LIBS_ctl)
+$(BUILD)/nsgate-handoff: $(HANDOFF_OBJS) $(BUILD)/libctl.a $(BUILD)/libnsgate.a
+	$(link) $(LIBS_handoff)
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(NSGATE_CFLAGS) -c -o $@ $<
+$(BUILD)/%.o: %.S
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -Ilib -c -o $@ $<
+$(BUILD)/lib/policy_schema.o: lib/policy-v1.schema.json
+
+# ---- tests ----
+
+$(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(BUILD)/libagent.a $(BUILD)/libbroker.a $(BUILD)/libctl.a $(BUILD)/libnsgate.a
+	$(link) $(LIBS_agent) $(LIBS_broker) -lcmocka
+$(BUILD)/tests/unit/policy_lint: $(BUILD)/tests/unit/policy_lint.o $(BUILD)/libnsgate.a
+	$(link) $(LIBS_lib)
+$(BUILD)/tests/platform/test_%: $(BUILD)/tests/platform/test_%.o $(BUILD)/tests/platform/platform.o $(BUILD)/libbroker.a $(BUILD)/libnsgate.a
+	$(link) $(LIBS_agent) $(LIBS_broker) -lcmocka
+
+unit-programs: $(UNIT_TESTS) $(BUILD)/tests/unit/policy_lint
+platform-programs: $(PLATFORM_TESTS)
+asan-programs:
+	@$(MAKE) BUILD=$(BUILD)-asan CFLAGS='-O1 -g $(SANITIZE)' unit-programs
+
+# As many jobs as there are processors, unless the caller has said how many.
+jobs = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
+need_root = $(if $(filter-out 0,$(shell id -u)),$(error make $@ needs root, as it makes network namespaces: run it as root))
+
+SUITES := unit asan-unit schema deploy platform netns
+check:
+	$(need_root)
+	@deploy/deps.sh build test
+	@$(MAKE) $(jobs) --no-print-directory --silent all unit-programs platform-programs asan-programs
+	@tests/run-all --build $(BUILD) $(SUITES)
+unit: all unit-programs
+	@tests/run-all --build $(BUILD) unit schema
+asan-unit: asan-programs
+	@tests/run-all --build $(BUILD) asan-unit
+platform: platform-programs
+	@tests/run-all --build $(BUILD) platform
+netns: all
+	@tests/run-all --build $(BUILD) netns
+demo:
+	$(need_root)
+	@deploy/deps.sh build demo
+	@$(MAKE) $(jobs) --no-print-directory --silent all
+	@deploy/demo.sh $(BUILD)
+
+deps:
+	@deploy/deps.sh build demo test
+
+# ---- linters: each of them counts as one test in .ci/run ----
+
+SOURCES := $(wildcard $(addsuffix /*.c,agent broker ctl lib bench bench/peers tests/unit tests/platform tests/fuzz))
+HEADERS := $(wildcard $(addsuffix /*.h,agent broker ctl lib include/nsgate bench bench/peers tests/unit tests/platform tests/fuzz))
+SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/completion/* tests/*.sh tests/fuzz/run tests/netns/run)
+MAN := $(wildcard doc/man/*.[1578])
+
+LINTERS := lint-format lint-tidy lint-cppcheck lint-shell lint-man
+lint:
+	@tests/run-all --minutes 20 $(LINTERS)
+lint-format:
+	clang-format --dry-run -Werror $(SOURCES) $(HEADERS)
+lint-tidy:
+	@$(MAKE) $(jobs) --no-print-directory --keep-going --silent $(SOURCES:%=%.tidy)
+%.tidy: %
+	clang-tidy --quiet $< -- $(NSGATE_CPPFLAGS)
+lint-cppcheck:
+	cppcheck --quiet -j "$$(nproc)" --enable=warning,performance,portability --error-exitcode=1 \
+		--inline-suppr --suppressions-list=.cppcheck-suppressions --std=c11 --library=posix \
+		-D_GNU_SOURCE -DNSGATE_VERSION='"$(VERSION)"' -Iinclude -Ilib $(SOURCES)
+lint-shell:
+	shellcheck $(SCRIPTS)
+lint-man:
+	mandoc -Tlint -Wwarning $(MAN)
+
+# ---- installation ----
+
+UNITS := $(notdir $(wildcard deploy/systemd/*.service))
+SHARE := $(DESTDIR)$(PREFIX)/share
+INSTALLED = $(DAEMONS:%=sbin/%) $(COMMANDS:%=bin/%) $(foreach page,$(MAN),share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) \
+	share/bash-completion/completions/nsgatectl share/nsgate lib/sysusers.d/nsgate.conf lib/tmpfiles.d/nsgate.conf \
+	$(UNITS:%=lib/systemd/system/%)
+
+install: all
+	install -D -t $(DESTDIR)$(PREFIX)/sbin $(DAEMONS:%=$(BUILD)/%)
+	install -D -t $(DESTDIR)$(PREFIX)/bin $(COMMANDS:%=$(BUILD)/%)
+	for page in $(MAN); do install -D -m 644 -t "$(SHARE)/man/man$${page##*.}" "$$page" || exit; done
+	install -D -m 644 deploy/completion/nsgatectl.bash $(SHARE)/bash-completion/completions/nsgatectl
+	install -D -m 644 -t $(SHARE)/nsgate lib/policy-v1.schema.json
+	install -D -m 644 -t $(SHARE)/nsgate/policies deploy/policies/*.json
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d deploy/sysusers.d/nsgate.conf
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d deploy/tmpfiles.d/nsgate.conf
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	for unit in $(UNITS); do sed 's|@PREFIX@|$(PREFIX)|g' "deploy/systemd/$$unit" \
+		> "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit" || exit; done
+uninstall:
+	rm -rf $(INSTALLED:%=$(DESTDIR)$(PREFIX)/%)
+
+# ---- measuring and fuzzing ----
+
+#: make bench      time it against peers, as root, into bench/RESULTS.md; bench-micro: without a kernel
+include bench/bench.mk
+
+#: make fuzz | fuzz-check    fuzz what strangers feed us, FUZZ_SECONDS (60) a target; needs clang
+fuzz fuzz-check: all
+	@$(MAKE) --no-print-directory -f tests/fuzz/fuzz.mk PROGRAMS_DIR=$(BUILD) run-$@
+
+clean:
+	rm -rf $(BUILD) $(BUILD)-asan build-fuzz
+help:
+	@sed -n 's/^#: //p' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: all unit-programs platform-programs asan-programs check unit asan-unit platform netns demo deps fuzz fuzz-check \
+	lint $(LINTERS) install uninstall clean help
+.SECONDARY:
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * GET /metrics: Prometheus' text format, version 0.0.4. All samples of a metric follow its HELP
+ * and TYPE, so the namespaces are read once, before the first line. Labels are netns, policy,
+ * verdict and rule, nothing that a packet can choose.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent.h"
+#include "api_request.h"
+#include "json_writer.h"
+#include "ns.h"
+#include "policy.h"
+#include "stats.h"
+
+#define CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
+
+/* ---- lines ---- */
+
+static void put(struct jw *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void put(struct jw *w, const char *format, ...)
+{
+	char text[512];
+	va_list args;
+	int length;
+
+	va_start(args, format);
+	length = vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	jw_text(w, text, (size_t)length < sizeof(text) ? (size_t)length : sizeof(text) - 1);
+}
+
+static void put_head(struct jw *w, const char *name, const char *type, const char *help)
+{
+	put(w, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+/* Backslash, quote and newline are escaped in a label's value. */
+static void put_label(struct jw *w, const char *separator, const char *name, const char *value)
+{
+	put(w, "%s%s=\"", separator, name);
+	for (const char *c = value; *c; c++) {
+		if (*c == '\n')
+			jw_text(w, "\\n", 2);
+		else if (*c == '"' || *c == '\\')
+			jw_text(w, (char[]){'\\', *c}, 2);
+		else
+			jw_text(w, c, 1);
+	}
+	jw_text(w, "\"", 1);
+}
+
+/* name{netns="...",policy="..."[,extra="..."]} value */
+static void put_sample(struct jw *w, const char *name, const struct ns *ns, const char *extra,
+		       const char *extra_value, uint64_t value)
+{
+	jw_text(w, name, strlen(name));
+	put_label(w, "{", "netns", ns->record.name);
+	put_label(w, ",", "policy", ns->record.policy);
+	if (extra)
+		put_label(w, ",", extra, extra_value);
+	put(w, "} %llu\n", (unsigned long long)value);
+}
+
+/* ---- plain figures of a namespace ---- */
+
+struct figure {
+	const char *name, *type, *help;
+	size_t offset; /* of a uint64_t in struct stats */
+};
+
+#define COUNTER(name_, help_, field)                                                               \
+	{                                                                                          \
+		"nsgate_" name_ "_total", "counter", help_, offsetof(struct stats, field)          \
+	}
+
+static const struct figure figures[] = {
+	COUNTER("seen_packets", "Packets that entered the namespace's queues.", seen),
+	{"nsgate_queue_pending_packets", "gauge", "Packets waiting in the kernel's queues.",
+	 offsetof(struct stats, pending)},
+	COUNTER("queue_dropped_packets", "Dropped by the kernel because a queue was full.",
+		dropped),
+	COUNTER("queue_user_dropped_packets",
+		"Dropped by the kernel because a socket's buffer was full.", user_dropped),
+	COUNTER("queue_flushed_packets",
+		"Vanished from a queue undecided; contained in the dropped packets.", flushed),
+	COUNTER("would_drop_packets", "Accepted only because of audit.", would_drop),
+	COUNTER("malformed_packets", "Dropped because their headers cannot be trusted.", malformed),
+	COUNTER("repeated_packets", "Judged twice because of a repeat rule.", repeated),
+	COUNTER("default_packets", "Decided by the policy's default.", fallback.packets),
+	COUNTER("default_bytes", "Bytes decided by the policy's default.", fallback.bytes),
+	COUNTER("reply_packets", "Accepted as replies of accepted flows.", replies.packets),
+	COUNTER("reply_bytes", "Bytes accepted as replies of accepted flows.", replies.bytes),
+	COUNTER("no_policy_packets", "Decided while the policy was missing.", no_policy.packets),
+	COUNTER("in_packets", "Packets in direction in.", direction[SHM_DIRECTION_IN].packets),
+	COUNTER("in_bytes", "Bytes in direction in.", direction[SHM_DIRECTION_IN].bytes),
+	COUNTER("out_packets", "Packets in direction out.", direction[SHM_DIRECTION_OUT].packets),
+	COUNTER("out_bytes", "Bytes in direction out.", direction[SHM_DIRECTION_OUT].bytes),
+	COUNTER("forward_packets", "Packets in direction forward.",
+		direction[SHM_DIRECTION_FORWARD].packets),
+	COUNTER("forward_bytes", "Bytes in direction forward.",
+		direction[SHM_DIRECTION_FORWARD].bytes),
+};
+
+static void put_figures(struct jw *w, const struct stats_all *all)
+{
+	for (size_t f = 0; f < sizeof(figures) / sizeof(figures[0]); f++) {
+		put_head(w, figures[f].name, figures[f].type, figures[f].help);
+		for (size_t i = 0; i < all->count; i++) {
+			const char *stats = (const char *)&all->list[i].stats;
+			uint64_t value;
+
+			memcpy(&value, stats + figures[f].offset, sizeof(value));
+			put_sample(w, figures[f].name, all->list[i].ns, NULL, NULL, value);
+		}
+	}
+}
+
+/* ---- figures with a label or a calculation of their own ---- */
+
+static void put_verdicts(struct jw *w, const struct stats_all *all, bool bytes)
+{
+	static const char *const verdicts[] = {
+		[SHM_FATE_ACCEPTED] = "accept",
+		[SHM_FATE_DROPPED] = "drop",
+		[SHM_FATE_REJECTED] = "reject",
+		[SHM_FATE_QUEUED_ELSEWHERE] = "queue",
+	};
+	const char *name = bytes ? "nsgate_bytes_total" : "nsgate_packets_total";
+
+	put_head(w, name, "counter",
+		 bytes ? "Bytes decided, by verdict." : "Packets decided, by verdict.");
+	for (size_t i = 0; i < all->count; i++) {
+		for (int fate = 0; fate < SHM_FATE_MAX; fate++) {
+			const struct shm_count *count = &all->list[i].stats.fate[fate];
+
+			put_sample(w, name, all->list[i].ns, "verdict", verdicts[fate],
+				   bytes ? count->bytes : count->packets);
+		}
+	}
+}
+
+static void put_offloaded(struct jw *w, const struct stats_all *all, bool bytes)
+{
+	const char *name =
+		bytes ? "nsgate_offloaded_bytes_total" : "nsgate_offloaded_packets_total";
+
+	put_head(w, name, "counter", "Accepted by the kernel itself: their flow was accepted.");
+	for (size_t i = 0; i < all->count; i++) {
+		const struct shm_count count = stats_offloaded(&all->list[i].stats);
+
+		put_sample(w, name, all->list[i].ns, NULL, NULL,
+			   bytes ? count.bytes : count.packets);
+	}
+}
+
+static void put_rules(struct jw *w, const struct stats_all *all, bool bytes)
+{
+	const char *name = bytes ? "nsgate_rule_bytes_total" : "nsgate_rule_packets_total";
+
+	put_head(w, name, "counter",
+		 bytes ? "Bytes that matched a rule." : "Packets that matched a rule.");
+	for (size_t i = 0; i < all->count; i++) {
+		const struct ns *ns = all->list[i].ns;
+		const struct policy_info *info = ns->policy ? policy_info(ns->policy) : NULL;
+
+		for (size_t rule = 0; info && rule < info->rule_count; rule++) {
+			struct shm_count count;
+
+			stats_rule(ns, rule, &count);
+			put_sample(w, name, ns, "rule", info->rules[rule].name,
+				   bytes ? count.bytes : count.packets);
+		}
+	}
+}
+
+static void put_latency(struct jw *w, const struct stats_all *all, unsigned int percent)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), "nsgate_verdict_latency_p%u_microseconds", percent);
+	put_head(w, name, "gauge",
+		 "Receipt of a packet to its verdict, a percentile since attach.");
+	for (size_t i = 0; i < all->count; i++)
+		put_sample(w, name, all->list[i].ns, NULL, NULL,
+			   stats_latency(&all->list[i].stats, percent));
+}
+
+static void put_states(struct jw *w, const struct stats_all *all)
+{
+	put_head(w, "nsgate_namespace_degraded", "gauge",
+		 "1 where enforcement is incomplete or the policy is missing.");
+	for (size_t i = 0; i < all->count; i++)
+		put_sample(w, "nsgate_namespace_degraded", all->list[i].ns, NULL, NULL,
+			   all->list[i].ns->state == NS_STATE_DEGRADED);
+}
+
+static void put_agent(struct jw *w, size_t namespaces)
+{
+	const struct {
+		const char *name, *type, *help;
+		uint64_t value;
+	} lines[] = {
+		{"nsgate_namespaces", "gauge", "Namespaces attached.", namespaces},
+		{"nsgate_workers", "gauge", "Threads that verdict packets.", agent_status.workers},
+		{"nsgate_broker_connected", "gauge", "1 while the broker is connected.",
+		 agent_status.broker_connected},
+		{"nsgate_start_time_seconds", "gauge", "Unix time at which the agent started.",
+		 (uint64_t)agent_status.started_at},
+		{"nsgate_events_lost_total", "counter", "Events lost inside the agent.",
+		 agent_status.events_lost},
+	};
+
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+		put_head(w, lines[i].name, lines[i].type, lines[i].help);
+		put(w, "%s %llu\n", lines[i].name, (unsigned long long)lines[i].value);
+	}
+}
+
+enum MHD_Result api_get_metrics(struct api_request *request)
+{
+	struct stats_all all;
+	size_t length = 0;
+	struct jw w;
+	char *text;
+
+	if (stats_read_all(&all) < 0)
+		return MHD_NO;
+	jw_init(&w, STATS_BYTES_MAX);
+	put_agent(&w, all.count);
+	put_states(&w, &all);
+	put_verdicts(&w, &all, false);
+	put_verdicts(&w, &all, true);
+	put_figures(&w, &all);
+	put_offloaded(&w, &all, false);
+	put_offloaded(&w, &all, true);
+	put_latency(&w, &all, 50);
+	put_latency(&w, &all, 99);
+	put_rules(&w, &all, false);
+	put_rules(&w, &all, true);
+	stats_all_free(&all);
+	if (w.error == -EFBIG) {
+		jw_free(&w);
+		return api_problem(request, MHD_HTTP_SERVICE_UNAVAILABLE, "answer-too-large",
+				   "the metrics would be larger than %u bytes: too many rules in "
+				   "too many namespaces",
+				   STATS_BYTES_MAX);
+	}
+	text = jw_take(&w, &length);
+	return api_answer(request, MHD_HTTP_OK, CONTENT_TYPE, text, length, NULL);
+}

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "broker_link.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "agent.h"
+#include "ipc.h"
+#include "log.h"
+#include "loop.h"
+#include "ns.h"
+#include "record.h"
+
+/* Answers to what the broker asked: as many as it has questions under way. */
+struct answer {
+	struct answer *next;
+	struct nsgate_msg_reply message;
+};
+
+static struct {
+	struct loop_source listener;
+	struct loop_source source;
+	uid_t uid;
+	bool greeted;
+	bool held_end_due;
+	bool wants_write;
+	uint32_t next_id;
+	struct answer *answers, **answers_end;
+} broker = {.listener.fd = -1, .source.fd = -1, .answers_end = &broker.answers};
+
+bool broker_link_ready(void)
+{
+	return broker.greeted;
+}
+
+static void drop_answers(void)
+{
+	while (broker.answers) {
+		struct answer *answer = broker.answers;
+
+		broker.answers = answer->next;
+		free(answer);
+	}
+	broker.answers_end = &broker.answers;
+}
+
+static void link_lost(const char *why)
+{
+	int fd = broker.source.fd;
+
+	log_event(LOG_LEVEL_WARNING, "broker.lost", "why", why, NULL);
+	loop_remove(&broker.source);
+	fd_close(&fd);
+	broker.greeted = false;
+	broker.held_end_due = false;
+	broker.wants_write = false;
+	agent_status.broker_connected = false;
+	agent_status.taking_over = false;
+	drop_answers();
+	ns_broker_lost();
+}
+
+/* Return: false where the message must wait or the link is gone. */
+static bool say(const struct nsgate_msg_header *message, const int *fds, unsigned int fd_count)
+{
+	int err = ipc_send(broker.source.fd, message, fds, fd_count);
+
+	if (!err)
+		return true;
+	if (err == -EAGAIN || err == -ETOOMANYREFS) {
+		broker.wants_write = true;
+		loop_change(&broker.source, EPOLLIN | EPOLLOUT);
+		return false;
+	}
+	shutdown(broker.source.fd, SHUT_RDWR); /* the loop sees the end and calls link_lost() */
+	return false;
+}
+
+static bool say_held(struct ns *ns)
+{
+	struct nsgate_msg_ns message = {.record = ns->record};
+	int fds[NSGATE_NSFD_MAX];
+	unsigned int fd_count = ns_fds(ns, fds);
+
+	ipc_header(&message.header, NSGATE_MSG_NS_HELD, ++broker.next_id);
+	return say(&message.header, fds, fd_count);
+}
+
+static bool say_rules(struct ns *ns)
+{
+	struct nsgate_msg_ns_rules message = {.cookie = ns->record.cookie, .rules = ns->wanted};
+
+	memcpy(message.policy, ns->record.policy, sizeof(message.policy));
+	ns->change_id = ++broker.next_id;
+	ipc_header(&message.header, NSGATE_MSG_NS_RULES, ns->change_id);
+	return say(&message.header, NULL, 0);
+}
+
+static bool pump_todo(enum ns_todo todo, bool (*say_it)(struct ns *ns))
+{
+	for (struct ns *ns = ns_first(); ns; ns = ns->next) {
+		if (!(ns->todo & todo))
+			continue;
+		if (!say_it(ns))
+			return false;
+		ns->todo &= ~(unsigned int)todo;
+	}
+	return true;
+}
+
+static bool pump_held_end(void)
+{
+	struct nsgate_msg_plain message;
+
+	if (!broker.held_end_due)
+		return true;
+	ipc_header(&message.header, NSGATE_MSG_HELD_END, ++broker.next_id);
+	if (!say(&message.header, NULL, 0))
+		return false;
+	broker.held_end_due = false;
+	return true;
+}
+
+static bool pump_answers(void)
+{
+	while (broker.answers) {
+		struct answer *answer = broker.answers;
+
+		if (!say(&answer->message.header, NULL, 0))
+			return false;
+		broker.answers = answer->next;
+		if (!broker.answers)
+			broker.answers_end = &broker.answers;
+		free(answer);
+	}
+	return true;
+}
+
+void broker_link_pump(void)
+{
+	if (!broker.greeted || broker.wants_write)
+		return;
+	if (pump_todo(NS_TODO_HELD, say_held) && pump_held_end() && pump_answers())
+		pump_todo(NS_TODO_RULES, say_rules);
+}
+
+static void reply(uint32_t id, enum nsgate_status status, const char *text)
+{
+	struct answer *answer = calloc(1, sizeof(*answer));
+
+	if (!answer)
+		return; /* the broker gives up at its deadline */
+	ipc_header(&answer->message.header, NSGATE_MSG_REPLY, id);
+	answer->message.status = status;
+	memcpy(answer->message.text, text, strnlen(text, NSGATE_TEXT_MAX - 1));
+	*broker.answers_end = answer;
+	broker.answers_end = &answer->next;
+	broker_link_pump();
+}
+
+/* ---- what the broker may say ---- */
+
+static bool on_hello(const union nsgate_msg *message, int *fds, unsigned int fd_count)
+{
+	struct nsgate_msg_hello hello = {.pid = (uint32_t)getpid()};
+
+	(void)fds;
+	(void)fd_count;
+	ipc_header(&hello.header, NSGATE_MSG_HELLO, message->header.id);
+	if (!say(&hello.header, NULL, 0))
+		return false;
+	broker.greeted = true;
+	broker.held_end_due = true;
+	agent_status.broker_connected = true;
+	agent_status.taking_over = true;
+	log_event(LOG_LEVEL_INFO, "broker.connected", NULL);
+	ns_broker_connected();
+	broker_link_pump();
+	return true;
+}
+
+static bool on_ns_add(const union nsgate_msg *message, int *fds, unsigned int fd_count)
+{
+	char text[NSGATE_TEXT_MAX] = "";
+	enum nsgate_status status;
+
+	if (!record_valid(&message->ns.record) ||
+	    fd_count != record_fd_count(&message->ns.record)) {
+		fds_close(fds, fd_count);
+		return false;
+	}
+	status = ns_add(&message->ns.record, fds, fd_count, text);
+	if (status != NSGATE_STATUS_OK)
+		reply(message->header.id, status, text);
+	broker_link_pump();
+	return true;
+}
+
+static bool on_held_end(const union nsgate_msg *message, int *fds, unsigned int fd_count)
+{
+	(void)message;
+	(void)fds;
+	(void)fd_count;
+	agent_status.taking_over = false;
+	return true;
+}
+
+static bool on_ns_remove(const union nsgate_msg *message, int *fds, unsigned int fd_count)
+{
+	struct ns *ns = ns_find_cookie(message->ns_remove.cookie);
+
+	(void)fds;
+	(void)fd_count;
+	if (ns)
+		ns_remove(ns);
+	reply(message->header.id, NSGATE_STATUS_OK, "");
+	return true;
+}
+
+static bool on_ns_links(const union nsgate_msg *message, int *fds, unsigned int fd_count)
+{
+	const struct nsgate_msg_ns_links *links = &message->ns_links;
+	struct ns *ns = ns_find_cookie(links->cookie);
+
+	(void)fds;
+	(void)fd_count;
+	for (uint32_t i = 0; i < links->count; i++)
+		if (strnlen(links->links[i].name, sizeof(links->links[i].name)) ==
+		    sizeof(links->links[i].name))
+			return false;
+	if (ns)
+		ns_set_links(ns, links->links, links->count);
+	return true;
+}
+
+static bool on_ns_state(const union nsgate_msg *message, int *fds, unsigned int fd_count)
+{
+	const struct nsgate_msg_ns_state *state = &message->ns_state;
+	struct ns *ns = ns_find_cookie(state->cookie);
+
+	(void)fds;
+	(void)fd_count;
+	if (!ipc_text_valid(state->text, sizeof(state->text)))
+		return false;
+	if (ns)
+		ns_set_state(ns, state->orphaned, state->degraded, state->text);
+	return true;
+}
+
+static bool on_reply(const union nsgate_msg *message, int *fds, unsigned int fd_count)
+{
+	(void)fds;
+	(void)fd_count;
+	if (!ipc_text_valid(message->reply.text, sizeof(message->reply.text)))
+		return false;
+	ns_rules_answer(&message->reply);
+	return true;
+}
+
+static const struct {
+	bool before_hello;
+	unsigned int fds_max;
+	bool (*handle)(const union nsgate_msg *message, int *fds, unsigned int fd_count);
+} requests[NSGATE_MSG_MAX] = {
+	[NSGATE_MSG_HELLO] = {true, 0, on_hello},
+	[NSGATE_MSG_NS_ADD] = {false, NSGATE_NSFD_MAX, on_ns_add},
+	[NSGATE_MSG_HELD_END] = {false, 0, on_held_end},
+	[NSGATE_MSG_NS_REMOVE] = {false, 0, on_ns_remove},
+	[NSGATE_MSG_NS_LINKS] = {false, 0, on_ns_links},
+	[NSGATE_MSG_NS_STATE] = {false, 0, on_ns_state},
+	[NSGATE_MSG_REPLY] = {false, 0, on_reply},
+};
+
+static bool dispatch(const union nsgate_msg *message, int *fds, unsigned int fd_count)
+{
+	uint16_t type = message->header.type;
+
+	if (!requests[type].handle || requests[type].before_hello == broker.greeted ||
+	    fd_count > requests[type].fds_max) {
+		fds_close(fds, fd_count);
+		return false;
+	}
+	return requests[type].handle(message, fds, fd_count);
+}
+
+static void broker_ready(struct loop_source *source, uint32_t events)
+{
+	static union nsgate_msg message;
+	int fds[NSGATE_NSFD_MAX];
+	unsigned int fd_count;
+	int err;
+
+	if (events & EPOLLOUT) {
+		broker.wants_write = false;
+		loop_change(source, EPOLLIN);
+		broker_link_pump();
+	}
+	if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+		return;
+	err = ipc_receive(source->fd, &message, fds, NSGATE_NSFD_MAX, &fd_count);
+	if (err == -EAGAIN)
+		return;
+	if (err)
+		link_lost(err == -ENOTCONN ? "closed" : log_errno(err));
+	else if (!dispatch(&message, fds, fd_count))
+		link_lost("it said what it may not say now");
+}
+
+static void listener_ready(struct loop_source *source, uint32_t events)
+{
+	uid_t uid;
+	gid_t gid;
+	pid_t pid;
+	int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	(void)events;
+	if (fd < 0)
+		return;
+	if (ipc_peer(fd, &uid, &gid, &pid) < 0 || (uid != 0 && uid != broker.uid)) {
+		log_event(LOG_LEVEL_WARNING, "broker.refused", "uid", log_number(uid), NULL);
+		close(fd);
+		return;
+	}
+	if (broker.source.fd >= 0)
+		link_lost("another broker connected");
+	broker.source.ready = broker_ready;
+	if (loop_add(&broker.source, fd, EPOLLIN) < 0)
+		close(fd);
+}
+
+int broker_link_open(int listen_fd, uid_t broker_uid)
+{
+	broker.uid = broker_uid;
+	broker.listener.ready = listener_ready;
+	return loop_add(&broker.listener, listen_fd, EPOLLIN);
+}
+
+void broker_link_close(void)
+{
+	int listener = broker.listener.fd, source = broker.source.fd;
+
+	loop_remove(&broker.listener);
+	loop_remove(&broker.source);
+	fd_close(&listener);
+	fd_close(&source);
+	broker.greeted = false;
+	drop_answers();
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* agent.sock: the broker's connection, one at a time; a new one replaces the old. */
+#ifndef NSGATE_BROKER_LINK_H
+#define NSGATE_BROKER_LINK_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* Serve the listening socket. `broker_uid`: who may connect, beside uid 0. Return: 0 or -errno. */
+int broker_link_open(int listen_fd, uid_t broker_uid);
+void broker_link_close(void);
+
+bool broker_link_ready(void);
+
+/* Say what the namespaces' `todo` asks for, as far as the socket takes it. */
+void broker_link_pump(void);
+
+#endif

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* How the agent gives up what it does not need, in numbered stages. doc/PRIVSEP.md is the prose. */
+#ifndef NSGATE_AGENT_CONFINE_H
+#define NSGATE_AGENT_CONFINE_H
+
+#include <sys/types.h>
+
+/* Stage 1, before any socket but unix ones: an empty network namespace of its own. 0 or -errno. */
+int confine_network(void);
+
+/*
+ * Stage 2, once every file and socket is open and before any thread: uid and gid, no groups,
+ * CAP_NET_ADMIN alone, no_new_privs. Return: 0 or -errno.
+ */
+int confine_user(uid_t uid, gid_t gid);
+
+/*
+ * Stage 3, before any thread: Landlock leaves the policy directory and nothing else of the file
+ * system. Return: the ABI version in force; 0: this kernel has none; -errno.
+ */
+int confine_files(int policy_dir_fd);
+
+/* Stage 4, after the threads are there: the system calls that serving needs, for all threads. */
+int confine_syscalls(void);
+
+#endif

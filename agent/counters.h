@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of Operation
+ *
+ * Packets are counted twice over. While a turn judges its packets they are added up in a
+ * struct counters, private to the worker. Right before the verdicts are sent the sums go into
+ * the shared block, whose one writer the worker is: whole 64-bit words, relaxed stores.
+ *
+ * The order is what keeps the books of a killed agent right. Once the send is under way the
+ * kernel finishes it, even for a process that is being killed; so the packets of a turn are
+ * counted if and only if they were decided, but for the few instructions between the two.
+ */
+#ifndef NSGATE_COUNTERS_H
+#define NSGATE_COUNTERS_H
+
+#include <stdint.h>
+
+#include "nsgate/shm.h"
+
+/* What one turn adds; the names are those of struct shm_queue. */
+struct counters {
+	struct shm_count fate[SHM_FATE_MAX];
+	struct shm_count direction[SHM_DIRECTION_MAX];
+	struct shm_count fallback, replies, no_policy;
+	uint64_t protocol[SHM_PROTO_MAX];
+	uint64_t malformed, repeated, would_drop, readmitted;
+};
+
+static inline void counters_add(struct shm_count *count, uint32_t bytes)
+{
+	count->packets++;
+	count->bytes += bytes;
+}
+
+/* Which of the protocol counters an IPPROTO_* number belongs to. */
+enum shm_proto counters_protocol(uint8_t protocol);
+
+/* Add everything to the shared block and set `counters` to zero. */
+void counters_publish(struct shm_queue *shm, struct counters *counters);
+
+/*
+ * The turn's number is odd between begin and end. A turn that a killed agent left open is closed
+ * by counters_turn_end() as well.
+ */
+void counters_turn_begin(struct shm_queue *shm);
+void counters_turn_end(struct shm_queue *shm);
+
+/* Enter `packets` packets that waited `latency_ns` each for their verdict. */
+void counters_latency(struct shm_queue *shm, uint64_t latency_ns, unsigned int packets);
+
+/* Bucket of the latency histogram, see SHM_LATENCY_BUCKETS. */
+unsigned int counters_latency_bucket(uint64_t us);
+
+#endif

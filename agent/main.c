@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Theory of Operation
+ *
+ * nsgate-agent judges the packets of every attached namespace.
+ *
+ *   kernel -> queue (receive a batch) -> nfq (attributes) -> pkt (headers) -> policy (decide)
+ *          -> queue (verdicts of the batch in one send) -> counters -> stats -> api
+ *
+ * Workers (worker.c) do the first line, one thread per core, and know nothing else. The control
+ * thread, which is this one, does the rest: policies (store), namespaces (ns), the broker's
+ * connection (broker_link), the HTTP API (api). It reaches into a worker only between two of its
+ * turns.
+ *
+ * Privileges go in stages (confine.h): everything that needs root is opened first.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent.h"
+#include "api.h"
+#include "broker_link.h"
+#include "confine.h"
+#include "event.h"
+#include "daemon.h"
+#include "ipc.h"
+#include "log.h"
+#include "loop.h"
+#include "notify.h"
+#include "ns.h"
+#include "options.h"
+#include "packet_log.h"
+#include "store.h"
+#include "worker.h"
+
+#define WORKERS_MAX 64
+#define ADMINS_MAX 16
+
+struct agent_status agent_status;
+
+static struct {
+	const char *runtime_dir;
+	const char *config_dir;
+	const char *user;
+	const char *group;
+	unsigned int workers;
+	uid_t admins[ADMINS_MAX];
+	unsigned int admin_count;
+	/* resolved */
+	uid_t uid;
+	gid_t gid, socket_gid;
+} config = {.runtime_dir = NSGATE_RUNTIME_DIR, .config_dir = NSGATE_CONFIG_DIR};
+
+static volatile bool stopping;
+static struct worker *workers[WORKERS_MAX];
+
+/* ---- options ---- */
+
+static void usage(FILE *out)
+{
+	fputs("usage: nsgate-agent [options]\n"
+	      "Judges the packets of every attached namespace and serves statistics.\n"
+	      "\n"
+	      "  --runtime-dir DIR     sockets (default $NSGATE_RUNTIME_DIR, "
+	      "else " NSGATE_RUNTIME_DIR ")\n"
+	      "  --config-dir DIR      policies are DIR/policies/NAME.json "
+	      "(default " NSGATE_CONFIG_DIR ")\n"
+	      "  --user USER           run as (default nsgate, else nobody)\n"
+	      "  --group GROUP         members may read the API (default: the user's group)\n"
+	      "  --admin UID           may change things by the API beside root; can be repeated\n"
+	      "  --default-policy ACT  drop (default) or accept, for a namespace whose policy is "
+	      "missing\n"
+	      "  --workers N           threads that judge packets (default: one per core)\n"
+	      "  --verbose             log more\n"
+	      "  --help, --version\n",
+	      out);
+}
+
+static void parse_default_policy(const char *text)
+{
+	if (strcmp(text, "accept") != 0 && strcmp(text, "drop") != 0)
+		die(NSGATE_STATUS_USAGE, "--default-policy: %s is neither accept nor drop", text);
+	agent_status.default_accept = strcmp(text, "accept") == 0;
+}
+
+static void parse_options(int argc, char **argv)
+{
+	enum {
+		OPT_RUNTIME_DIR = 256,
+		OPT_CONFIG_DIR,
+		OPT_USER,
+		OPT_GROUP,
+		OPT_ADMIN,
+		OPT_DEFAULT_POLICY,
+		OPT_WORKERS
+	};
+	static const struct option options[] = {
+		{"runtime-dir", required_argument, NULL, OPT_RUNTIME_DIR},
+		{"config-dir", required_argument, NULL, OPT_CONFIG_DIR},
+		{"user", required_argument, NULL, OPT_USER},
+		{"group", required_argument, NULL, OPT_GROUP},
+		{"admin", required_argument, NULL, OPT_ADMIN},
+		{"default-policy", required_argument, NULL, OPT_DEFAULT_POLICY},
+		{"workers", required_argument, NULL, OPT_WORKERS},
+		{"verbose", no_argument, NULL, 'v'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
+		{NULL, 0, NULL, 0},
+	};
+	const char *runtime_dir = NULL;
+	int option;
+
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (option) {
+		case OPT_RUNTIME_DIR:
+			runtime_dir = optarg;
+			break;
+		case OPT_CONFIG_DIR:
+			config.config_dir = optarg;
+			break;
+		case OPT_USER:
+			config.user = optarg;
+			break;
+		case OPT_GROUP:
+			config.group = optarg;
+			break;
+		case OPT_ADMIN:
+			if (config.admin_count == ADMINS_MAX)
+				die(NSGATE_STATUS_USAGE, "--admin: at most %d of them", ADMINS_MAX);
+			config.admins[config.admin_count++] =
+				(uid_t)daemon_number("--admin", optarg, 0, 0xfffffffeUL);
+			break;
+		case OPT_DEFAULT_POLICY:
+			parse_default_policy(optarg);
+			break;
+		case OPT_WORKERS:
+			config.workers =
+				(unsigned int)daemon_number("--workers", optarg, 1, WORKERS_MAX);
+			break;
+		case 'v':
+			log_setup("nsgate-agent", LOG_LEVEL_DEBUG);
+			break;
+		case 'h':
+			usage(stdout);
+			exit(0);
+		case 'V':
+			puts("nsgate-agent " NSGATE_VERSION);
+			exit(0);
+		default:
+			die(NSGATE_STATUS_USAGE,
+			    "%s: no such option, or its argument is missing: see --help",
+			    argv[optind - 1]);
+		}
+	}
+	if (optind < argc)
+		die(NSGATE_STATUS_USAGE, "%s: no argument is expected, see --help", argv[optind]);
+	config.runtime_dir = options_runtime_dir(runtime_dir);
+}
+
+static void resolve_user(void)
+{
+	const char *wanted = config.user ? config.user : "nsgate";
+	const struct passwd *user = getpwnam(wanted);
+
+	if (!user) {
+		user = getpwnam("nobody");
+		log_event(LOG_LEVEL_WARNING, "user.missing", "user", wanted, "instead", "nobody",
+			  "remedy", "make the user with: useradd --system --no-create-home nsgate",
+			  NULL);
+	}
+	if (!user)
+		die(1, "neither user %s nor nobody exists: name one with --user", wanted);
+	if (user->pw_uid == 0)
+		die(NSGATE_STATUS_USAGE, "--user %s is root: the agent must not be", user->pw_name);
+	config.uid = user->pw_uid;
+	config.gid = user->pw_gid;
+	config.socket_gid = user->pw_gid;
+	if (config.group) {
+		const struct group *group = getgrnam(config.group);
+
+		if (!group)
+			die(1, "group %s does not exist: make it, or leave --group out",
+			    config.group);
+		config.socket_gid = group->gr_gid;
+	}
+}
+
+/* ---- what needs root ---- */
+
+static int listen_on(const char *name, int type, mode_t mode, gid_t group)
+{
+	char path[108];
+	int fd;
+
+	daemon_must(options_path(config.runtime_dir, name, path, sizeof(path)),
+		    "the runtime directory's path is too long for a socket");
+	fd = ipc_listen(path, type, mode, geteuid(), group);
+	if (fd < 0)
+		die(1, "cannot listen on %s: %s", path, strerror(-fd));
+	return fd;
+}
+
+static void policy_changed(const char *name, struct policy *policy)
+{
+	ns_policy_changed(name, policy, NULL);
+}
+
+/* ---- the control thread's sources ---- */
+
+static struct loop_source api_source, store_source, event_sources[WORKERS_MAX];
+
+static void api_ready(struct loop_source *source, uint32_t events)
+{
+	(void)source;
+	(void)events;
+	api_run();
+}
+
+static void store_ready(struct loop_source *source, uint32_t events)
+{
+	(void)source;
+	(void)events;
+	store_reload();
+}
+
+static void events_ready(struct loop_source *source, uint32_t events)
+{
+	struct event_ring *ring = worker_events(workers[source - event_sources]);
+	struct event event;
+	uint64_t counter;
+
+	(void)events;
+	if (read(source->fd, &counter, sizeof(counter)) < 0 && errno != EAGAIN)
+		return;
+	while (event_ring_get(ring, &event))
+		packet_log(&event);
+	agent_status.events_lost += event_ring_lost(ring);
+}
+
+static void start_workers(void)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (!config.workers)
+		config.workers = cores < 1	       ? 1
+				 : cores > WORKERS_MAX ? WORKERS_MAX
+						       : (unsigned int)cores;
+	for (unsigned int i = 0; i < config.workers; i++) {
+		workers[i] = worker_start(i);
+		if (!workers[i])
+			die(1, "cannot start a worker thread: %s", strerror(errno));
+		event_sources[i].ready = events_ready;
+		daemon_must(loop_add(&event_sources[i], event_ring_fd(worker_events(workers[i])),
+				     EPOLLIN),
+			    "epoll");
+	}
+	agent_status.workers = config.workers;
+	ns_open(workers, config.workers, api_event_note);
+}
+
+static void watch_sources(void)
+{
+	api_source.ready = api_ready;
+	store_source.ready = store_ready;
+	daemon_must(loop_add(&api_source, api_fd(), EPOLLIN), "epoll");
+	daemon_must(loop_add(&store_source, store_inotify_fd(), EPOLLIN), "epoll");
+}
+
+static void confine(void)
+{
+	int abi;
+
+	daemon_must(confine_user(config.uid, config.gid), "cannot become the unprivileged user");
+	abi = confine_files(store_dir_fd());
+	daemon_must(abi, "Landlock");
+	start_workers();
+	daemon_must(confine_syscalls(), "cannot install the seccomp filter");
+	log_event(LOG_LEVEL_INFO, "confined", "uid", log_number(config.uid), "landlock_abi",
+		  log_number(abi), NULL);
+}
+
+/* Whatever an event changed, what it leaves to be said to the broker is said after it. */
+static void run(void)
+{
+	while (!stopping && loop_step(api_timeout_ms()) == 0) {
+		broker_link_pump();
+		if (api_timeout_ms() == 0)
+			api_run();
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct api_config api = {.admin_uids = config.admins};
+	int agent_fd;
+	uid_t started_by = geteuid();
+
+	log_setup("nsgate-agent", LOG_LEVEL_INFO);
+	parse_options(argc, argv);
+	if (started_by != 0)
+		die(NSGATE_STATUS_REFUSED,
+		    "must be started as root: it keeps CAP_NET_ADMIN alone and becomes "
+		    "an unprivileged user by itself");
+	resolve_user();
+	daemon_raise_nofile();
+	notify_open();
+	daemon_lock(config.runtime_dir, "agent", "nsgate-agent");
+	daemon_must(confine_network(), "cannot make an empty network namespace");
+	daemon_must(loop_open(), "epoll");
+	daemon_must(loop_signals(&stopping, store_reload), "signals");
+	daemon_must(store_open(config.config_dir, config.uid, config.gid, policy_changed),
+		    "cannot open the policy directory");
+	api.api_listen_fd = listen_on("api.sock", SOCK_STREAM, 0660, config.socket_gid);
+	api.stats_listen_fd = listen_on("stats.sock", SOCK_STREAM, 0660, config.socket_gid);
+	api.admin_uid_count = config.admin_count;
+	agent_fd = listen_on("agent.sock", SOCK_SEQPACKET, 0600, getegid());
+	confine();
+	store_load();
+	daemon_must(api_start(&api), "cannot start the API");
+	daemon_must(broker_link_open(agent_fd, started_by), "epoll");
+	watch_sources();
+
+	agent_status.started_at = time(NULL);
+	log_event(LOG_LEVEL_INFO, "started", "version", NSGATE_VERSION, "runtime_dir",
+		  config.runtime_dir, "workers", log_number(config.workers), NULL);
+	notify_send("READY=1");
+	run();
+
+	notify_send("STOPPING=1");
+	log_event(LOG_LEVEL_INFO, "stopping", NULL);
+	/* No packet is lost: what the workers have read they finish; the rest waits in the kernel.
+	 */
+	ns_close();
+	for (unsigned int i = 0; i < config.workers; i++)
+		worker_stop(workers[i]);
+	api_stop();
+	broker_link_close();
+	store_close();
+	loop_close();
+	return 0;
+}

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "ns.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "agent.h"
+#include "ipc.h"
+#include "ns_policy.h"
+#include "store.h"
+#include "worker.h"
+
+#define DRAIN_TIMEOUT_MS 500
+
+static struct ns *first, **end = &first;
+static size_t count;
+static struct worker *const *all_workers;
+static unsigned int worker_count;
+static ns_note_fn *note;
+
+const char *const ns_state_names[NS_STATE_MAX] = {
+	[NS_STATE_ATTACHED] = "attached",
+	[NS_STATE_ORPHANED] = "orphaned",
+	[NS_STATE_DEGRADED] = "degraded",
+};
+
+struct ns *ns_first(void)
+{
+	return first;
+}
+
+struct ns *ns_find(const char *name)
+{
+	struct ns *ns = first;
+
+	while (ns && strcmp(ns->record.name, name) != 0)
+		ns = ns->next;
+	return ns;
+}
+
+struct ns *ns_find_cookie(uint64_t cookie)
+{
+	struct ns *ns = first;
+
+	while (ns && ns->record.cookie != cookie)
+		ns = ns->next;
+	return ns;
+}
+
+size_t ns_count(void)
+{
+	return count;
+}
+
+size_t ns_count_policy(const char *policy)
+{
+	size_t n = 0;
+
+	for (const struct ns *ns = first; ns; ns = ns->next)
+		n += strcmp(ns->record.policy, policy) == 0;
+	return n;
+}
+
+void ns_open(struct worker *const *workers, unsigned int n, ns_note_fn *note_fn)
+{
+	all_workers = workers;
+	worker_count = n;
+	note = note_fn;
+}
+
+void ns_log(enum log_level level, const char *event, const struct ns *ns, const char *detail)
+{
+	log_event(level, event, "netns", ns->record.name, "policy", ns->record.policy, "why",
+		  detail && *detail ? detail : NULL, NULL);
+	if (note)
+		note(event, ns->record.name, detail ? detail : "");
+}
+
+/* ---- coming and going ---- */
+
+static struct worker *least_busy(void)
+{
+	struct worker *best = all_workers[0];
+
+	for (unsigned int i = 1; i < worker_count; i++)
+		if (worker_queue_count(all_workers[i]) < worker_queue_count(best))
+			best = all_workers[i];
+	return best;
+}
+
+/* The queue was bound anew (both daemons had died): its ids and columns begin again. */
+static void follow_binding(struct shm_queue *block, uint64_t bound_at_ns)
+{
+	struct shm_control *control = &block->control;
+
+	if (control->bound_at_ns == bound_at_ns)
+		return;
+	control->bound_at_ns = bound_at_ns;
+	control->base =
+		block->readmitted + control->flushed + control->unaccounted + control->released;
+	for (int i = 0; i < SHM_FATE_MAX; i++)
+		control->base += block->fate[i].packets;
+	control->dropped_raw = 0;
+	control->user_dropped_raw = 0;
+}
+
+static int map_counters(struct ns *ns)
+{
+	struct stat st;
+	void *map;
+
+	ns->shm_size = ns->record.queue_count * sizeof(struct shm_queue);
+	if (fstat(ns->shm_fd, &st) < 0)
+		return -errno;
+	if ((size_t)st.st_size != ns->shm_size)
+		return -EPROTO;
+	map = mmap(NULL, ns->shm_size, PROT_READ | PROT_WRITE, MAP_SHARED, ns->shm_fd, 0);
+	if (map == MAP_FAILED)
+		return -errno;
+	ns->shm = map;
+	for (unsigned int i = 0; i < ns->record.queue_count; i++) {
+		if (ns->shm[i].magic != NSGATE_SHM_MAGIC) {
+			/* A fresh one, or one of another layout: its counts cannot be read. */
+			memset(&ns->shm[i], 0, offsetof(struct shm_queue, rules));
+			ns->shm[i].magic = NSGATE_SHM_MAGIC;
+		}
+		follow_binding(&ns->shm[i], ns->record.bound_at_ns);
+		/* A predecessor may have died in the middle of a turn. */
+		if (ns->shm[i].turn & 1)
+			ns->shm[i].turn++;
+	}
+	return 0;
+}
+
+static void take_fds(struct ns *ns, const int *fds)
+{
+	unsigned int n = NSGATE_NSFD_FIXED;
+
+	ns->shm_fd = fds[NSGATE_NSFD_SHM];
+	ns->proc_fd = fds[NSGATE_NSFD_PROC];
+	ns->aux_fd = fds[NSGATE_NSFD_AUX];
+	ns->watch_fd = ns->record.has_watch ? fds[n++] : -1;
+	for (unsigned int i = 0; i < ns->record.queue_count; i++) {
+		ns->queues[i] = (struct queue){
+			.fd = fds[n++],
+			.proc_fd = ns->proc_fd,
+			.number = (uint16_t)(ns->record.queue_first + i),
+			.cookie = ns->record.cookie,
+		};
+	}
+}
+
+static void ns_free(struct ns *ns)
+{
+	for (unsigned int i = 0; i < ns->record.queue_count; i++) {
+		struct queue *queue = &ns->queues[i];
+
+		policy_unref(queue->policy);
+		policy_state_free(&queue->state);
+		free(queue->links);
+		fd_close(&queue->fd);
+	}
+	ns_change_end(ns, NSGATE_STATUS_OK, "");
+	policy_unref(ns->policy);
+	if (ns->shm)
+		munmap(ns->shm, ns->shm_size);
+	fd_close(&ns->shm_fd);
+	fd_close(&ns->proc_fd);
+	fd_close(&ns->aux_fd);
+	fd_close(&ns->watch_fd);
+	free(ns->links);
+	free(ns);
+}
+
+static int serve(struct ns *ns)
+{
+	for (unsigned int i = 0; i < ns->record.queue_count; i++) {
+		struct worker *worker = least_busy();
+		int err;
+
+		ns->queues[i].shm = &ns->shm[i];
+		ns->queues[i].events = worker_events(worker);
+		err = worker_add(worker, &ns->queues[i]);
+		if (err)
+			return err;
+		ns->workers[i] = worker;
+	}
+	return 0;
+}
+
+static void stop_serving(struct ns *ns)
+{
+	for (unsigned int i = 0; i < ns->record.queue_count; i++)
+		if (ns->workers[i])
+			worker_remove(ns->workers[i], &ns->queues[i]);
+}
+
+static void append(struct ns *ns)
+{
+	ns->next = NULL;
+	*end = ns;
+	end = &ns->next;
+	count++;
+}
+
+static void unlist(const struct ns *ns)
+{
+	struct ns **at = &first;
+
+	while (*at != ns)
+		at = &(*at)->next;
+	*at = ns->next;
+	if (!*at)
+		end = at;
+	count--;
+}
+
+static int start(struct ns *ns, struct policy *policy)
+{
+	int err = map_counters(ns);
+
+	if (err)
+		return err;
+	for (unsigned int i = 0; i < ns->record.queue_count; i++)
+		ns->queues[i].shm = &ns->shm[i];
+	err = ns_policy_start(ns, policy);
+	return err ? err : serve(ns);
+}
+
+enum nsgate_status ns_add(const struct nsgate_ns_record *record, int *fds, unsigned int fd_count,
+			  char ret_text[NSGATE_TEXT_MAX])
+{
+	const struct store_entry *entry = store_find(record->policy);
+	struct policy *policy = entry ? entry->policy : NULL;
+	bool is_new = !record->rules.generation;
+	struct ns *ns;
+	int err;
+
+	if (ns_find_cookie(record->cookie)) {
+		fds_close(fds,
+			  fd_count); /* held already: the connection was new, not the namespace */
+		return NSGATE_STATUS_OK;
+	}
+	if (!policy && is_new && !(record->flags & NSGATE_ATTACH_PENDING)) {
+		fds_close(fds, fd_count);
+		snprintf(ret_text, NSGATE_TEXT_MAX,
+			 "policy %s does not exist%s: make it with `nsgatectl policy set %s FILE`, "
+			 "or attach "
+			 "with --pending",
+			 record->policy, entry ? " in a form that can be used" : "",
+			 record->policy);
+		return NSGATE_STATUS_NOT_FOUND;
+	}
+	ns = calloc(1, sizeof(*ns));
+	if (!ns) {
+		fds_close(fds, fd_count);
+		snprintf(ret_text, NSGATE_TEXT_MAX, "nsgate-agent is out of memory");
+		return NSGATE_STATUS_FAILED;
+	}
+	ns->record = *record;
+	take_fds(ns, fds);
+	if (ns_policy_conflicts(ns, policy, ns->conflict)) {
+		if (is_new) {
+			memcpy(ret_text, ns->conflict, NSGATE_TEXT_MAX);
+			ns_free(ns);
+			return NSGATE_STATUS_FAILED;
+		}
+		policy = NULL; /* as if it were missing: judge_state() says why */
+	}
+	err = start(ns, policy);
+	if (err) {
+		snprintf(ret_text, NSGATE_TEXT_MAX, "nsgate-agent cannot serve %s: %s",
+			 record->name, strerror(-err));
+		stop_serving(ns);
+		ns_free(ns);
+		return NSGATE_STATUS_FAILED;
+	}
+	append(ns);
+	ns_policy_judge_state(ns);
+	if (!is_new && !ns_rules_settled(ns))
+		ns->todo |= NS_TODO_RULES;
+	ns_log(LOG_LEVEL_INFO, is_new ? "attached" : "taken_over", ns, NULL);
+	return NSGATE_STATUS_OK;
+}
+
+void ns_remove(struct ns *ns)
+{
+	for (unsigned int i = 0; i < ns->record.queue_count; i++)
+		if (worker_drain(ns->workers[i], &ns->queues[i], DRAIN_TIMEOUT_MS) < 0)
+			ns_log(LOG_LEVEL_WARNING, "drain.timeout", ns,
+			       "packets were left undecided");
+	unlist(ns);
+	ns_log(LOG_LEVEL_INFO, "detached", ns, NULL);
+	ns_free(ns);
+}
+
+void ns_close(void)
+{
+	while (first) {
+		struct ns *ns = first;
+
+		stop_serving(ns);
+		unlist(ns);
+		ns_free(ns);
+	}
+}
+
+unsigned int ns_fds(const struct ns *ns, int *ret_fds)
+{
+	unsigned int n = NSGATE_NSFD_FIXED;
+
+	ret_fds[NSGATE_NSFD_SHM] = ns->shm_fd;
+	ret_fds[NSGATE_NSFD_PROC] = ns->proc_fd;
+	ret_fds[NSGATE_NSFD_AUX] = ns->aux_fd;
+	if (ns->record.has_watch)
+		ret_fds[n++] = ns->watch_fd;
+	for (unsigned int i = 0; i < ns->record.queue_count; i++)
+		ret_fds[n++] = ns->queues[i].fd;
+	return n;
+}
+
+/* ---- news ---- */
+
+void ns_set_links(struct ns *ns, const struct nsgate_link *links, uint32_t link_count)
+{
+	struct nsgate_link *copy = calloc(link_count ? link_count : 1, sizeof(*copy));
+	int err;
+
+	if (!copy)
+		return;
+	memcpy(copy, links, link_count * sizeof(*copy));
+	free(ns->links);
+	ns->links = copy;
+	ns->link_count = link_count;
+	err = ns_policy_refresh(ns);
+	if (err)
+		ns_log(LOG_LEVEL_ERROR, "links.failed", ns, log_errno(err));
+	/* A new namespace is ready for its rules only now: rules by name of link would miss else.
+	 */
+	if (!ns->record.rules.generation && !ns->change_id)
+		ns->todo |= NS_TODO_RULES;
+}
+
+void ns_set_state(struct ns *ns, bool orphaned, bool degraded, const char *text)
+{
+	enum ns_state before = ns->state;
+
+	if (orphaned) {
+		ns->state = NS_STATE_ORPHANED;
+	} else if (degraded) {
+		ns->state = NS_STATE_DEGRADED;
+		snprintf(ns->reason, sizeof(ns->reason), "%s", text);
+	} else {
+		ns_policy_judge_state(ns);
+	}
+	if (ns->state != before)
+		ns_log(LOG_LEVEL_WARNING, ns_state_names[ns->state], ns, ns->reason);
+}
+
+void ns_broker_connected(void)
+{
+	for (struct ns *ns = first; ns; ns = ns->next) {
+		ns->todo |= NS_TODO_HELD;
+		if (!ns_rules_settled(ns))
+			ns->todo |= NS_TODO_RULES;
+	}
+}
+
+void ns_broker_lost(void)
+{
+	for (struct ns *ns = first; ns; ns = ns->next) {
+		ns->todo = 0;
+		ns->change_id = 0;
+		ns_change_end(ns, NSGATE_STATUS_UNREACHABLE,
+			      "nsgate-broker went away before the rules were in force: they "
+			      "follow when it "
+			      "is back");
+	}
+}

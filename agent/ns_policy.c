@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Theory of Operation
+ *
+ * A policy is put in force in two steps, in this order:
+ * first every queue of the namespace is bound to it between two turns of its worker, so from then
+ * on each packet is judged by it; then the broker is asked to put the rules in force, which also
+ * carry a new generation, so that what the kernel remembers of flows (by the old policy) counts no
+ * more. A packet judged by the old policy is through the kernel before the first step is over,
+ * because a verdict takes effect inside the send; so no flow is ever remembered under a
+ * generation whose policy did not judge it.
+ */
+#include "ns_policy.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent.h"
+#include "hash.h"
+#include "nsgate/hook.h"
+#include "nsgate/mark.h"
+#include "worker.h"
+
+/* ---- changes: who waits for what ---- */
+
+static void change_worsen(struct ns_change *change, uint32_t status, const char *text)
+{
+	if (!change || !status || change->status)
+		return;
+	change->status = status;
+	memcpy(change->text, text, strnlen(text, sizeof(change->text) - 1));
+}
+
+static void change_release(struct ns_change *change)
+{
+	if (change && --change->waiting == 0)
+		change->done(change, change->context);
+}
+
+void ns_change_end(struct ns *ns, uint32_t status, const char *text)
+{
+	struct ns_change *change = ns->change;
+
+	ns->change = NULL;
+	change_worsen(change, status, text);
+	change_release(change);
+}
+
+/* ---- what the kernel should have ---- */
+
+static uint32_t next_generation(uint32_t generation)
+{
+	return generation >= NSGATE_CTMARK_GEN_MAX ? 1 : generation + 1;
+}
+
+static struct nsgate_rules_spec wanted_spec(const struct ns *ns, uint32_t generation)
+{
+	const struct policy_info *info = ns->policy ? policy_info(ns->policy) : NULL;
+	struct nsgate_rules_spec spec = {.generation = generation};
+
+	if (info) {
+		spec.hooks = info->hooks;
+		if (info->open_on_agent_down)
+			spec.flags |= NSGATE_RULES_BYPASS;
+		if (info->offload)
+			spec.flags |= NSGATE_RULES_OFFLOAD;
+	} else {
+		/* Nothing is known but that it is to be policed: as before, else both ways. */
+		spec.hooks = ns->record.rules.hooks ? ns->record.rules.hooks
+						    : NSGATE_HOOK_BIT(NSGATE_HOOK_IN) |
+							      NSGATE_HOOK_BIT(NSGATE_HOOK_OUT);
+	}
+	return spec;
+}
+
+/* What is offloaded is to be counted also if nobody asks before the next change. */
+static void note_offload(struct ns *ns)
+{
+	if (ns->wanted.flags & NSGATE_RULES_OFFLOAD)
+		ns->last.offloads = true;
+}
+
+static void want_rules(struct ns *ns, uint32_t generation)
+{
+	ns->generation = generation;
+	ns->wanted = wanted_spec(ns, generation);
+	note_offload(ns);
+	ns->todo |= NS_TODO_RULES;
+}
+
+bool ns_rules_settled(const struct ns *ns)
+{
+	const struct nsgate_rules_spec *wanted = &ns->wanted, *in_force = &ns->record.rules;
+
+	return wanted->hooks == in_force->hooks && wanted->flags == in_force->flags &&
+	       wanted->generation == in_force->generation;
+}
+
+/* ---- binding a policy to the queues ---- */
+
+static int compare_links(const void *one, const void *other)
+{
+	const struct queue_link *a = one, *b = other;
+
+	return (a->ifindex > b->ifindex) - (a->ifindex < b->ifindex);
+}
+
+static int make_links(const struct ns *ns, const struct policy *policy,
+		      struct queue_link **ret_links)
+{
+	const struct policy_info *info = policy ? policy_info(policy) : NULL;
+	struct queue_link *links = calloc(ns->link_count ? ns->link_count : 1, sizeof(*links));
+
+	if (!links)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < ns->link_count; i++) {
+		links[i].ifindex = ns->links[i].ifindex;
+		for (size_t p = 0; info && p < info->ifpattern_count; p++)
+			if (policy_ifpattern_match(info->ifpatterns[p], ns->links[i].name))
+				links[i].bits |= 1ULL << p;
+	}
+	qsort(links, ns->link_count, sizeof(*links), compare_links); /* it is searched by halves */
+	*ret_links = links;
+	return 0;
+}
+
+static void binding_free(struct queue_binding *binding)
+{
+	policy_unref(binding->policy);
+	policy_state_free(&binding->state);
+	free(binding->links);
+	free(binding->scratch);
+}
+
+static int binding_make(struct ns *ns, struct policy *policy, struct queue_binding *ret)
+{
+	struct queue_binding binding = {
+		.generation = ns->generation,
+		.accept_without_policy = agent_status.default_accept,
+		.link_count = ns->link_count,
+	};
+	int err = make_links(ns, policy, &binding.links);
+
+	if (!err && policy) {
+		size_t rules = policy_info(policy)->rule_count;
+
+		binding.policy = policy_ref(policy);
+		binding.scratch = calloc(rules ? rules : 1, sizeof(*binding.scratch));
+		err = binding.scratch ? policy_state_init(&binding.state, policy, NULL) : -ENOMEM;
+	}
+	if (err) {
+		binding_free(&binding);
+		return err;
+	}
+	*ret = binding;
+	return 0;
+}
+
+struct bind_call {
+	struct queue *queue;
+	struct queue_binding *binding;
+};
+
+static void bind_in_worker(void *arg)
+{
+	struct bind_call *call = arg;
+
+	queue_bind(call->queue, call->binding);
+}
+
+static int bind_queues(struct ns *ns, struct policy *policy)
+{
+	struct queue_binding bindings[NSGATE_QUEUES_MAX];
+	unsigned int made = 0;
+	int err = 0;
+
+	while (!err && made < ns->record.queue_count) {
+		err = binding_make(ns, policy, &bindings[made]);
+		made += !err;
+	}
+	for (unsigned int i = 0; !err && i < made; i++) {
+		struct bind_call call = {.queue = &ns->queues[i], .binding = &bindings[i]};
+
+		if (ns->workers[i])
+			worker_call(ns->workers[i], bind_in_worker, &call);
+		else
+			bind_in_worker(&call);
+	}
+	for (unsigned int i = 0; i < made; i++)
+		binding_free(&bindings[i]); /* what was replaced, or what was not used */
+	return err;
+}
+
+static uint64_t policy_hash(const struct policy *policy)
+{
+	size_t length;
+	const char *text = policy_source(policy, &length);
+
+	return hash_bytes(text, length);
+}
+
+static void note_policy(struct ns *ns, struct policy *policy)
+{
+	struct policy *old = ns->policy;
+
+	ns->policy = policy ? policy_ref(policy) : NULL;
+	policy_unref(old);
+	__atomic_store_n(&ns->shm->policy_hash, policy ? policy_hash(policy) : 0, __ATOMIC_RELAXED);
+}
+
+/* Attached or degraded, by the policy alone; the broker's word is in ns_set_state(). */
+void ns_policy_judge_state(struct ns *ns)
+{
+	enum ns_state before = ns->state;
+
+	if (before == NS_STATE_ORPHANED)
+		return;
+	ns->state = ns->policy && !ns->conflict[0] ? NS_STATE_ATTACHED : NS_STATE_DEGRADED;
+	ns->reason[0] = '\0';
+	if (ns->conflict[0])
+		memcpy(ns->reason, ns->conflict, sizeof(ns->reason));
+	else if (!ns->policy)
+		snprintf(ns->reason, sizeof(ns->reason),
+			 "policy %s is missing: everything is %s until it appears",
+			 ns->record.policy, agent_status.default_accept ? "accepted" : "dropped");
+	if (ns->state == before)
+		return;
+	if (ns->state == NS_STATE_ATTACHED)
+		ns_log(LOG_LEVEL_INFO, "healed", ns, NULL);
+	else
+		ns_log(LOG_LEVEL_WARNING, "degraded", ns, ns->reason);
+}
+
+bool ns_policy_conflicts(const struct ns *ns, const struct policy *policy,
+			 char ret_text[NSGATE_TEXT_MAX])
+{
+	const struct policy_info *info = policy ? policy_info(policy) : NULL;
+	unsigned int first = ns->record.queue_first, count = ns->record.queue_count;
+
+	for (size_t i = 0; info && i < info->rule_count; i++) {
+		const struct policy_rule_info *rule = &info->rules[i];
+
+		if (rule->action != POLICY_ACTION_QUEUE || rule->queue < first ||
+		    rule->queue >= first + count)
+			continue;
+		snprintf(ret_text, NSGATE_TEXT_MAX,
+			 "rule %s hands packets to queue %u, which is nsgate's own in %s: use "
+			 "another "
+			 "number in the rule, or attach with --queue",
+			 rule->name, rule->queue, ns->record.name);
+		return true;
+	}
+	return false;
+}
+
+static void apply(struct ns *ns, struct policy *policy, struct ns_change *change)
+{
+	uint32_t generation = next_generation(ns->generation);
+	uint32_t before = ns->generation;
+	int err;
+
+	if (ns_policy_conflicts(ns, policy, ns->conflict)) {
+		/* The one before goes on judging; no other is at hand that the operator chose. */
+		change_worsen(change, NSGATE_STATUS_FAILED, ns->conflict);
+		ns_policy_judge_state(ns);
+		return;
+	}
+	ns->conflict[0] = '\0';
+	ns->generation = generation;
+	err = bind_queues(ns, policy);
+	if (err) {
+		ns->generation = before;
+		change_worsen(change, NSGATE_STATUS_FAILED,
+			      "out of memory: the old policy stays in force");
+		ns_log(LOG_LEVEL_ERROR, "policy.failed", ns, log_errno(err));
+		return;
+	}
+	note_policy(ns, policy);
+	ns_policy_judge_state(ns);
+	want_rules(ns, generation);
+	ns_change_end(ns, 0, ""); /* an older change is overtaken */
+	if (change) {
+		change->touched++;
+		if (generation > change->generation)
+			change->generation = generation;
+	}
+	if (!agent_status.broker_connected) {
+		change_worsen(change, NSGATE_STATUS_UNREACHABLE,
+			      "the agent judges by the new policy, but nsgate-broker is away: "
+			      "flows that the "
+			      "kernel remembers end when it is back");
+		return;
+	}
+	if (change) {
+		change->waiting++;
+		ns->change = change;
+	}
+	ns_log(LOG_LEVEL_INFO, "policy.applied", ns, NULL);
+}
+
+void ns_policy_changed(const char *name, struct policy *policy, struct ns_change *change)
+{
+	if (change)
+		change->waiting++;
+	for (struct ns *ns = ns_first(); ns; ns = ns->next)
+		if (strcmp(ns->record.policy, name) == 0)
+			apply(ns, policy, change);
+	change_release(change);
+}
+
+void ns_rebind(struct ns *ns, const char *policy_name, struct policy *policy,
+	       struct ns_change *change)
+{
+	char conflict[NSGATE_TEXT_MAX];
+
+	if (change)
+		change->waiting++;
+	if (ns_policy_conflicts(ns, policy, conflict)) {
+		change_worsen(change, NSGATE_STATUS_FAILED, conflict);
+		change_release(change);
+		return;
+	}
+	snprintf(ns->record.policy, sizeof(ns->record.policy), "%s", policy_name);
+	apply(ns, policy, change);
+	change_release(change);
+}
+
+void ns_rules_answer(const struct nsgate_msg_reply *reply)
+{
+	struct ns *ns = ns_first();
+
+	while (ns && ns->change_id != reply->header.id)
+		ns = ns->next;
+	if (!ns)
+		return; /* overtaken by a later request, or the namespace is gone */
+	ns->change_id = 0;
+	if (reply->status == NSGATE_STATUS_OK) {
+		ns->record.rules = ns->wanted;
+	} else {
+		snprintf(ns->reason, sizeof(ns->reason), "%s", reply->text);
+		ns->state = NS_STATE_DEGRADED;
+		ns_log(LOG_LEVEL_ERROR, "degraded", ns, ns->reason);
+	}
+	ns_change_end(ns, reply->status, reply->text);
+}
+
+/* ---- the first policy of a namespace, and new links ---- */
+
+/* The flows that the kernel remembers stay known only if they were judged by this very policy. */
+static uint32_t first_generation(const struct ns *ns)
+{
+	uint32_t inherited = ns->record.rules.generation;
+
+	if (!inherited)
+		return 1;
+	if (ns->policy && ns->shm->policy_hash == policy_hash(ns->policy))
+		return inherited;
+	return next_generation(inherited);
+}
+
+int ns_policy_start(struct ns *ns, struct policy *policy)
+{
+	int err;
+
+	ns->policy = policy ? policy_ref(policy) : NULL;
+	ns->generation = first_generation(ns);
+	err = bind_queues(ns, policy);
+	if (err)
+		return err;
+	ns->last.offloads = ns->shm->policy_hash; /* a predecessor's policy may have offloaded */
+	note_policy(ns, policy);
+	ns->wanted = wanted_spec(ns, ns->generation);
+	note_offload(ns);
+	return 0;
+}
+
+struct links_call {
+	struct queue *queue;
+	struct queue_link *links; /* in: the new ones; out: those they replace */
+	uint32_t count;
+};
+
+static void swap_links(void *arg)
+{
+	struct links_call *call = arg;
+	struct queue_link *old = call->queue->links;
+
+	call->queue->links = call->links;
+	call->queue->link_count = call->count;
+	call->links = old;
+}
+
+/* The links alone: limits go on where they stand. */
+int ns_policy_refresh(struct ns *ns)
+{
+	for (unsigned int i = 0; i < ns->record.queue_count; i++) {
+		struct links_call call = {.queue = &ns->queues[i], .count = ns->link_count};
+		int err = make_links(ns, ns->policy, &call.links);
+
+		if (err)
+			return err;
+		worker_call(ns->workers[i], swap_links, &call);
+		free(call.links);
+	}
+	return 0;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Putting policies in force in namespaces. Private to ns*.c; what the API may call is in ns.h. */
+#ifndef NSGATE_NS_POLICY_H
+#define NSGATE_NS_POLICY_H
+
+#include "ns.h"
+
+/*
+ * Bind the first policy (NULL: missing) of a namespace that no worker serves yet, and work out
+ * the rules it wants. Return: 0 or -errno.
+ */
+int ns_policy_start(struct ns *ns, struct policy *policy);
+
+/* Match the policy's interface patterns against the namespace's links of now. 0 or -errno. */
+int ns_policy_refresh(struct ns *ns);
+
+/* Attached or degraded, as far as the policy decides; the broker's word is in ns_set_state(). */
+void ns_policy_judge_state(struct ns *ns);
+
+/* Does a rule hand packets to the queue that they come from? Then ret_text says which. */
+bool ns_policy_conflicts(const struct ns *ns, const struct policy *policy,
+			 char ret_text[NSGATE_TEXT_MAX]);
+
+/* Are the rules in force those that are wanted? */
+bool ns_rules_settled(const struct ns *ns);
+
+/* Whoever waits for this namespace's change waits no more (ns.c, ns_policy.c). */
+void ns_change_end(struct ns *ns, uint32_t status, const char *text);
+
+/* A log line and an event about a namespace (ns.c). */
+void ns_log(enum log_level level, const char *event, const struct ns *ns, const char *detail);
+
+#endif

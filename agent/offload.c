@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Messages: linux/netfilter/nf_tables.h. A dump of all counters of the table costs one request,
+ * however many directions there are.
+ */
+#include "offload.h"
+
+#include <arpa/inet.h>
+#include <endian.h>
+#include <libmnl/libmnl.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <string.h>
+
+#include "netlink.h"
+
+#define TABLE "nsgate"
+#define REQUEST_BYTES 128
+
+static const char *const counter_names[SHM_DIRECTION_MAX] = {
+	[SHM_DIRECTION_IN] = "offloaded_in",
+	[SHM_DIRECTION_OUT] = "offloaded_out",
+	[SHM_DIRECTION_FORWARD] = "offloaded_forward",
+};
+
+static void note_counter(const struct nlattr *data, struct shm_count *ret)
+{
+	struct nlattr *attr;
+
+	mnl_attr_for_each_nested (attr, data) {
+		if (mnl_attr_get_payload_len(attr) < sizeof(uint64_t))
+			continue;
+		if (mnl_attr_get_type(attr) == NFTA_COUNTER_PACKETS)
+			ret->packets = be64toh(mnl_attr_get_u64(attr));
+		else if (mnl_attr_get_type(attr) == NFTA_COUNTER_BYTES)
+			ret->bytes = be64toh(mnl_attr_get_u64(attr));
+	}
+}
+
+static void note_object(const struct nlmsghdr *nlh, void *context)
+{
+	struct offload_counts *counts = context;
+	const struct nlattr *data = NULL;
+	struct nlattr *attr;
+	const char *name = NULL;
+
+	mnl_attr_for_each (attr, nlh, sizeof(struct nfgenmsg)) {
+		if (mnl_attr_get_type(attr) == NFTA_OBJ_NAME &&
+		    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
+			name = mnl_attr_get_str(attr);
+		else if (mnl_attr_get_type(attr) == NFTA_OBJ_DATA)
+			data = attr;
+	}
+	if (!name || !data)
+		return;
+	for (int i = 0; i < SHM_DIRECTION_MAX; i++) {
+		if (strcmp(name, counter_names[i]) == 0) {
+			note_counter(data, &counts->of[i]);
+			counts->found[i] = true;
+		}
+	}
+}
+
+int offload_read(int fd, struct offload_counts *ret)
+{
+	_Alignas(struct nlmsghdr) char request[REQUEST_BYTES];
+	struct nlmsghdr *nlh = mnl_nlmsg_put_header(request);
+	struct nfgenmsg *genmsg;
+	struct offload_counts counts = {0};
+	struct netlink_exchange exchange = {
+		.request = request, .handler = note_object, .data = &counts};
+	int err;
+
+	nlh->nlmsg_type = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETOBJ;
+	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	nlh->nlmsg_seq = exchange.first = exchange.last = netlink_sequence();
+	genmsg = mnl_nlmsg_put_extra_header(nlh, sizeof(*genmsg));
+	genmsg->nfgen_family = NFPROTO_INET;
+	genmsg->version = NFNETLINK_V0;
+	mnl_attr_put_strz(nlh, NFTA_OBJ_TABLE, TABLE);
+	mnl_attr_put_u32(nlh, NFTA_OBJ_TYPE, htonl(NFT_OBJECT_COUNTER));
+	exchange.length = nlh->nlmsg_len;
+
+	err = netlink_exchange(fd, &exchange);
+	if (!err)
+		*ret = counts;
+	return err;
+}

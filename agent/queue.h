@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of Operation
+ *
+ * A queue is one NFQUEUE queue of one namespace: the socket that serves it, the policy that
+ * judges it, the counters it keeps. One worker thread owns it. A turn is: receive a batch, judge
+ * every packet, send every verdict in one datagram. Whatever else must happen to a queue (a new
+ * policy, new links, its end) happens between two turns of its worker (worker_call()), so the hot
+ * path takes no lock and a batch is never judged by a mixture of two policies.
+ *
+ * Every message received gets a verdict on every path; what cannot be parsed is dropped. Three
+ * times a packet is sent round its hook again (NF_REPEAT) instead of being decided, which loses
+ * nothing and costs it a place or two in the order: when the agent that read it died
+ * (queue_takeover()), when it was copied under a configuration that a new policy finds too small
+ * (`stale_id`), and when the send of its verdict failed (`owed_id`).
+ */
+#ifndef NSGATE_QUEUE_H
+#define NSGATE_QUEUE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "nsgate/shm.h"
+#include "policy.h"
+#include "queue_kernel.h"
+
+struct event_ring;
+
+struct queue_link { /* a link of the namespace, sorted by index */
+	uint32_t ifindex;
+	uint64_t bits; /* of the policy's interface patterns */
+};
+
+struct queue {
+	int fd;	     /* the queue's socket; the ns owns it */
+	int proc_fd; /* nfnetlink_queue in that namespace's /proc; the ns owns it */
+	uint16_t number;
+	uint64_t cookie; /* of the namespace, for events */
+	struct shm_queue *shm;
+
+	/* Replaced between turns only. */
+	struct policy *policy; /* NULL: missing, `accept_without_policy` decides */
+	bool accept_without_policy;
+	struct policy_state state;
+	uint32_t generation;
+	struct queue_link *links;
+	uint32_t link_count;
+
+	/* The worker's own. */
+	bool in_takeover;	 /* messages of the predecessor's time may still be unread */
+	uint32_t takeover_id;	 /* ids up to this were sent round by queue_takeover(): ignore */
+	uint32_t takeover_last;	 /* the last id of the predecessor's time */
+	uint32_t takeover_count; /* packets waiting then, less those met since in messages */
+	bool has_stale;
+	uint32_t stale_id; /* ids up to this were copied under an earlier configuration */
+	bool config_owed;  /* the kernel was not told yet what the policy wants to see */
+	bool owes;
+	uint32_t owed_id;     /* the verdicts up to this id could not be sent: send them round */
+	bool older_undecided; /* something older than the turn waits: decide nothing by range */
+	bool broken;	      /* the socket failed for good: no longer polled */
+	bool kernel_only;     /* nobody but the kernel can have sent what is to be read */
+	uint32_t config_flags, copy_range; /* as last told to the kernel */
+	struct queue *worker_next;	   /* the queues of one worker */
+
+	/* What the kernel refused; read by the control thread (relaxed loads). */
+	uint64_t errors;
+	int last_error;	 /* errno */
+	uint64_t forged; /* messages that came from somebody else than the kernel: ignored */
+	struct event_ring *events;
+};
+
+/* Buffers of one worker, used by all its queues in turn. */
+struct queue_buffers;
+struct queue_buffers *queue_buffers_new(void); /* NULL: no memory */
+void queue_buffers_free(struct queue_buffers *buffers);
+
+/*
+ * One turn: at most one batch. Never blocks.
+ * Return: the number of packets received; 0 none waiting; -errno where the socket failed for good.
+ */
+int queue_turn(struct queue *queue, struct queue_buffers *buffers);
+
+/*
+ * Take over a queue that another process may have served: what it had read but not decided
+ * re-enters its hook under a new id (NF_REPEAT). Call once, in the worker, before the first turn.
+ * Return: 0 or -errno.
+ */
+int queue_takeover(struct queue *queue, struct queue_buffers *buffers);
+
+/*
+ * Put a policy in force (NULL: none). Call between turns. Counters of rules that keep their name
+ * are kept, whatever their position. Tells the kernel the new copy range and flags.
+ * `state` is made by policy_state_init() beforehand and taken over, as are a reference to
+ * `policy` and the array `links`; what they replace is handed back in the same struct for the
+ * caller to free outside the worker.
+ */
+struct queue_binding {
+	struct policy *policy;
+	struct policy_state state; /* buckets; counters are set by queue_bind() */
+	struct queue_link *links;
+	uint32_t link_count;
+	uint32_t generation;
+	bool accept_without_policy;
+	/*
+	 * For each rule of the new policy the counters it starts with, in order (the old rule of
+	 * the same name, else zero). Filled in by queue_bind() itself between the turns by name
+	 * hash, into this array made by the caller (rule_count of the new policy).
+	 */
+	struct shm_rule *scratch;
+};
+void queue_bind(struct queue *queue, struct queue_binding *binding);
+
+#endif

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of Operation
+ *
+ * A policy is put in force between two turns. Its rules take over the counters of the rules of
+ * the same name: the old slots are looked up in a table of the new names, in linear time.
+ *
+ * The kernel copies packets by the configuration of the moment they are queued. What waits when a
+ * policy needs more of them than the last one did (more bytes, the user, single segments) cannot
+ * be judged by it; every id handed out so far is noted as stale and goes round once more.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <linux/netfilter/nfnetlink_queue.h>
+#include <string.h>
+
+#include "queue_internal.h"
+
+#define CONFIG_MASK (NFQA_CFG_F_GSO | NFQA_CFG_F_FAIL_OPEN | NFQA_CFG_F_UID_GID)
+#define CONFIG_SIZE 128 /* bytes of the message that sets it */
+
+/* ---- counters of the rules ---- */
+
+/* Places of the new rules by name hash, open addressing: index + 1, 0 is free. */
+struct rule_table {
+	uint32_t mask;
+	uint16_t slots[2 * NSGATE_RULES_MAX];
+};
+
+static_assert(NSGATE_RULES_MAX < UINT16_MAX, "an index and the free mark fit 16 bits");
+static_assert((NSGATE_RULES_MAX & (NSGATE_RULES_MAX - 1)) == 0, "the table can be half empty");
+
+static void table_fill(struct rule_table *table, const struct shm_rule *rules, size_t count)
+{
+	uint32_t size = 1;
+
+	while (size < 2 * count)
+		size *= 2;
+	table->mask = size - 1;
+	memset(table->slots, 0, size * sizeof(table->slots[0]));
+	for (size_t i = 0; i < count; i++) {
+		uint32_t at = (uint32_t)rules[i].name_hash & table->mask;
+
+		while (table->slots[at])
+			at = (at + 1) & table->mask;
+		table->slots[at] = (uint16_t)(i + 1);
+	}
+}
+
+static struct shm_rule *table_find(const struct rule_table *table, struct shm_rule *rules,
+				   uint64_t name_hash)
+{
+	uint32_t at = (uint32_t)name_hash & table->mask;
+
+	for (; table->slots[at]; at = (at + 1) & table->mask) {
+		struct shm_rule *rule = &rules[table->slots[at] - 1];
+
+		if (rule->name_hash == name_hash)
+			return rule;
+	}
+	return NULL;
+}
+
+static void store_rule(struct shm_rule *to, const struct shm_rule *from)
+{
+	__atomic_store_n(&to->name_hash, from->name_hash, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->count.packets, from->count.packets, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->count.bytes, from->count.bytes, __ATOMIC_RELAXED);
+}
+
+/* A rule that is where it was, which is most of them, is not written at all. */
+static void store_rules(struct shm_queue *shm, const struct shm_rule *rules, uint32_t count)
+{
+	static const struct shm_rule unused;
+
+	for (uint32_t i = 0; i < count; i++) {
+		if (shm->rules[i].name_hash != rules[i].name_hash)
+			store_rule(&shm->rules[i], &rules[i]);
+	}
+	for (uint32_t i = count; i < shm->rules_used; i++)
+		store_rule(&shm->rules[i], &unused);
+	__atomic_store_n(&shm->rules_used, count, __ATOMIC_RELAXED);
+}
+
+static void keep_counters(struct shm_queue *shm, const struct policy_info *info,
+			  struct shm_rule *scratch)
+{
+	const uint32_t count = (uint32_t)info->rule_count;
+	struct rule_table table;
+
+	for (uint32_t i = 0; i < count; i++)
+		scratch[i] = (struct shm_rule){.name_hash = info->rules[i].name_hash};
+	table_fill(&table, scratch, count);
+	for (uint32_t i = 0; i < shm->rules_used && i < NSGATE_RULES_MAX; i++) {
+		struct shm_rule *rule = table_find(&table, scratch, shm->rules[i].name_hash);
+
+		if (rule)
+			rule->count = shm->rules[i].count;
+	}
+	store_rules(shm, scratch, count);
+}
+
+/* ---- configuration of the kernel's queue ---- */
+
+static uint32_t wanted_flags(const struct policy_info *info)
+{
+	return (info->want_no_gso ? 0 : NFQA_CFG_F_GSO) |
+	       (info->open_on_overload ? NFQA_CFG_F_FAIL_OPEN : 0) |
+	       (info->want_uid_gid ? NFQA_CFG_F_UID_GID : 0);
+}
+
+/* Without the id nothing can be marked: packets copied too short are malformed then. */
+static void mark_stale(struct queue *queue)
+{
+	struct queue_kernel kernel;
+
+	if (queue_kernel_read(queue->proc_fd, queue->number, &kernel) < 0 || kernel.pending == 0)
+		return;
+	queue->has_stale = true;
+	queue->stale_id = kernel.id_sequence;
+}
+
+/*
+ * A refusal comes as a message among the packets and is noted there. What could not be sent is
+ * tried again at the next turn, before anything is judged that the policy cannot see whole.
+ */
+void queue_configure(struct queue *queue)
+{
+	const struct policy_info *info = policy_info(queue->policy);
+	const uint32_t flags = wanted_flags(info);
+	const uint32_t copy_range =
+		info->copy_length < QUEUE_COPY_MAX ? info->copy_length : QUEUE_COPY_MAX;
+	const bool sees_less = copy_range > queue->copy_range ||
+			       (flags & ~queue->config_flags & NFQA_CFG_F_UID_GID) ||
+			       (queue->config_flags & ~flags & NFQA_CFG_F_GSO);
+	uint8_t buffer[CONFIG_SIZE];
+	struct nfq_batch batch = {.buffer = buffer, .size = sizeof(buffer)};
+	int err;
+
+	queue->config_owed = false;
+	if (flags == queue->config_flags && copy_range == queue->copy_range)
+		return;
+	if (!nfq_append_config(&batch, queue->number, copy_range, flags, CONFIG_MASK))
+		return;
+	err = queue_send(queue, &batch);
+	if (err) {
+		queue_note_error(queue, -err);
+		queue->config_owed = true;
+		return;
+	}
+	queue->config_flags = flags;
+	queue->copy_range = copy_range;
+	if (sees_less)
+		mark_stale(queue);
+}
+
+/* ---- binding ---- */
+
+#define SWAP(a, b)                                                                                 \
+	do {                                                                                       \
+		__typeof__(a) swapped_ = (a);                                                      \
+		(a) = (b);                                                                         \
+		(b) = swapped_;                                                                    \
+	} while (0)
+
+void queue_bind(struct queue *queue, struct queue_binding *binding)
+{
+	SWAP(queue->policy, binding->policy);
+	SWAP(queue->state, binding->state);
+	SWAP(queue->links, binding->links);
+	SWAP(queue->link_count, binding->link_count);
+	SWAP(queue->generation, binding->generation);
+	SWAP(queue->accept_without_policy, binding->accept_without_policy);
+	queue->state.counters = queue->shm->rules;
+	queue->config_owed = false;
+	if (!queue->policy)
+		return;
+
+	counters_turn_begin(queue->shm);
+	keep_counters(queue->shm, policy_info(queue->policy), binding->scratch);
+	counters_turn_end(queue->shm);
+	queue_configure(queue);
+}

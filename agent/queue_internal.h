@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Shared by the files of the queue only: queue.c and queue_*.c. */
+#ifndef NSGATE_QUEUE_INTERNAL_H
+#define NSGATE_QUEUE_INTERNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <linux/netlink.h>
+
+#include "counters.h"
+#include "nfq.h"
+#include "queue.h"
+
+#define QUEUE_BATCH 64		/* messages of one turn */
+#define QUEUE_COPY_MAX 65531U	/* what the kernel copies at most: an attribute's length */
+#define QUEUE_COPY_DEFAULT 256U /* where no policy has asked for more */
+#define QUEUE_METADATA 388U	/* room for everything in a message but the payload */
+#define QUEUE_SLOT_MAX (QUEUE_COPY_MAX + 1 + QUEUE_METADATA)
+/*
+ * Verdicts of one send: two with the largest payload. Less than the smallest send buffer in use
+ * (net.core.wmem_default is 208 KiB), which a netlink datagram must not exceed.
+ */
+#define QUEUE_SEND_SIZE (2 * (QUEUE_COPY_MAX + 1 + 64))
+
+/* ---- verdicts on their way out (queue_send.c) ---- */
+
+/* What is to become of one packet. */
+struct queue_verdict {
+	uint32_t verdict; /* NF_* */
+	bool set_mark;
+	uint32_t mark;		/* the whole new mark */
+	const uint8_t *payload; /* the rewritten packet, or NULL */
+	size_t payload_length;
+};
+
+/* A run of packets, one after the other in the queue, that get the same verdict and mark. */
+struct queue_run {
+	unsigned int packets; /* 0: no run */
+	uint32_t last_id;
+	struct queue_verdict verdict;
+};
+
+struct queue_buffers {
+	uint8_t *slab;
+	size_t stride; /* of the receive slots now */
+	bool named;    /* they have their sender filled in */
+	struct mmsghdr messages[QUEUE_BATCH];
+	struct iovec slots[QUEUE_BATCH];
+	struct sockaddr_nl senders[QUEUE_BATCH];
+	uint8_t *rewritten; /* the packet being rewritten */
+
+	/* The turn's. */
+	struct counters counters;
+	struct queue_run run;
+	struct nfq_batch batch;
+	uint32_t batch_last_id; /* of what is in `batch` */
+};
+
+/* Decide packet `id`. Sends what has been gathered where the batch is full. */
+void queue_say(struct queue *queue, struct queue_buffers *buffers, uint32_t id,
+	       const struct queue_verdict *verdict);
+
+/* Send every packet up to `id` round its hook again: a message of its own in the batch. */
+void queue_repeat_up_to(struct queue *queue, struct queue_buffers *buffers, uint32_t id);
+
+/*
+ * Publish the counters and send what has been gathered. Where the kernel has no memory for it the
+ * queue owes these packets a verdict; queue_settle() pays in a later turn.
+ */
+void queue_flush(struct queue *queue, struct queue_buffers *buffers);
+void queue_settle(struct queue *queue, struct queue_buffers *buffers);
+
+/* Send `batch` as it is. Return: 0 or -errno. */
+int queue_send(const struct queue *queue, const struct nfq_batch *batch);
+
+/* ---- judging (queue_judge.c) ---- */
+
+/* Decide and count one packet. */
+void queue_judge(struct queue *queue, struct queue_buffers *buffers, const struct nfq_packet *in,
+		 struct queue_verdict *ret);
+
+/* ---- taking over (queue_takeover.c) ---- */
+
+/*
+ * A packet of the predecessor's time, or the first of ours.
+ * Return: true where it has gone round already and the message is to be ignored.
+ */
+bool queue_takeover_packet(struct queue *queue, struct counters *counters, uint32_t id);
+
+/*
+ * Is a message from the kernel? Whoever has CAP_NET_ADMIN in a namespace can write to any netlink
+ * socket there: a forged packet under the id of a waiting one would get it accepted.
+ */
+static inline bool queue_sent_by_kernel(const struct sockaddr_nl *sender)
+{
+	return sender->nl_pid == 0;
+}
+
+/* Note that the kernel refused something. */
+void queue_note_error(struct queue *queue, int error);
+
+/* Is id `a` at or before `b`? Ids wrap around. */
+static inline bool queue_id_reached(uint32_t a, uint32_t b)
+{
+	return (int32_t)(a - b) <= 0;
+}
+
+/* Tell the kernel how much of each packet the policy looks at, and what else it asks for. */
+void queue_configure(struct queue *queue);
+
+#endif

@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Theory of Operation
+ *
+ * A packet is in one of three places: in the kernel's queue (pending), decided (the worker's
+ * counters), or it vanished from the queue undecided because its link went down or a base chain
+ * was deleted (flushed). The kernel numbers the packets, so
+ *
+ *     numbered = decided + pending + user_dropped + flushed + readmitted
+ *
+ * modulo 2^32, where readmitted packets were sent round again and numbered twice. `seen` is
+ * decided + pending + flushed, and flushed packets are reported as dropped: so they were. That
+ * makes seen = accepted + dropped + rejected + queued elsewhere + pending exact at rest, and seen
+ * never falls when a queue is flushed.
+ *
+ * Reading: the worker's counters and the kernel's line are of the same moment when the worker was
+ * between two turns before, after and throughout. A busy worker may refuse that many times; then
+ * `seen` is the most that is certain.
+ *
+ * A packet gets its number a moment before it is pending. One that is just on its way in looks
+ * flushed. So what seems flushed is only suspected, and believed when, some milliseconds later,
+ * no packet was numbered since and it is still away. At most one such pause is made per document.
+ * What was seen as pending and is gone without a decision needs no second look.
+ *
+ * Where the policy lets packets pass on overload, those were numbered and never pending; the
+ * kernel does not count them. They cannot be told from flushed ones and are not reported.
+ */
+#include "stats.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <sched.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "ns.h"
+#include "offload.h"
+#include "policy.h"
+#include "loop.h"
+
+#define TRIES 8
+#define SETTLE_MS 4 /* no packet takes that long from its number into the queue */
+
+/* ---- a block of shared memory ---- */
+
+#define FIRST_WORD (offsetof(struct shm_queue, fate) / sizeof(uint64_t))
+#define END_WORD (offsetof(struct shm_queue, rules) / sizeof(uint64_t))
+
+static_assert(offsetof(struct shm_queue, turn) < offsetof(struct shm_queue, fate) &&
+		      offsetof(struct shm_queue, latency) < offsetof(struct shm_queue, rules),
+	      "every counter but those of the rules lies between the two");
+
+/* Everything but the rules, in whole words. `to` is the reader's own. */
+static void copy_counters(struct shm_queue *to, const struct shm_queue *from)
+{
+	uint64_t *words = (uint64_t *)(void *)to;
+	const uint64_t *shared = (const uint64_t *)(const void *)from;
+
+	for (size_t i = FIRST_WORD; i < END_WORD; i++)
+		words[i] = __atomic_load_n(&shared[i], __ATOMIC_RELAXED);
+}
+
+static void add_count(struct shm_count *to, const struct shm_count *from)
+{
+	to->packets += from->packets;
+	to->bytes += from->bytes;
+}
+
+static void add_block(struct stats *stats, const struct shm_queue *block)
+{
+	for (int i = 0; i < SHM_FATE_MAX; i++)
+		add_count(&stats->fate[i], &block->fate[i]);
+	for (int i = 0; i < SHM_DIRECTION_MAX; i++)
+		add_count(&stats->direction[i], &block->direction[i]);
+	add_count(&stats->fallback, &block->fallback);
+	add_count(&stats->replies, &block->replies);
+	add_count(&stats->no_policy, &block->no_policy);
+	for (int i = 0; i < SHM_PROTO_MAX; i++)
+		stats->protocol[i] += block->protocol[i];
+	stats->malformed += block->malformed;
+	stats->repeated += block->repeated;
+	stats->would_drop += block->would_drop;
+	for (int i = 0; i < SHM_LATENCY_BUCKETS; i++)
+		stats->latency[i] += block->latency[i];
+	if (block->latency_max_us > stats->latency_max_us)
+		stats->latency_max_us = block->latency_max_us;
+}
+
+static uint64_t decided_in(const struct shm_queue *block)
+{
+	uint64_t decided = block->control.released;
+
+	for (int i = 0; i < SHM_FATE_MAX; i++)
+		decided += block->fate[i].packets;
+	return decided;
+}
+
+/* ---- a queue ---- */
+
+struct reading {
+	struct shm_queue *block; /* all but its rules */
+	struct queue_kernel kernel;
+	int kernel_error;
+	bool consistent; /* block and kernel's line are of the same moment */
+	bool quiet;	 /* and no packet was numbered between two looks at the line */
+};
+
+static void read_line(const struct ns *ns, unsigned int i, struct reading *reading)
+{
+	reading->kernel_error = queue_kernel_read(
+		ns->proc_fd, (uint16_t)(ns->record.queue_first + i), &reading->kernel);
+}
+
+/* The reader's side of the sequence lock that counters.h describes. */
+static bool try_reading(const struct ns *ns, unsigned int i, bool twice, struct reading *reading)
+{
+	const struct shm_queue *shared = &ns->shm[i];
+	const uint64_t turn = __atomic_load_n(&shared->turn, __ATOMIC_ACQUIRE);
+	struct queue_kernel before;
+
+	copy_counters(reading->block, shared);
+	read_line(ns, i, reading);
+	if (twice && !reading->kernel_error) {
+		before = reading->kernel;
+		read_line(ns, i, reading);
+		reading->quiet = !reading->kernel_error &&
+				 before.id_sequence == reading->kernel.id_sequence &&
+				 before.pending == reading->kernel.pending &&
+				 before.user_dropped == reading->kernel.user_dropped;
+	}
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return turn % 2 == 0 && turn == __atomic_load_n(&shared->turn, __ATOMIC_RELAXED);
+}
+
+static void take_reading(const struct ns *ns, unsigned int i, bool twice, struct reading *reading)
+{
+	static struct shm_queue block; /* too large for a stack; the control thread is alone */
+
+	*reading = (struct reading){.block = &block};
+	for (int tries = 0; tries < TRIES && !reading->consistent; tries++) {
+		if (tries > 0)
+			sched_yield();
+		reading->consistent = try_reading(ns, i, twice, reading);
+	}
+	if (!reading->consistent || reading->kernel_error)
+		reading->quiet = false;
+}
+
+/* A 32-bit column that goes back began again from zero, unless it went back so far as to wrap. */
+static void step_column(uint64_t *total, uint64_t *last, uint32_t raw)
+{
+	const uint32_t delta = raw - (uint32_t)*last;
+
+	*total += delta <= INT32_MAX ? delta : raw;
+	*last = raw;
+}
+
+/* Packets that were numbered and are nowhere: flushed ones, if all is settled. */
+static uint64_t missing(const struct reading *reading, uint64_t decided)
+{
+	const uint32_t accounted = (uint32_t)(decided - reading->block->control.base) +
+				   reading->kernel.pending + reading->kernel.user_dropped +
+				   (uint32_t)reading->block->readmitted;
+	const int32_t rest = (int32_t)(reading->kernel.id_sequence - accounted);
+
+	return rest > 0 ? (uint64_t)rest : 0;
+}
+
+static bool lets_pass_on_overload(const struct ns *ns)
+{
+	return ns->policy && policy_info(ns->policy)->open_on_overload;
+}
+
+/* In a takeover what is sent round has a new number and is not counted as readmitted yet. */
+static bool in_takeover(const struct ns *ns, unsigned int i)
+{
+	return __atomic_load_n(&ns->queues[i].in_takeover, __ATOMIC_RELAXED);
+}
+
+/* Return: true where only time can tell whether packets were flushed. */
+static bool judge_flushed(const struct ns *ns, unsigned int i, const struct reading *reading,
+			  uint64_t decided, struct stats_last_queue *last)
+{
+	struct shm_control *control = &ns->shm[i].control;
+	const uint64_t known = decided + last->pending + control->flushed;
+	const uint64_t all = missing(reading, decided);
+	const uint64_t explained = control->flushed + control->unaccounted;
+	const uint64_t fresh = all > explained ? all - explained : 0;
+	const uint64_t gone = control->seen > known ? control->seen - known : 0;
+	const bool ours = last->suspected && last->suspect_id == reading->kernel.id_sequence;
+
+	if (fresh == 0 || !reading->quiet || in_takeover(ns, i)) {
+		last->suspected = false;
+		return false;
+	}
+	if (lets_pass_on_overload(ns)) {
+		const uint64_t flushed = gone < fresh ? gone : fresh;
+
+		control->flushed += flushed;
+		control->unaccounted += fresh - flushed;
+		return false;
+	}
+	if (gone >= fresh || (ours && loop_now_ms() - last->suspect_at_ms >= SETTLE_MS)) {
+		control->flushed += fresh;
+		last->suspected = false;
+		return false;
+	}
+	if (!ours) {
+		last->suspected = true;
+		last->suspect_id = reading->kernel.id_sequence;
+		last->suspect_at_ms = loop_now_ms();
+	}
+	return true;
+}
+
+static bool is_suspect(const struct reading *reading, const struct shm_control *control)
+{
+	return reading->consistent && !reading->kernel_error &&
+	       missing(reading, decided_in(reading->block)) >
+		       control->flushed + control->unaccounted;
+}
+
+/* Return: true where flushed packets are suspected. */
+static bool read_queue(struct ns *ns, unsigned int i, struct stats *stats)
+{
+	struct stats_last_queue *last = &ns->last.queues[i];
+	struct shm_control *control = &ns->shm[i].control;
+	struct reading reading;
+	bool suspected = false;
+	uint64_t decided, seen;
+
+	take_reading(ns, i, false, &reading);
+	reading.block->control = *control; /* ours, and the broker's while we were away */
+	if (is_suspect(&reading, control))
+		take_reading(ns, i, true, &reading);
+	decided = decided_in(reading.block);
+	if (!reading.kernel_error) {
+		last->pending = reading.kernel.pending;
+		step_column(&control->dropped, &control->dropped_raw, reading.kernel.dropped);
+		step_column(&control->user_dropped, &control->user_dropped_raw,
+			    reading.kernel.user_dropped);
+		if (reading.consistent)
+			suspected = judge_flushed(ns, i, &reading, decided, last);
+	}
+	seen = decided + control->flushed + (reading.consistent ? last->pending : 0);
+	if (seen > control->seen)
+		control->seen = seen;
+
+	add_block(stats, reading.block);
+	stats->fate[SHM_FATE_DROPPED].packets += control->flushed;
+	stats->fate[SHM_FATE_ACCEPTED].packets += control->released;
+	stats->seen += control->seen;
+	stats->pending += last->pending;
+	stats->dropped += control->dropped;
+	stats->user_dropped += control->user_dropped;
+	stats->flushed += control->flushed;
+	return suspected;
+}
+
+/* ---- a namespace ---- */
+
+static void step_offloaded(struct stats_step *step, uint64_t raw)
+{
+	step->total += raw >= step->raw ? raw - step->raw : raw;
+	step->raw = raw;
+}
+
+static void read_offloaded(struct ns *ns, struct stats *stats)
+{
+	struct offload_counts counts;
+
+	if (ns->policy && policy_info(ns->policy)->offload)
+		ns->last.offloads = true;
+	if (ns->record.rules.flags & NSGATE_RULES_OFFLOAD)
+		ns->last.offloads = true;
+	if (!ns->last.offloads)
+		return;
+	if (ns->aux_fd >= 0 && offload_read(ns->aux_fd, &counts) == 0) {
+		for (int i = 0; i < SHM_DIRECTION_MAX; i++) {
+			if (!counts.found[i])
+				continue;
+			step_offloaded(&ns->last.offloaded[i][0], counts.of[i].packets);
+			step_offloaded(&ns->last.offloaded[i][1], counts.of[i].bytes);
+		}
+	}
+	for (int i = 0; i < SHM_DIRECTION_MAX; i++) {
+		stats->offloaded[i].packets = ns->last.offloaded[i][0].total;
+		stats->offloaded[i].bytes = ns->last.offloaded[i][1].total;
+	}
+}
+
+/* Return: true where a second reading, SETTLE_MS later, would know more. */
+static bool read_once(struct ns *ns, struct stats *ret)
+{
+	bool suspected = false;
+
+	*ret = (struct stats){0};
+	for (unsigned int i = 0; i < ns->record.queue_count && i < NSGATE_QUEUES_MAX; i++)
+		suspected |= read_queue(ns, i, ret);
+	return suspected;
+}
+
+static void settle(void)
+{
+	const struct timespec pause = {.tv_nsec = (SETTLE_MS + 1) * 1000000L};
+
+	nanosleep(&pause, NULL);
+}
+
+void stats_read(struct ns *ns, struct stats *ret)
+{
+	if (read_once(ns, ret)) {
+		settle();
+		read_once(ns, ret);
+	}
+	read_offloaded(ns, ret);
+}
+
+int stats_read_all(struct stats_all *ret)
+{
+	const size_t room = ns_count();
+	struct stats_all all = {.list = calloc(room + 1, sizeof(*all.list))};
+	bool *again = calloc(room + 1, sizeof(*again));
+	bool any = false;
+
+	if (!all.list || !again) {
+		free(all.list);
+		free(again);
+		return -ENOMEM;
+	}
+	for (struct ns *ns = ns_first(); ns && all.count < room; ns = ns->next) {
+		all.list[all.count].ns = ns;
+		again[all.count] = read_once(ns, &all.list[all.count].stats);
+		any |= again[all.count++];
+	}
+	if (any)
+		settle();
+	for (size_t i = 0; i < all.count; i++) {
+		if (again[i])
+			read_once(all.list[i].ns, &all.list[i].stats);
+		read_offloaded(all.list[i].ns, &all.list[i].stats);
+	}
+	free(again);
+	*ret = all;
+	return 0;
+}
+
+void stats_all_free(struct stats_all *all)
+{
+	free(all->list);
+	*all = (struct stats_all){0};
+}
+
+/* ---- figures made of others ---- */
+
+void stats_rule(const struct ns *ns, size_t index, struct shm_count *ret)
+{
+	const uint64_t hash = policy_info(ns->policy)->rules[index].name_hash;
+
+	*ret = (struct shm_count){0};
+	for (unsigned int i = 0; i < ns->record.queue_count && i < NSGATE_QUEUES_MAX; i++) {
+		const struct shm_rule *slot = &ns->shm[i].rules[index];
+
+		/* Slots are in the order of the rules once the queue is bound. */
+		if (__atomic_load_n(&slot->name_hash, __ATOMIC_RELAXED) != hash)
+			continue;
+		ret->packets += __atomic_load_n(&slot->count.packets, __ATOMIC_RELAXED);
+		ret->bytes += __atomic_load_n(&slot->count.bytes, __ATOMIC_RELAXED);
+	}
+}
+
+struct shm_count stats_offloaded(const struct stats *stats)
+{
+	struct shm_count sum = {0};
+
+	for (int i = 0; i < SHM_DIRECTION_MAX; i++)
+		add_count(&sum, &stats->offloaded[i]);
+	return sum;
+}
+
+uint64_t stats_bytes_seen(const struct stats *stats)
+{
+	uint64_t bytes = 0;
+
+	for (int i = 0; i < SHM_FATE_MAX; i++)
+		bytes += stats->fate[i].bytes;
+	return bytes;
+}
+
+static uint64_t bucket_upper(unsigned int bucket)
+{
+	const unsigned int shift = bucket / 4 - 1;
+
+	if (bucket < 4)
+		return bucket;
+	return ((uint64_t)(4 + bucket % 4 + 1) << shift) - 1;
+}
+
+uint64_t stats_latency(const struct stats *stats, unsigned int percent)
+{
+	uint64_t total = 0, so_far = 0, wanted;
+
+	for (int i = 0; i < SHM_LATENCY_BUCKETS; i++)
+		total += stats->latency[i];
+	if (total == 0)
+		return 0;
+	wanted = total / 100 * percent + (total % 100 * percent + 99) / 100;
+	for (unsigned int i = 0; i < SHM_LATENCY_BUCKETS; i++) {
+		so_far += stats->latency[i];
+		if (so_far >= wanted) {
+			const uint64_t upper = bucket_upper(i);
+
+			return upper < stats->latency_max_us ? upper : stats->latency_max_us;
+		}
+	}
+	return stats->latency_max_us;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The figures of a namespace: what its workers counted in shared memory, what the kernel says of
+ * its queues and of offloaded packets. Control thread only.
+ */
+#ifndef NSGATE_STATS_H
+#define NSGATE_STATS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "nsgate/shm.h"
+
+struct jw;
+struct ns;
+
+#define STATS_BYTES_MAX (128U * 1024 * 1024) /* of one document of all namespaces */
+
+struct stats {
+	/* Sums over the queues of what struct shm_queue says. */
+	struct shm_count fate[SHM_FATE_MAX]; /* dropped packets include those flushed */
+	struct shm_count direction[SHM_DIRECTION_MAX];
+	struct shm_count fallback, replies, no_policy;
+	uint64_t protocol[SHM_PROTO_MAX];
+	uint64_t malformed, repeated, would_drop;
+
+	uint64_t seen;	       /* packets */
+	uint64_t pending;      /* waiting in the kernel's queues */
+	uint64_t dropped;      /* by the kernel: the queue was full */
+	uint64_t user_dropped; /* by the kernel: the socket's buffer was full */
+	uint64_t flushed;      /* vanished from the queue undecided (its link went down, ...) */
+	struct shm_count offloaded[SHM_DIRECTION_MAX];
+
+	uint64_t latency_max_us;
+	uint64_t latency[SHM_LATENCY_BUCKETS];
+};
+
+/* All namespaces, in their order; `ns` stays valid until the control loop turns again. */
+struct stats_all {
+	struct stats_one {
+		struct ns *ns;
+		struct stats stats;
+	} * list;
+	size_t count;
+};
+
+void stats_read(struct ns *ns, struct stats *ret);
+int stats_read_all(struct stats_all *ret); /* 0 or -ENOMEM */
+void stats_all_free(struct stats_all *all);
+
+/* Packets and bytes of the rule at `index` of the policy in force. */
+void stats_rule(const struct ns *ns, size_t index, struct shm_count *ret);
+
+struct shm_count stats_offloaded(const struct stats *stats); /* all directions */
+uint64_t stats_bytes_seen(const struct stats *stats);
+
+/* The value, in us, that `percent` of the latencies do not exceed: a bucket's upper bound. */
+uint64_t stats_latency(const struct stats *stats, unsigned int percent);
+
+/* The documents (in stats_json.c). */
+void stats_write(struct jw *w, const char *key, const struct ns *ns, const struct stats *stats);
+int stats_write_all(struct jw *w); /* what stats.sock sends. 0 or -ENOMEM */
+
+#endif

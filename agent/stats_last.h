@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the statistics of a namespace remember between two readings, so that no counter ever
+ * falls. Zeroed with the namespace; only stats.c and offload.c look inside.
+ */
+#ifndef NSGATE_STATS_LAST_H
+#define NSGATE_STATS_LAST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "nsgate/limits.h"
+#include "nsgate/shm.h"
+
+/* A counter of the kernel's that may wrap or start again from zero: the sum of its steps. */
+struct stats_step {
+	uint64_t raw; /* as last read */
+	uint64_t total;
+};
+
+/* The rest, which must outlive the agent, is in struct shm_control. */
+struct stats_last_queue {
+	uint64_t pending;
+
+	/* A single packet that may only be on its way in: flushed if it stays away. */
+	bool suspected;
+	uint32_t suspect_id;
+	int64_t suspect_at_ms; /* CLOCK_MONOTONIC */
+};
+
+struct stats_last {
+	struct stats_last_queue queues[NSGATE_QUEUES_MAX];
+	struct stats_step offloaded[SHM_DIRECTION_MAX][2]; /* packets, bytes */
+	bool offloads;					   /* the policy does, or did once */
+};
+
+#endif

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * stats.sock: whoever connects is sent the document of all namespaces and then end of file. At
+ * most STATS_CLIENTS_MAX at once; more wait in the listening queue until one is served or has
+ * used up its STATS_CLIENT_MS.
+ */
+#ifndef NSGATE_STATS_SOCKET_H
+#define NSGATE_STATS_SOCKET_H
+
+#define STATS_CLIENTS_MAX 64
+#define STATS_CLIENT_MS 5000
+
+int stats_socket_start(int listen_fd); /* the fd stays the caller's. 0 or -errno */
+void stats_socket_stop(void);
+
+int stats_socket_fd(void); /* an epoll fd: readable means call stats_socket_run() */
+void stats_socket_run(void);
+int stats_socket_timeout_ms(void); /* -1: never */
+
+#endif

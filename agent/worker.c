@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of Operation
+ *
+ * A worker waits for its queues with an epoll of its own, level-triggered. In a round every queue
+ * that is ready gets exactly one turn, however much it has waiting; the kernel moves those that
+ * stay ready to the end of its list. So a namespace that floods slows the others down by one
+ * batch per round and not by more.
+ *
+ * The control thread reaches in by calls: it leaves a note of a function to run, wakes the worker
+ * through an eventfd, and waits. Notes are worked off at the end of a round, when no turn is
+ * under way and no event of the round is left to handle, so a call may remove any queue.
+ *
+ * The pause. Under load a worker that comes back at once finds only a few packets and pays two
+ * system calls for them, and the sender's CPU pays for waking it up. Where the last
+ * milliseconds' rate says that packets keep coming, it sleeps some tens of microseconds after a
+ * short round, so that batches form. A quiet worker never pauses: nobody's round trip gets longer.
+ * The figures are measured, on two busy cores, with small UDP packets that the policy drops: at
+ * 100 packets per millisecond 9.5 us of CPU per packet without a pause, 4.0 with it. 100 us gain
+ * little more; a round that counts as short below 8 packets costs 10 % more. The rate is above
+ * that of a request and its answer, both judged, 20,000 times a second.
+ */
+#include "worker.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "event.h"
+#include "queue.h"
+
+#define ROUND_QUEUES 256       /* ready queues taken from epoll at once */
+#define SHORT_ROUND 24	       /* packets per ready queue below which a pause may pay */
+#define PAUSE_RATE 64	       /* packets per millisecond from which it does */
+#define PAUSE_NS 50000	       /* length of a pause */
+#define TIMER_SLACK_NS 1000    /* how late the kernel may end one: the default would double it */
+#define RATE_WINDOW_NS 1000000 /* over which the rate is measured */
+#define RATE_MEMORY_NS 4000000 /* how long an earlier window counts */
+#define RETRY_MS 10	       /* until verdicts that could not be sent are tried again */
+#define DRAIN_POLL_NS 500000   /* between two looks at a queue that is to run empty */
+
+struct call {
+	struct call *next;
+	void (*fn)(void *arg);
+	void *arg;
+	bool done;
+};
+
+struct rate {
+	uint64_t window_start_ns;
+	uint64_t window_packets;
+	uint64_t per_ms; /* moving average, halved with every window */
+};
+
+struct worker {
+	pthread_t thread;
+	unsigned int index;
+	int epoll_fd, wake_fd;
+	struct queue_buffers *buffers;
+	struct event_ring *events;
+	struct rate rate;
+	struct queue *queues; /* the worker's own */
+	atomic_uint queue_count;
+	unsigned int in_debt; /* queues that owe verdicts, as of the last round */
+	bool stopping;
+
+	pthread_mutex_t lock;
+	pthread_cond_t done;
+	struct call *first_call, **last_call; /* under `lock` */
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+static void sleep_ns(long ns)
+{
+	const struct timespec time = {.tv_nsec = ns};
+
+	clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
+}
+
+/* ---- calls ---- */
+
+static struct call *take_call(struct worker *worker)
+{
+	struct call *call;
+
+	pthread_mutex_lock(&worker->lock);
+	call = worker->first_call;
+	if (call) {
+		worker->first_call = call->next;
+		if (!worker->first_call)
+			worker->last_call = &worker->first_call;
+	}
+	pthread_mutex_unlock(&worker->lock);
+	return call;
+}
+
+static void run_calls(struct worker *worker)
+{
+	struct call *call;
+	eventfd_t ignored;
+
+	(void)eventfd_read(worker->wake_fd, &ignored);
+	while ((call = take_call(worker))) {
+		call->fn(call->arg);
+		pthread_mutex_lock(&worker->lock);
+		call->done = true;
+		pthread_cond_broadcast(&worker->done);
+		pthread_mutex_unlock(&worker->lock);
+	}
+}
+
+void worker_call(struct worker *worker, void (*fn)(void *arg), void *arg)
+{
+	struct call call = {.fn = fn, .arg = arg};
+
+	pthread_mutex_lock(&worker->lock);
+	*worker->last_call = &call;
+	/* cppcheck-suppress autoVariables ; taken off the list before this function returns */
+	worker->last_call = &call.next;
+	(void)eventfd_write(worker->wake_fd, 1);
+	while (!call.done)
+		pthread_cond_wait(&worker->done, &worker->lock);
+	pthread_mutex_unlock(&worker->lock);
+}
+
+/* ---- rounds ---- */
+
+static void measure(struct rate *rate, unsigned int packets)
+{
+	const uint64_t now = now_ns();
+	const uint64_t elapsed = now - rate->window_start_ns;
+	uint64_t now_per_ms;
+
+	rate->window_packets += packets;
+	if (elapsed < RATE_WINDOW_NS)
+		return;
+	now_per_ms = rate->window_packets * 1000000 / elapsed;
+	/* After a longer silence what was before says nothing. */
+	rate->per_ms = elapsed < RATE_MEMORY_NS ? (rate->per_ms + now_per_ms) / 2 : now_per_ms;
+	rate->window_start_ns = now;
+	rate->window_packets = 0;
+}
+
+static void give_up(struct worker *worker, struct queue *queue, int err)
+{
+	epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, queue->fd, NULL);
+	__atomic_store_n(&queue->last_error, -err, __ATOMIC_RELAXED);
+	__atomic_store_n(&queue->broken, true, __ATOMIC_RELAXED);
+}
+
+/* Return: packets received. */
+static unsigned int give_turn(struct worker *worker, struct queue *queue)
+{
+	const int count = queue_turn(queue, worker->buffers);
+
+	if (queue->owes)
+		worker->in_debt++;
+	if (count >= 0)
+		return (unsigned int)count;
+	give_up(worker, queue, count);
+	return 0;
+}
+
+/* Nothing arrives at a queue whose sender waits for a verdict that is owed: go and pay. */
+static void retry_debts(struct worker *worker)
+{
+	worker->in_debt = 0;
+	for (struct queue *queue = worker->queues; queue; queue = queue->worker_next) {
+		if (queue->owes && !queue->broken)
+			give_turn(worker, queue);
+	}
+}
+
+static void run_round(struct worker *worker)
+{
+	struct epoll_event ready[ROUND_QUEUES];
+	unsigned int packets = 0, queues = 0;
+	bool called = false;
+	int count;
+
+	count = epoll_wait(worker->epoll_fd, ready, ROUND_QUEUES, worker->in_debt ? RETRY_MS : -1);
+	if (worker->in_debt)
+		retry_debts(worker);
+	for (int i = 0; i < count; i++) {
+		if (!ready[i].data.ptr) {
+			called = true;
+			continue;
+		}
+		packets += give_turn(worker, ready[i].data.ptr);
+		queues++;
+	}
+	measure(&worker->rate, packets);
+	if (called)
+		run_calls(worker);
+	else if (packets < SHORT_ROUND * queues && worker->rate.per_ms >= PAUSE_RATE)
+		sleep_ns(PAUSE_NS);
+}
+
+static void *worker_main(void *arg)
+{
+	struct worker *worker = arg;
+	char name[16];
+
+	snprintf(name, sizeof(name), "nsgate/%u", worker->index);
+	prctl(PR_SET_NAME, name);
+	prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS);
+	worker->rate.window_start_ns = now_ns();
+	while (!worker->stopping)
+		run_round(worker);
+	return NULL;
+}
+
+/* ---- life of a worker ---- */
+
+static void worker_free(struct worker *worker)
+{
+	event_ring_free(worker->events);
+	queue_buffers_free(worker->buffers);
+	if (worker->wake_fd >= 0)
+		close(worker->wake_fd);
+	if (worker->epoll_fd >= 0)
+		close(worker->epoll_fd);
+	pthread_cond_destroy(&worker->done);
+	pthread_mutex_destroy(&worker->lock);
+	free(worker);
+}
+
+/* Return: 0 or -errno. */
+static int worker_open(struct worker *worker)
+{
+	struct epoll_event wake = {.events = EPOLLIN, .data.ptr = NULL};
+
+	worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	worker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (worker->epoll_fd < 0 || worker->wake_fd < 0 ||
+	    epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, worker->wake_fd, &wake) < 0)
+		return -errno;
+	worker->buffers = queue_buffers_new();
+	worker->events = event_ring_new();
+	return worker->buffers && worker->events ? 0 : -ENOMEM;
+}
+
+/* Signals are the control thread's: a new thread inherits the mask of its maker. */
+static int start_thread(struct worker *worker)
+{
+	sigset_t all, before;
+	int err;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	err = pthread_create(&worker->thread, NULL, worker_main, worker);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return -err;
+}
+
+struct worker *worker_start(unsigned int index)
+{
+	struct worker *worker = calloc(1, sizeof(*worker));
+	int err;
+
+	if (!worker)
+		return NULL;
+	worker->index = index;
+	worker->epoll_fd = worker->wake_fd = -1;
+	worker->last_call = &worker->first_call;
+	pthread_mutex_init(&worker->lock, NULL);
+	pthread_cond_init(&worker->done, NULL);
+	err = worker_open(worker);
+	if (!err)
+		err = start_thread(worker);
+	if (!err)
+		return worker;
+	worker_free(worker);
+	errno = -err;
+	return NULL;
+}
+
+static void stop_call(void *arg)
+{
+	struct worker *worker = arg;
+
+	worker->stopping = true;
+}
+
+void worker_stop(struct worker *worker)
+{
+	if (!worker)
+		return;
+	worker_call(worker, stop_call, worker);
+	pthread_join(worker->thread, NULL);
+	worker_free(worker);
+}
+
+unsigned int worker_queue_count(const struct worker *worker)
+{
+	return atomic_load_explicit(&worker->queue_count, memory_order_relaxed);
+}
+
+struct event_ring *worker_events(struct worker *worker)
+{
+	return worker->events;
+}
+
+/* ---- queues of a worker ---- */
+
+struct queue_call {
+	struct worker *worker;
+	struct queue *queue;
+	int result;
+};
+
+static void add_call(void *arg)
+{
+	struct queue_call *call = arg;
+	struct worker *worker = call->worker;
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = call->queue};
+
+	call->queue->events = worker->events;
+	call->result = queue_takeover(call->queue, worker->buffers);
+	if (call->result)
+		return;
+	if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, call->queue->fd, &event) < 0) {
+		call->result = -errno;
+		return;
+	}
+	call->queue->worker_next = worker->queues;
+	worker->queues = call->queue;
+	worker->in_debt += call->queue->owes;
+	atomic_fetch_add_explicit(&worker->queue_count, 1, memory_order_relaxed);
+}
+
+int worker_add(struct worker *worker, struct queue *queue)
+{
+	struct queue_call call = {.worker = worker, .queue = queue};
+
+	worker_call(worker, add_call, &call);
+	return call.result;
+}
+
+static void remove_call(void *arg)
+{
+	struct queue_call *call = arg;
+	struct worker *worker = call->worker;
+	struct queue **at = &worker->queues;
+
+	while (*at && *at != call->queue)
+		at = &(*at)->worker_next;
+	if (!*at)
+		return;
+	*at = call->queue->worker_next;
+	call->queue->events = NULL;
+	if (!call->queue->broken)
+		epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, call->queue->fd, NULL);
+	atomic_fetch_sub_explicit(&worker->queue_count, 1, memory_order_relaxed);
+}
+
+void worker_remove(struct worker *worker, struct queue *queue)
+{
+	struct queue_call call = {.worker = worker, .queue = queue};
+
+	worker_call(worker, remove_call, &call);
+}
+
+/* -ENOENT from the kernel's list: the namespace or the queue in it is gone, nothing waits. */
+static int wait_empty(const struct queue *queue, int timeout_ms)
+{
+	const uint64_t deadline = now_ns() + (uint64_t)timeout_ms * 1000000U;
+	struct queue_kernel kernel;
+
+	for (;;) {
+		const int err = queue_kernel_read(queue->proc_fd, queue->number, &kernel);
+
+		if (err == -ENOENT || (!err && kernel.pending == 0))
+			return 0;
+		if (err)
+			return err;
+		if (now_ns() >= deadline)
+			return -ETIMEDOUT;
+		sleep_ns(DRAIN_POLL_NS);
+	}
+}
+
+int worker_drain(struct worker *worker, struct queue *queue, int timeout_ms)
+{
+	const int err = wait_empty(queue, timeout_ms);
+
+	worker_remove(worker, queue);
+	return err;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Worker threads: each serves its share of the queues, fairly: one batch per ready queue, round
+ * after round. The control thread reaches into a worker only by worker_call().
+ */
+#ifndef NSGATE_WORKER_H
+#define NSGATE_WORKER_H
+
+#include <stdbool.h>
+
+struct queue;
+struct worker;
+struct event_ring;
+
+/* Start a worker thread named nsgate/N. Signals stay blocked in it. Return: NULL with errno set. */
+struct worker *worker_start(unsigned int index);
+
+/* Stop and join it; its queues are not touched any more. Takes NULL. */
+void worker_stop(struct worker *worker);
+
+/* Run fn(arg) in the worker between two turns and wait until it has run. */
+void worker_call(struct worker *worker, void (*fn)(void *arg), void *arg);
+
+/* Add a queue: takes it over (queue_takeover()) and serves it. Return: 0 or -errno. */
+int worker_add(struct worker *worker, struct queue *queue);
+
+/* Serve it no more. 0 packets of it are in the worker's hands when this returns. */
+void worker_remove(struct worker *worker, struct queue *queue);
+
+/*
+ * Verdict until the kernel's queue is empty or `timeout_ms` has passed (rules that feed it are
+ * gone by now), then serve it no more. Return: 0, or -ETIMEDOUT with packets left.
+ */
+int worker_drain(struct worker *worker, struct queue *queue, int timeout_ms);
+
+unsigned int worker_queue_count(const struct worker *worker);
+struct event_ring *worker_events(struct worker *worker);
+
+#endif

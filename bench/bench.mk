@@ -1,0 +1,24 @@
+# The bench: `make bench` (root, minutes), `make bench-micro` (timed), `make bench-micro-check` (CI).
+BENCH_PROGRAMS := $(BUILD)/bench/load $(BUILD)/bench/peers/textbook $(BUILD)/bench/peers/textbook_threads \
+	$(BUILD)/bench/peers/minimal
+
+bench: all $(BENCH_PROGRAMS) $(BUILD)/bench/micro
+	bench/run $(BUILD)
+bench-programs: $(BENCH_PROGRAMS) $(BUILD)/bench/micro
+bench-micro: $(BUILD)/bench/micro
+	bench/micro $(BUILD)
+bench-micro-check: $(BUILD)/bench/micro
+	bench/micro $(BUILD) --check
+
+$(BUILD)/bench/load: $(patsubst %.c,$(BUILD)/%.o,$(wildcard bench/load*.c)) $(BUILD)/libnsgate.a
+	$(link) $(LIBS_lib)
+$(BUILD)/bench/peers/%: $(BUILD)/bench/peers/%.o $(BUILD)/bench/peers/peer.o $(BUILD)/libbroker.a $(BUILD)/libnsgate.a
+	$(link) $(LIBS_agent) $(LIBS_broker)
+
+# Flags of its own, whatever CFLAGS are, so that instruction counts can be compared.
+MICRO_SOURCES := bench/micro.c agent/nfq.c $(wildcard lib/*.c)
+$(BUILD)/bench/micro: $(MICRO_SOURCES) $(BUILD)/lib/policy_schema.o $(wildcard lib/*.h agent/nfq.h)
+	@mkdir -p $(@D)
+	$(CC) -O2 -g -std=gnu11 -D_GNU_SOURCE -Iinclude -Ilib -pthread -o $@ $(filter %.c %.o,$^) $(LIBS_lib)
+
+.PHONY: bench bench-programs bench-micro bench-micro-check

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "agent_link.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/inotify.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "attach.h"
+#include "broker.h"
+#include "holding.h"
+#include "ipc.h"
+#include "log.h"
+#include "loop.h"
+
+/* A socket file that was just made may not listen yet: try often for a moment, then seldom. */
+#define RETRY_SOON_MS 2
+#define RETRY_SOON_TIMES 100
+#define RETRY_LATER_MS 1000
+
+enum link_state { LINK_ABSENT, LINK_GREETING, LINK_READY };
+
+static struct {
+	enum link_state state;
+	struct loop_source source;
+	struct loop_source inotify;
+	char path[108];
+	int64_t retry_at_ms;
+	unsigned int retries_soon;
+	uint32_t next_id;
+	bool wants_write;
+	bool told_all; /* that every namespace was offered */
+} agent = {.source.fd = -1, .inotify.fd = -1};
+
+static void link_lost(const char *why)
+{
+	int fd = agent.source.fd;
+
+	log_event(LOG_LEVEL_WARNING, "agent.lost", "why", why, NULL);
+	loop_remove(&agent.source);
+	fd_close(&fd);
+	agent.state = LINK_ABSENT;
+	agent.wants_write = false;
+	agent.told_all = false;
+	agent.retries_soon = RETRY_SOON_TIMES;
+	agent.retry_at_ms = loop_now_ms() + RETRY_SOON_MS;
+	attach_agent_lost();
+}
+
+/* Return: false where the message must wait or the link is gone. */
+static bool say(const struct nsgate_msg_header *message, const int *fds, unsigned int fd_count)
+{
+	int err = ipc_send(agent.source.fd, message, fds, fd_count);
+
+	if (!err)
+		return true;
+	/* ETOOMANYREFS: more descriptors in flight than the limit; they land when it reads. */
+	if (err == -EAGAIN || err == -ETOOMANYREFS) {
+		agent.wants_write = true;
+		loop_change(&agent.source, EPOLLIN | EPOLLOUT);
+		return false;
+	}
+	shutdown(agent.source.fd, SHUT_RDWR); /* the loop sees the end and calls link_lost() */
+	return false;
+}
+
+static bool say_offer(struct holding *holding)
+{
+	struct nsgate_msg_ns message = {.record = holding->record};
+	int fds[NSGATE_NSFD_MAX];
+	unsigned int fd_count = holding_fds(holding, fds);
+
+	holding->offer_id = ++agent.next_id;
+	ipc_header(&message.header, NSGATE_MSG_NS_ADD, holding->offer_id);
+	return say(&message.header, fds, fd_count);
+}
+
+static bool say_links(struct holding *holding)
+{
+	static struct nsgate_msg_ns_links message; /* 20 KiB: not for the stack */
+	const struct nsgate_link *list = links_list(holding->links, &message.count);
+
+	ipc_header(&message.header, NSGATE_MSG_NS_LINKS, ++agent.next_id);
+	message.header.length = (uint32_t)(sizeof(message) - sizeof(message.links) +
+					   message.count * sizeof(message.links[0]));
+	message.cookie = holding->record.cookie;
+	if (message.count)
+		memcpy(message.links, list, message.count * sizeof(message.links[0]));
+	return say(&message.header, NULL, 0);
+}
+
+static bool say_state(struct holding *holding)
+{
+	struct nsgate_msg_ns_state message = {
+		.cookie = holding->record.cookie,
+		.orphaned = holding->orphaned,
+		.degraded = holding->degraded[0] != '\0',
+	};
+
+	ipc_header(&message.header, NSGATE_MSG_NS_STATE, ++agent.next_id);
+	memcpy(message.text, holding->degraded, sizeof(message.text));
+	return say(&message.header, NULL, 0);
+}
+
+static bool say_rules_reply(struct holding *holding)
+{
+	struct nsgate_msg_reply message = {
+		.status = holding->rules_status,
+		.generation = holding->record.rules.generation,
+	};
+
+	ipc_header(&message.header, NSGATE_MSG_REPLY, holding->rules_id);
+	memcpy(message.text, holding->rules_text, sizeof(message.text));
+	return say(&message.header, NULL, 0);
+}
+
+static bool say_remove(struct holding *holding)
+{
+	struct nsgate_msg_ns_remove message = {.cookie = holding->record.cookie};
+
+	holding->remove_id = ++agent.next_id;
+	ipc_header(&message.header, NSGATE_MSG_NS_REMOVE, holding->remove_id);
+	return say(&message.header, NULL, 0);
+}
+
+static bool say_held_end(void)
+{
+	struct nsgate_msg_plain message;
+
+	ipc_header(&message.header, NSGATE_MSG_HELD_END, ++agent.next_id);
+	return say(&message.header, NULL, 0);
+}
+
+/* In the order in which they must be said of one holding. */
+static const struct {
+	enum holding_todo todo;
+	bool (*say)(struct holding *holding);
+} sayings[] = {
+	{TODO_OFFER, say_offer},   {TODO_LINKS, say_links},
+	{TODO_STATE, say_state},   {TODO_RULES_REPLY, say_rules_reply},
+	{TODO_REMOVE, say_remove},
+};
+
+static bool pump(struct holding *holding)
+{
+	for (size_t i = 0; i < sizeof(sayings) / sizeof(sayings[0]); i++) {
+		if (!(holding->todo & sayings[i].todo))
+			continue;
+		if (!sayings[i].say(holding))
+			return false;
+		holding->todo &= ~(unsigned int)sayings[i].todo;
+	}
+	return true;
+}
+
+/* Those that end come first: another may take over their name. */
+void agent_link_pump(void)
+{
+	if (agent.state != LINK_READY || agent.wants_write)
+		return;
+	for (struct holding *holding = holding_first(); holding; holding = holding->next)
+		if (holding->state == HOLDING_DRAINING && !pump(holding))
+			return;
+	for (struct holding *holding = holding_first(); holding; holding = holding->next)
+		if (!pump(holding))
+			return;
+	if (!agent.told_all)
+		agent.told_all = say_held_end();
+}
+
+/* What the agent may say, and when. Return: false to drop the link. `fds` are taken over. */
+static bool take_message(const union nsgate_msg *message, int *fds, unsigned int fd_count)
+{
+	uint16_t type = message->header.type;
+
+	if (type == NSGATE_MSG_NS_HELD && agent.state == LINK_GREETING) {
+		attach_adopt(&message->ns.record, fds, fd_count);
+		return true;
+	}
+	fds_close(fds, fd_count);
+	if (fd_count)
+		return false;
+	if (type == NSGATE_MSG_HELLO && agent.state == LINK_GREETING)
+		return true;
+	if (type == NSGATE_MSG_HELD_END && agent.state == LINK_GREETING) {
+		agent.state = LINK_READY;
+		log_event(LOG_LEVEL_INFO, "agent.connected", NULL);
+		attach_agent_connected();
+		return true;
+	}
+	if (agent.state != LINK_READY)
+		return false;
+	if (type == NSGATE_MSG_NS_RULES)
+		attach_agent_rules(&message->ns_rules);
+	else if (type == NSGATE_MSG_REPLY && ipc_text_valid(message->reply.text, NSGATE_TEXT_MAX))
+		attach_agent_reply(&message->reply);
+	else
+		return false;
+	return true;
+}
+
+static void agent_ready(struct loop_source *source, uint32_t events)
+{
+	static union nsgate_msg message;
+	int fds[NSGATE_NSFD_MAX];
+	unsigned int fd_count;
+	int err;
+
+	if (events & EPOLLOUT) {
+		agent.wants_write = false;
+		loop_change(source, EPOLLIN);
+	}
+	if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+		return;
+	err = ipc_receive(source->fd, &message, fds, NSGATE_NSFD_MAX, &fd_count);
+	if (err == -EAGAIN)
+		return;
+	if (err)
+		link_lost(err == -ENOTCONN ? "closed" : log_errno(err));
+	else if (!take_message(&message, fds, fd_count))
+		link_lost("it said what it may not say now");
+}
+
+static void try_connect(void)
+{
+	struct nsgate_msg_hello hello = {.pid = (uint32_t)getpid()};
+	int fd = ipc_connect(agent.path, SOCK_SEQPACKET | SOCK_NONBLOCK);
+
+	if (fd < 0)
+		return;
+	ipc_header(&hello.header, NSGATE_MSG_HELLO, 0);
+	agent.source.ready = agent_ready;
+	if (ipc_send(fd, &hello.header, NULL, 0) < 0 || loop_add(&agent.source, fd, EPOLLIN) < 0) {
+		close(fd);
+		return;
+	}
+	agent.state = LINK_GREETING;
+}
+
+static void inotify_ready(struct loop_source *source, uint32_t events)
+{
+	char buffer[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
+
+	(void)events;
+	if (read(source->fd, buffer, sizeof(buffer)) <= 0 || agent.state != LINK_ABSENT)
+		return;
+	agent.retries_soon = RETRY_SOON_TIMES;
+	agent.retry_at_ms = loop_now_ms();
+}
+
+int agent_link_open(void)
+{
+	int fd, err;
+
+	err = snprintf(agent.path, sizeof(agent.path), "%s/agent.sock", broker_config.runtime_dir);
+	if (err >= (int)sizeof(agent.path))
+		return -ENAMETOOLONG;
+	fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	agent.inotify.ready = inotify_ready;
+	err = inotify_add_watch(fd, broker_config.runtime_dir, IN_CREATE | IN_ATTRIB) < 0
+		      ? -errno
+		      : loop_add(&agent.inotify, fd, EPOLLIN);
+	if (err) {
+		close(fd);
+		return err;
+	}
+	agent.retry_at_ms = loop_now_ms();
+	return 0;
+}
+
+void agent_link_close(void)
+{
+	int fd = agent.source.fd, inotify = agent.inotify.fd;
+
+	loop_remove(&agent.source);
+	loop_remove(&agent.inotify);
+	fd_close(&fd);
+	fd_close(&inotify);
+	agent.state = LINK_ABSENT;
+}
+
+int agent_link_timeout_ms(void)
+{
+	int64_t left = agent.retry_at_ms - loop_now_ms();
+
+	if (agent.state != LINK_ABSENT)
+		return -1;
+	return left > 0 ? (int)left : 0;
+}
+
+void agent_link_tick(void)
+{
+	if (agent.state != LINK_ABSENT || agent.retry_at_ms > loop_now_ms())
+		return;
+	try_connect();
+	if (agent.retries_soon)
+		agent.retries_soon--;
+	agent.retry_at_ms = loop_now_ms() + (agent.retries_soon ? RETRY_SOON_MS : RETRY_LATER_MS);
+}

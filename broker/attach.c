@@ -1,0 +1,476 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "attach.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "broker.h"
+#include "client.h"
+#include "enforce.h"
+#include "ipc.h"
+#include "log.h"
+#include "name.h"
+#include "prepare.h"
+#include "records.h"
+#include "restore.h"
+#include "rules.h"
+
+#define OFFER_TIMEOUT_MS 5000
+#define DRAIN_TIMEOUT_MS 3000
+
+static bool agent_here; /* connected, and done with telling what it holds */
+
+bool attach_agent_here(void)
+{
+	return agent_here;
+}
+
+static void drain(struct holding *holding);
+
+static void offer(struct holding *holding)
+{
+	holding->todo |= TODO_OFFER | TODO_LINKS;
+	if (holding->orphaned || holding->degraded[0])
+		holding->todo |= TODO_STATE;
+}
+
+/*
+ * A handoff that outlived a broker comes again with the socket of a namespace which the agent has
+ * held meanwhile: it only takes its place as keeper again.
+ */
+static bool resume_handoff(struct client *client, const struct nsgate_msg_attach *message, int *fds,
+			   unsigned int fd_count)
+{
+	struct holding *holding = holding_find(message->name);
+	uint64_t cookie, inode;
+
+	if (message->target_kind != NSGATE_TARGET_HANDOFF || !holding || holding->keeper ||
+	    holding->record.target_kind != NSGATE_TARGET_HANDOFF ||
+	    holding->state != HOLDING_IN_FORCE || kit_identify(fds[0], &cookie, &inode) < 0 ||
+	    cookie != holding->record.cookie)
+		return false;
+	fds_close(fds, fd_count);
+	holding->keeper = client;
+	log_event(LOG_LEVEL_INFO, "handoff.resumed", "netns", message->name, NULL);
+	client_reply(client, message->header.id, NSGATE_STATUS_OK, NULL);
+	return true;
+}
+
+/* The name has moved: let go of the namespace that had it, now that another is in force. */
+static void replace_others(const struct holding *with)
+{
+	struct holding *next;
+
+	for (struct holding *old = holding_first(); old; old = next) {
+		next = old->next;
+		if (old != with && old->state != HOLDING_DRAINING &&
+		    strcmp(old->record.name, with->record.name) == 0)
+			drain(old);
+	}
+}
+
+void attach_request(struct client *client, const struct nsgate_msg_attach *message, int *fds,
+		    unsigned int fd_count)
+{
+	uint32_t id = message->header.id;
+	struct refusal refusal = {.status = NSGATE_STATUS_OK};
+	struct holding *holding;
+
+	if (resume_handoff(client, message, fds, fd_count))
+		return;
+	if (prepare_check(message, fds, fd_count, &refusal) == 0 && !agent_here) {
+		refusal.status = NSGATE_STATUS_UNREACHABLE;
+		snprintf(refusal.text, sizeof(refusal.text),
+			 "nsgate-agent does not answer on %s/agent.sock: start it, then attach "
+			 "again",
+			 broker_config.runtime_dir);
+	}
+	if (refusal.status != NSGATE_STATUS_OK) {
+		fds_close(fds, fd_count);
+		client_reply(client, id, refusal.status, "%s", refusal.text);
+		return;
+	}
+	holding = holding_new(attach_orphaned);
+	if (!holding) {
+		fds_close(fds, fd_count);
+		client_reply(client, id, NSGATE_STATUS_FAILED, "the broker is out of memory");
+		return;
+	}
+	if (prepare_holding(holding, message, fds, fd_count, &refusal) < 0) {
+		log_event(LOG_LEVEL_WARNING, "attach.refused", "netns", message->name, "why",
+			  refusal.text, NULL);
+		client_reply(client, id, refusal.status, "%s", refusal.text);
+		holding_free(holding);
+		return;
+	}
+	memcpy(holding->record.name, message->name, sizeof(holding->record.name));
+	holding->state = HOLDING_OFFERED;
+	holding->deadline_ms = loop_now_ms() + OFFER_TIMEOUT_MS;
+	holding->asker = client;
+	holding->asker_id = id;
+	if (message->target_kind == NSGATE_TARGET_HANDOFF)
+		holding->keeper = client;
+	offer(holding);
+}
+
+/* ---- answers and ends ---- */
+
+static void answer(struct holding *holding, enum nsgate_status status, const char *text)
+{
+	if (holding->asker)
+		client_reply(holding->asker, holding->asker_id, status, "%s", text);
+	holding->asker = NULL;
+}
+
+/*
+ * The last step of every detach. The rules of an orphan stay: they go with the namespace, and
+ * should something live on in it, it stays under them with nobody to judge: closed, unless the
+ * policy says open.
+ */
+static void finish(struct holding *holding)
+{
+	int err = holding->orphaned ? 0 : rules_remove(holding->kit.rules);
+
+	if (err)
+		log_event(LOG_LEVEL_ERROR, "detach.rules", "netns", holding->record.name, "error",
+			  log_errno(err), NULL);
+	log_event(LOG_LEVEL_INFO, "detached", "netns", holding->record.name, NULL);
+	records_remove(holding->record.cookie);
+	if (holding->keeper)
+		client_detached(holding->keeper, holding->record.name);
+	answer(holding, err ? NSGATE_STATUS_FAILED : NSGATE_STATUS_OK,
+	       err ? "detached, but the table inet nsgate could not be deleted: see the broker's "
+		     "log"
+		   : "");
+	holding_free(holding);
+}
+
+/* Stop feeding the queue and have the agent verdict what waits. May free the holding. */
+static void drain(struct holding *holding)
+{
+	int err = holding->orphaned ? 0 : rules_pause(holding->kit.rules);
+
+	if (err)
+		log_event(LOG_LEVEL_WARNING, "detach.pause", "netns", holding->record.name, "error",
+			  log_errno(err), NULL);
+	if (!agent_here) {
+		finish(holding);
+		return;
+	}
+	holding->state = HOLDING_DRAINING;
+	holding->deadline_ms = loop_now_ms() + DRAIN_TIMEOUT_MS;
+	/* What else was to be said of it matters no more, but that its container is gone. */
+	holding->todo = (holding->todo & TODO_STATE) | TODO_REMOVE;
+}
+
+void attach_detach(struct client *client, const struct nsgate_msg_detach *message)
+{
+	struct holding *holding;
+
+	if (!ipc_text_valid(message->name, sizeof(message->name)) || !name_valid(message->name)) {
+		client_reply(client, message->header.id, NSGATE_STATUS_USAGE,
+			     "the name is not valid: use " NAME_RULE);
+		return;
+	}
+	holding = holding_find(message->name);
+	if (!holding && !agent_here) {
+		client_reply(client, message->header.id, NSGATE_STATUS_UNREACHABLE,
+			     "nsgate-agent, which knows what is attached, does not answer on "
+			     "%s/agent.sock: "
+			     "start it, then detach again",
+			     broker_config.runtime_dir);
+		return;
+	}
+	if (!holding) {
+		client_reply(client, message->header.id, NSGATE_STATUS_NOT_FOUND,
+			     "no namespace is attached as %s: `nsgatectl ls` shows those that are",
+			     message->name);
+		return;
+	}
+	if (holding->asker) {
+		client_reply(client, message->header.id, NSGATE_STATUS_FAILED,
+			     "%s is being attached or detached by somebody else: try again",
+			     message->name);
+		return;
+	}
+	holding->asker = client;
+	holding->asker_id = message->header.id;
+	if (holding->state != HOLDING_DRAINING)
+		drain(holding);
+}
+
+void attach_client_gone(const struct client *client)
+{
+	struct holding *next;
+
+	for (struct holding *holding = holding_first(); holding; holding = next) {
+		next = holding->next;
+		if (holding->asker == client)
+			holding->asker = NULL;
+		if (holding->keeper != client)
+			continue;
+		holding->keeper = NULL;
+		log_event(LOG_LEVEL_INFO, "handoff.closed", "netns", holding->record.name, NULL);
+		if (holding->state != HOLDING_DRAINING)
+			drain(holding);
+	}
+}
+
+void attach_orphaned(struct holding *holding)
+{
+	log_event(LOG_LEVEL_INFO, "orphaned", "netns", holding->record.name, "target",
+		  holding->record.target, NULL);
+	holding->orphaned = true;
+	holding->todo |= TODO_STATE;
+	if (holding->state == HOLDING_OFFERED)
+		answer(holding, NSGATE_STATUS_NOT_FOUND,
+		       "the process ended while its namespace was being attached");
+	if (holding->state != HOLDING_DRAINING)
+		drain(holding);
+}
+
+/* Does what it was attached by still lead to it? What cannot be told by a name is believed to. */
+static bool is_still_there(const struct holding *holding)
+{
+	struct stat st;
+	int err, target = restore_target(&holding->record);
+
+	if (target < 0)
+		return target != -ENOENT && target != -ESRCH;
+	err = fstat(target, &st);
+	close(target);
+	/* A pidfd's inode says nothing; its end is noticed by itself. */
+	return err < 0 || holding->record.target_kind == NSGATE_TARGET_PID ||
+	       st.st_ino == holding->record.inode;
+}
+
+static void release_if_gone(struct holding *holding)
+{
+	if (holding->state != HOLDING_DRAINING && !is_still_there(holding))
+		attach_orphaned(holding);
+}
+
+void attach_name_removed(const char *name)
+{
+	struct holding *next;
+
+	for (struct holding *holding = holding_first(); holding; holding = next) {
+		const char *end;
+		size_t length = strlen(holding->record.target), wanted = strlen(name);
+
+		next = holding->next;
+		end = length > wanted ? holding->record.target + length - wanted : NULL;
+		if (end && strcmp(end, name) == 0 && strchr(":/", end[-1]))
+			release_if_gone(holding);
+	}
+}
+
+/* ---- what the agent says ---- */
+
+static void rules_failed(struct holding *holding, int err)
+{
+	holding->rules_status = NSGATE_STATUS_FAILED;
+	snprintf(holding->rules_text, sizeof(holding->rules_text),
+		 "cannot install the rules in %s: %s%s", holding->record.name, strerror(-err),
+		 err == -EPERM ? ": the table inet nsgate belongs to another live program there"
+		 : err == -ENOENT
+			 ? ": the kernel lacks an nftables expression, see `nsgatectl doctor`"
+			 : "");
+	log_event(LOG_LEVEL_ERROR, "rules.failed", "netns", holding->record.name, "error",
+		  log_errno(err), NULL);
+}
+
+void attach_agent_rules(const struct nsgate_msg_ns_rules *message)
+{
+	struct holding *holding = holding_find_cookie(message->cookie);
+	int err;
+
+	if (!holding || holding->state == HOLDING_DRAINING)
+		return; /* a detach was on its way: the agent gets NS_REMOVE */
+	holding->rules_id = message->header.id;
+	holding->rules_status = NSGATE_STATUS_OK;
+	holding->rules_text[0] = '\0';
+	holding->todo |= TODO_RULES_REPLY;
+	if (ipc_text_valid(message->policy, sizeof(message->policy)) && name_valid(message->policy))
+		memcpy(holding->record.policy, message->policy, sizeof(message->policy));
+	err = enforce_rules(holding, &message->rules);
+	if (err)
+		rules_failed(holding, err);
+	if (holding->state == HOLDING_OFFERED) {
+		holding->deadline_ms = 0;
+		if (err) {
+			answer(holding, NSGATE_STATUS_FAILED, holding->rules_text);
+			drain(holding);
+			return;
+		}
+		holding->state = HOLDING_IN_FORCE;
+		log_event(LOG_LEVEL_INFO, "attached", "netns", holding->record.name, "target",
+			  holding->record.target, "cookie",
+			  log_number((int64_t)holding->record.cookie), "policy",
+			  holding->record.policy, NULL);
+		answer(holding, NSGATE_STATUS_OK, "");
+		if (holding->record.flags & NSGATE_ATTACH_REPLACE)
+			replace_others(holding);
+	}
+}
+
+void attach_agent_reply(const struct nsgate_msg_reply *message)
+{
+	struct holding *next;
+
+	for (struct holding *holding = holding_first(); holding; holding = next) {
+		uint32_t id = message->header.id;
+
+		next = holding->next;
+		if (holding->state == HOLDING_DRAINING && holding->remove_id == id) {
+			finish(holding);
+		} else if (holding->state == HOLDING_OFFERED && holding->offer_id == id) {
+			answer(holding, (enum nsgate_status)message->status, message->text);
+			holding_free(holding);
+		} else if (holding->state == HOLDING_IN_FORCE && holding->offer_id == id &&
+			   message->status) {
+			/* A new agent will not have it. Its rules stay: closed is closed. */
+			log_event(LOG_LEVEL_ERROR, "agent.refused", "netns", holding->record.name,
+				  "why", message->text, NULL);
+		}
+	}
+}
+
+static void restore(const struct nsgate_ns_record *record)
+{
+	struct refusal refusal = {.status = NSGATE_STATUS_OK};
+	struct holding *holding;
+
+	if (holding_find_cookie(record->cookie) || holding_find(record->name))
+		return;
+	holding = holding_new(attach_orphaned);
+	if (!holding)
+		return;
+	if (prepare_restored(holding, record, &refusal) < 0) {
+		log_event(LOG_LEVEL_WARNING, "restore.failed", "netns", record->name, "why",
+			  refusal.text, NULL);
+		/* A handoff brings its namespace back itself, and then wants its counters. */
+		if (refusal.status == NSGATE_STATUS_NOT_FOUND &&
+		    record->target_kind != NSGATE_TARGET_HANDOFF)
+			records_remove(record->cookie);
+		holding_free(holding);
+		return;
+	}
+	holding->state = HOLDING_IN_FORCE;
+	if (enforce_rules(holding, &record->rules) < 0)
+		log_event(LOG_LEVEL_ERROR, "restore.rules", "netns", record->name, NULL);
+	log_event(LOG_LEVEL_INFO, "restored", "netns", record->name, NULL);
+}
+
+void attach_agent_connected(void)
+{
+	static bool restored;
+
+	agent_here = true;
+	/* What the first agent holds was adopted by now; the rest, only records remember. */
+	if (!restored)
+		records_each(restore);
+	restored = true;
+	for (struct holding *holding = holding_first(); holding; holding = holding->next)
+		if (holding->state == HOLDING_IN_FORCE)
+			offer(holding);
+	enforce_agent_back();
+	for (struct holding *holding = holding_first(), *next; holding; holding = next) {
+		next = holding->next;
+		release_if_gone(holding); /* it may have ended while no broker looked */
+	}
+}
+
+void attach_agent_lost(void)
+{
+	struct holding *next;
+
+	agent_here = false;
+	enforce_agent_lost();
+	for (struct holding *holding = holding_first(); holding; holding = next) {
+		next = holding->next;
+		holding->todo = 0;
+		if (holding->state == HOLDING_OFFERED) {
+			answer(holding, NSGATE_STATUS_UNREACHABLE,
+			       "nsgate-agent went away in the middle of it: start it, then attach "
+			       "again");
+			holding_free(holding);
+		} else if (holding->state == HOLDING_DRAINING) {
+			finish(holding);
+		}
+	}
+}
+
+void attach_adopt(const struct nsgate_ns_record *record, int *fds, unsigned int fd_count)
+{
+	struct holding *holding;
+	int err;
+
+	if (holding_find_cookie(record->cookie)) {
+		fds_close(fds, fd_count); /* ours already: the agent only lost its connection */
+		return;
+	}
+	holding = holding_new(attach_orphaned);
+	if (!holding) {
+		fds_close(fds, fd_count);
+		return;
+	}
+	err = prepare_adopted(holding, record, fds, fd_count);
+	if (!err && record->rules.generation)
+		err = enforce_rules(holding, &record->rules);
+	if (err) {
+		/* The agent goes on; nobody can change its rules, and the operator must know. */
+		log_event(LOG_LEVEL_ERROR, "adopt.failed", "netns", record->name, "error",
+			  log_errno(err), NULL);
+		holding_free(holding);
+		return;
+	}
+	holding->state = HOLDING_IN_FORCE;
+	holding->todo |= TODO_LINKS;
+	log_event(LOG_LEVEL_INFO, "adopted", "netns", record->name, NULL);
+}
+
+/* ---- deadlines ---- */
+
+int attach_timeout_ms(void)
+{
+	int64_t now = loop_now_ms(), nearest = -1;
+
+	for (struct holding *holding = holding_first(); holding; holding = holding->next) {
+		int64_t left = holding->deadline_ms - now;
+
+		if (!holding->deadline_ms)
+			continue;
+		if (left < 0)
+			left = 0;
+		if (nearest < 0 || left < nearest)
+			nearest = left;
+	}
+	return (int)nearest;
+}
+
+void attach_tick(void)
+{
+	int64_t now = loop_now_ms();
+	struct holding *next;
+
+	for (struct holding *holding = holding_first(); holding; holding = next) {
+		next = holding->next;
+		if (!holding->deadline_ms || holding->deadline_ms > now)
+			continue;
+		if (holding->state == HOLDING_OFFERED) {
+			log_event(LOG_LEVEL_ERROR, "attach.timeout", "netns", holding->record.name,
+				  NULL);
+			answer(holding, NSGATE_STATUS_UNREACHABLE,
+			       "nsgate-agent does not answer: look at its log, then attach again");
+			drain(holding);
+		} else {
+			log_event(LOG_LEVEL_WARNING, "detach.timeout", "netns",
+				  holding->record.name, NULL);
+			finish(holding);
+		}
+	}
+}

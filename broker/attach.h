@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Attaching and detaching: the steps of a holding's life (holding.h), forwards and back. */
+#ifndef NSGATE_ATTACH_H
+#define NSGATE_ATTACH_H
+
+#include "holding.h"
+
+/*
+ * An ATTACH of a client. `fds` are taken over. The answer goes to the client by server_reply(),
+ * now or when the agent has taken the namespace.
+ */
+void attach_request(struct client *client, const struct nsgate_msg_attach *message, int *fds,
+		    unsigned int fd_count);
+
+void attach_detach(struct client *client, const struct nsgate_msg_detach *message);
+
+/* The client is gone: nobody waits for an answer; what it kept (a handoff) is detached. */
+void attach_client_gone(const struct client *client);
+
+/* The container behind it is gone. */
+void attach_orphaned(struct holding *holding);
+
+/* A name of a namespace is gone (its last part): whoever was attached by it may be gone too. */
+void attach_name_removed(const char *name);
+
+/* ---- what the agent says ---- */
+
+/* It holds a namespace since before this broker was born: make it ours. `fds` are taken over. */
+void attach_adopt(const struct nsgate_ns_record *record, int *fds, unsigned int fd_count);
+
+void attach_agent_rules(const struct nsgate_msg_ns_rules *message);
+void attach_agent_reply(const struct nsgate_msg_reply *message);
+
+/* The connection to the agent is new (everything is to be offered again) or gone. */
+void attach_agent_connected(void);
+bool attach_agent_here(void);
+void attach_agent_lost(void);
+
+/* Deadlines. Return: milliseconds until the next one, -1: none. */
+int attach_timeout_ms(void);
+void attach_tick(void);
+
+#endif

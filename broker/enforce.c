@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "enforce.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <unistd.h>
+
+#include "broker.h"
+#include "conntrack.h"
+#include "log.h"
+#include "loop.h"
+#include "nsgate/hook.h"
+#include "nsgate/mark.h"
+#include "nsgate/shm.h"
+#include "queue_setup.h"
+#include "records.h"
+#include "rules.h"
+
+static bool spec_valid(const struct nsgate_rules_spec *spec)
+{
+	const uint32_t flags = NSGATE_RULES_BYPASS | NSGATE_RULES_OFFLOAD | NSGATE_RULES_STRICT;
+
+	return spec->hooks && !(spec->hooks >> NSGATE_HOOK_MAX) && !(spec->flags & ~flags) &&
+	       spec->generation >= 1 && spec->generation <= NSGATE_CTMARK_GEN_MAX;
+}
+
+/*
+ * Generations are few and come round: a flow that slept through all of them must not wake up known
+ * to a policy that never judged it; nor may one that an earlier attachment left. Free in a
+ * namespace without flows; else a walk of the table.
+ */
+static void forget_before_reuse(struct holding *holding, uint32_t generation)
+{
+	uint32_t before = holding->record.rules.generation;
+	int err;
+
+	if (generation < before)
+		holding->record.wrapped = 1;
+	if (generation == before || (before && !holding->record.wrapped))
+		return;
+	err = before ? conntrack_forget(holding->kit.rules, generation)
+		     : conntrack_forget_all(holding->kit.rules);
+	if (err)
+		log_event(LOG_LEVEL_WARNING, "forget.failed", "netns", holding->record.name,
+			  "error", log_errno(err), NULL);
+}
+
+int enforce_install(int rules_fd, const struct nsgate_ns_record *record,
+		    const struct nsgate_rules_spec *spec)
+{
+	const struct rules_queues queues = {
+		.backend = (enum nsgate_backend)record->backend,
+		.owned = broker_features.owned_tables,
+		.first = record->queue_first,
+		.count = record->queue_count,
+	};
+
+	return spec_valid(spec) ? rules_install(rules_fd, &queues, spec) : -EINVAL;
+}
+
+int enforce_rules(struct holding *holding, const struct nsgate_rules_spec *spec)
+{
+	int err;
+
+	if (spec_valid(spec))
+		forget_before_reuse(holding, spec->generation);
+	err = enforce_install(holding->kit.rules, &holding->record, spec);
+	if (err)
+		return err;
+	(void)rules_changed(holding->kit.rules, &holding->ruleset);
+	holding->record.rules = *spec;
+	err = records_save(&holding->record);
+	if (err) /* it only matters if both daemons die */
+		log_event(LOG_LEVEL_WARNING, "record.failed", "netns", holding->record.name,
+			  "error", log_errno(err), NULL);
+	return 0;
+}
+
+/*
+ * The queue outlives the agent, so packets wait for the next one. Where the policy says open, they
+ * wait only this long: enough for a restart, short for a connection.
+ */
+#define AGENT_GRACE_MS 1000
+
+static int64_t open_at_ms; /* 0: an agent is there, or all that may be open is */
+
+/* Let pass what waits, and count it where the agent counts: nobody writes there now. */
+static void release(struct holding *holding, unsigned int i)
+{
+	const off_t at = (off_t)(i * sizeof(struct shm_queue) +
+				 offsetof(struct shm_queue, control.released));
+	uint64_t released = 0;
+	int let_pass =
+		queue_release(holding->kit.queues[i], (uint16_t)(holding->record.queue_first + i),
+			      holding->kit.proc);
+
+	if (let_pass <= 0 ||
+	    pread(holding->shm, &released, sizeof(released), at) != sizeof(released))
+		return;
+	released += (uint64_t)let_pass;
+	if (pwrite(holding->shm, &released, sizeof(released), at) != sizeof(released))
+		log_event(LOG_LEVEL_WARNING, "release.uncounted", "netns", holding->record.name,
+			  "packets", log_number(let_pass), NULL);
+}
+
+static void open_without_agent(void)
+{
+	open_at_ms = 0;
+	for (struct holding *holding = holding_first(); holding; holding = holding->next) {
+		if (holding->state != HOLDING_IN_FORCE || holding->opened ||
+		    !(holding->record.rules.flags & NSGATE_RULES_BYPASS))
+			continue;
+		holding->opened = true;
+		if (rules_pause(holding->kit.rules) < 0)
+			continue;
+		for (unsigned int i = 0; i < holding->kit.queue_count; i++)
+			release(holding, i);
+		log_event(LOG_LEVEL_WARNING, "opened", "netns", holding->record.name, "why",
+			  "no agent, and the policy's on_agent_down is open", NULL);
+	}
+}
+
+/* The agent serves it again: what the rules say counts. */
+static void close_again(struct holding *holding)
+{
+	if (!holding->opened)
+		return;
+	holding->opened = false;
+	if (enforce_rules(holding, &holding->record.rules) < 0)
+		log_event(LOG_LEVEL_ERROR, "rules.failed", "netns", holding->record.name, NULL);
+	else
+		log_event(LOG_LEVEL_INFO, "closed", "netns", holding->record.name, NULL);
+}
+
+/*
+ * Where tables cannot be owned, root inside the namespace can flush them. Whatever changes there
+ * raises the number of its rule set; ours are then put back, whether it was they or not.
+ */
+#define AUDIT_MS 500
+
+static int64_t audit_at_ms;
+
+static void audit(struct holding *holding)
+{
+	struct nsgate_rules_spec spec = holding->record.rules;
+	int err;
+
+	if (holding->state != HOLDING_IN_FORCE || holding->opened || !spec.generation ||
+	    rules_changed(holding->kit.rules, &holding->ruleset) <= 0)
+		return;
+	err = enforce_rules(holding, &spec);
+	log_event(err ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, err ? "repair.failed" : "repaired",
+		  "netns", holding->record.name, "why",
+		  "somebody changed nftables rules there, and this kernel has no owned tables",
+		  "error", err ? log_errno(err) : NULL, NULL);
+}
+
+static void audit_all(void)
+{
+	audit_at_ms = loop_now_ms() + AUDIT_MS;
+	for (struct holding *holding = holding_first(); holding; holding = holding->next)
+		audit(holding);
+}
+
+void enforce_agent_lost(void)
+{
+	open_at_ms = loop_now_ms() + AGENT_GRACE_MS;
+}
+
+void enforce_agent_back(void)
+{
+	open_at_ms = 0;
+	for (struct holding *holding = holding_first(); holding; holding = holding->next)
+		close_again(holding);
+}
+
+static bool audits(void)
+{
+	return !broker_features.owned_tables && holding_count() > 0;
+}
+
+static int left_ms(int64_t at_ms)
+{
+	int64_t left = at_ms - loop_now_ms();
+
+	return left > 0 ? (int)left : 0;
+}
+
+int enforce_timeout_ms(void)
+{
+	int open = open_at_ms ? left_ms(open_at_ms) : -1;
+	int next_audit = audits() ? left_ms(audit_at_ms) : -1;
+
+	if (open < 0 || (next_audit >= 0 && next_audit < open))
+		return next_audit;
+	return open;
+}
+
+void enforce_tick(void)
+{
+	if (open_at_ms && open_at_ms <= loop_now_ms())
+		open_without_agent();
+	if (audits() && audit_at_ms <= loop_now_ms())
+		audit_all();
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of Operation
+ *
+ * A holding is one attached namespace as the broker has it. Its life:
+ *
+ *   OPENED    entered, identified, queues bound; nothing is queued yet
+ *   OFFERED   NS_ADD is on its way; the agent answers NS_RULES (it takes it) or REPLY (it refuses)
+ *   IN_FORCE  rules are installed, packets are being verdicted; the caller has its answer
+ *   DRAINING  rules are out, NS_REMOVE is on its way; the agent verdicts what waits
+ *
+ * The caller of an attach or a detach waits in `asker`; there is at most one. Messages to the
+ * agent are not queued: what must still be said is a bit in `todo`, and agent_link pumps it out
+ * when the socket takes it. So nothing grows when the agent is slow, and an agent that comes back
+ * is told everything by setting TODO_OFFER again.
+ */
+#ifndef NSGATE_HOLDING_H
+#define NSGATE_HOLDING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kit.h"
+#include "links.h"
+#include "loop.h"
+#include "nsgate/proto.h"
+
+struct client;
+
+enum holding_state {
+	HOLDING_OPENED,
+	HOLDING_OFFERED,
+	HOLDING_IN_FORCE,
+	HOLDING_DRAINING,
+};
+
+enum holding_todo {
+	TODO_OFFER = 1 << 0,
+	TODO_LINKS = 1 << 1,
+	TODO_STATE = 1 << 2,
+	TODO_RULES_REPLY = 1 << 3,
+	TODO_REMOVE = 1 << 4,
+};
+
+struct holding {
+	struct holding *next;
+	enum holding_state state;
+	unsigned int todo; /* enum holding_todo */
+	struct nsgate_ns_record record;
+	struct kit kit;
+	int shm;
+	struct links *links;
+	struct loop_source links_source;
+	struct loop_source watch_source; /* the pidfd of the container's init */
+	int watch;
+	void (*gone)(struct holding *holding);
+	int64_t deadline_ms; /* of OFFERED and DRAINING; 0: none */
+
+	uint32_t offer_id, remove_id; /* ids of the last NS_ADD and NS_REMOVE */
+	struct client *asker;	      /* who waits for the outcome; NULL: nobody */
+	uint32_t asker_id;
+	struct client *keeper; /* a handoff's connection: its end is the end of the holding */
+
+	/* The answer to the agent's last NS_RULES. */
+	uint32_t rules_id;
+	uint32_t rules_status;
+	char rules_text[NSGATE_TEXT_MAX];
+
+	uint32_t ruleset; /* the namespace's generation of rules after our last change */
+	bool orphaned;
+	bool opened; /* no agent, and the policy says that packets then pass: rules are paused */
+	char degraded[NSGATE_TEXT_MAX];
+};
+
+struct holding *holding_first(void);
+struct holding *holding_find(const char *name);
+struct holding *holding_find_cookie(uint64_t cookie);
+unsigned int holding_count(void);
+
+/*
+ * A new holding in state OPENED that owns nothing yet. `gone` is called when the container behind
+ * it has ended. NULL: no memory.
+ */
+struct holding *holding_new(void (*gone)(struct holding *holding));
+
+/*
+ * Watch links and the container's end; to be called once the kit is open.
+ * Return: 0 or -errno.
+ */
+int holding_watch(struct holding *holding);
+
+/* Close everything. What the kernel has of it (rules) must be gone or be meant to stay. */
+void holding_free(struct holding *holding);
+
+/* The descriptors of NS_ADD in their order, all still the holding's. Return: how many. */
+unsigned int holding_fds(const struct holding *holding, int *ret_fds);
+
+#endif

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the broker needs of a network namespace to govern it: sockets that were opened inside. They
+ * go on working from anywhere, so nobody has to stay there.
+ */
+#ifndef NSGATE_KIT_H
+#define NSGATE_KIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "nsgate/limits.h"
+
+struct kit {
+	int queues[NSGATE_QUEUES_MAX]; /* NETLINK_NETFILTER, one per queue; they go to the agent */
+	unsigned int queue_count;
+	int rules; /* NETLINK_NETFILTER for nftables; never leaves the broker */
+	int aux;   /* NETLINK_NETFILTER for reading counters; goes to the agent */
+	int route; /* NETLINK_ROUTE for names of links */
+	int proc;  /* /proc/net/netfilter/nfnetlink_queue */
+};
+
+#define KIT_NONE                                                                                   \
+	{                                                                                          \
+		.queues = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1},        \
+		.rules = -1, .aux = -1, .route = -1, .proc = -1                                    \
+	}
+
+/*
+ * Enter the namespace behind `target` (a netns fd or a pidfd; -1: a fresh, empty one) in a
+ * throw-away child and open what `kit` still lacks (members that are -1; `queue_count` queues).
+ * The caller stays where it is.
+ * Return: 0 or -errno: -ESRCH the process is gone; -EPERM no right to enter; -EINVAL not a
+ * namespace; -EMFILE. On failure what was opened is closed, what was there before is kept.
+ */
+int kit_open(int target, struct kit *kit);
+
+void kit_close(struct kit *kit);
+
+/*
+ * Which namespace does a socket belong to? The cookie (SO_NETNS_COOKIE, never used twice) and the
+ * inode of its nsfs file. Return: 0 or -errno.
+ */
+int kit_identify(int socket_fd, uint64_t *ret_cookie, uint64_t *ret_inode);
+
+/* The namespace of a socket as a descriptor, the caller's to close (SIOCGSKNS). Or -errno. */
+int kit_socket_netns(int socket_fd);
+
+/*
+ * Are these descriptors from a process inside what it says they are: netlink sockets of the right
+ * protocols, all of one namespace, and the queue's proc file (-1: not given)?
+ * Return: 0 or -EINVAL with the reason in *ret_why (static text).
+ */
+int kit_check_handed(const int *fds, unsigned int count, const char **ret_why);
+
+#endif

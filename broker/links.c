@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Theory of Operation
+ *
+ * One socket serves both the first dump and the notifications: RTM_NEWLINK means the same in both,
+ * so they go through one handler and no order between them matters. After an overrun (ENOBUFS)
+ * the list is read anew.
+ */
+#include "links.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/rtnetlink.h>
+#include <netlink/netlink.h>
+#include <netlink/msg.h>
+#include <netlink/route/link.h>
+#include <netlink/route/rtnl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct links {
+	struct nl_sock *socket;
+	struct nsgate_link *list;
+	unsigned int count;
+	bool changed;
+	bool dump_done;
+};
+
+static struct nsgate_link *find(struct links *links, uint32_t ifindex)
+{
+	for (unsigned int i = 0; i < links->count; i++)
+		if (links->list[i].ifindex == ifindex)
+			return &links->list[i];
+	return NULL;
+}
+
+static void set(struct links *links, uint32_t ifindex, const char *name)
+{
+	struct nsgate_link *link = find(links, ifindex);
+
+	if (link && strncmp(link->name, name, sizeof(link->name)) == 0)
+		return;
+	if (!link) {
+		struct nsgate_link *list;
+
+		if (links->count == NSGATE_LINKS_MAX)
+			return;
+		list = realloc(links->list, (links->count + 1) * sizeof(*list));
+		if (!list)
+			return;
+		links->list = list;
+		link = &list[links->count++];
+	}
+	memset(link, 0, sizeof(*link));
+	link->ifindex = ifindex;
+	strncpy(link->name, name, sizeof(link->name) - 1);
+	links->changed = true;
+}
+
+static void unset(struct links *links, uint32_t ifindex)
+{
+	struct nsgate_link *link = find(links, ifindex);
+
+	if (!link)
+		return;
+	*link = links->list[--links->count];
+	links->changed = true;
+}
+
+static void take_link(struct nl_object *object, void *arg)
+{
+	struct links *links = arg;
+	struct rtnl_link *link = (struct rtnl_link *)object;
+	uint32_t ifindex = (uint32_t)rtnl_link_get_ifindex(link);
+
+	if (nl_object_get_msgtype(object) == RTM_DELLINK)
+		unset(links, ifindex);
+	else if (rtnl_link_get_name(link))
+		set(links, ifindex, rtnl_link_get_name(link));
+}
+
+static int take_message(struct nl_msg *message, void *arg)
+{
+	nl_msg_parse(message, take_link, arg);
+	return NL_OK;
+}
+
+static int take_done(struct nl_msg *message, void *arg)
+{
+	struct links *links = arg;
+
+	(void)message;
+	links->dump_done = true;
+	return NL_STOP;
+}
+
+static int dump(struct links *links)
+{
+	int err = nl_rtgen_request(links->socket, RTM_GETLINK, AF_UNSPEC, NLM_F_DUMP);
+
+	links->count = 0;
+	links->dump_done = false;
+	while (err >= 0 && !links->dump_done)
+		err = nl_recvmsgs_default(links->socket);
+	return err < 0 ? -EIO : 0;
+}
+
+struct links *links_open(int route_fd)
+{
+	struct links *links = calloc(1, sizeof(*links));
+	int fd = -1;
+
+	if (!links)
+		return NULL;
+	links->socket = nl_socket_alloc();
+	fd = fcntl(route_fd, F_DUPFD_CLOEXEC, 3); /* libnl closes the one it is given */
+	if (!links->socket || fd < 0 || nl_socket_set_fd(links->socket, NETLINK_ROUTE, fd) < 0) {
+		if (fd >= 0)
+			close(fd);
+		goto fail;
+	}
+	nl_socket_disable_seq_check(links->socket);
+	nl_socket_disable_auto_ack(links->socket);
+	nl_socket_modify_cb(links->socket, NL_CB_VALID, NL_CB_CUSTOM, take_message, links);
+	nl_socket_modify_cb(links->socket, NL_CB_FINISH, NL_CB_CUSTOM, take_done, links);
+	if (nl_socket_add_membership(links->socket, RTNLGRP_LINK) < 0 || dump(links) < 0 ||
+	    nl_socket_set_nonblocking(links->socket) < 0) {
+		errno = EIO;
+		goto fail;
+	}
+	return links;
+fail:
+	links_close(links);
+	return NULL;
+}
+
+void links_close(struct links *links)
+{
+	if (!links)
+		return;
+	nl_socket_free(links->socket);
+	free(links->list);
+	free(links);
+}
+
+int links_update(struct links *links)
+{
+	int err;
+
+	links->changed = false;
+	do
+		err = nl_recvmsgs_default(links->socket);
+	while (err >= 0 && !links->dump_done);
+	if (err == -NLE_NOMEM || err == -NLE_DUMP_INTR) { /* ENOBUFS: news were lost */
+		links->changed = true;
+		links->count = 0;
+		links->dump_done = false;
+		err = nl_rtgen_request(links->socket, RTM_GETLINK, AF_UNSPEC, NLM_F_DUMP);
+	}
+	if (err < 0 && err != -NLE_AGAIN)
+		return -EIO;
+	return links->changed;
+}
+
+const struct nsgate_link *links_list(const struct links *links, unsigned int *ret_count)
+{
+	*ret_count = links->count;
+	return links->list;
+}

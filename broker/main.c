@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Theory of Operation
+ *
+ * nsgate-broker is the privileged half: it enters network namespaces (in throw-away children),
+ * binds queues there, installs rules, hands the queues' sockets to the agent and keeps a dup of
+ * each, so that no queue dies with an agent. It reads no packet, no policy and no JSON.
+ *
+ *   server      broker.sock: who may ask what
+ *   attach      the life of an attached namespace; prepare: its first steps
+ *   enforce     which rules are in force, also while no agent is there
+ *   kit         entering; queue_setup: binding; rules, nft_*: nftables; links: names of links
+ *   records     what is attached, on disk; restore: finding it again
+ *   agent_link  agent.sock: what the agent is told and may say
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent_link.h"
+#include "attach.h"
+#include "broker.h"
+#include "confine.h"
+#include "custody.h"
+#include "enforce.h"
+#include "daemon.h"
+#include "ipc.h"
+#include "kit.h"
+#include "log.h"
+#include "loop.h"
+#include "names.h"
+#include "notify.h"
+#include "options.h"
+#include "queue_setup.h"
+#include "records.h"
+#include "server.h"
+#include "supervise.h"
+
+struct broker_config broker_config = {
+	.runtime_dir = NSGATE_RUNTIME_DIR,
+	.netns_dir = "/run/netns",
+	.queue_length = QUEUE_LENGTH_DEFAULT,
+};
+struct rules_features broker_features;
+uint64_t broker_cookie;
+
+static volatile bool stopping;
+
+static struct {
+	bool wanted;
+	const char *config_dir; /* NULL: the agent's default */
+	char **arguments;	/* after "--", for the agent */
+	int argument_count;
+	pid_t pid;
+} supervised;
+
+static void usage(FILE *out)
+{
+	fputs("usage: nsgate-broker [options] [--supervise [-- AGENT-OPTIONS]]\n"
+	      "The privileged half of nsgate: enters network namespaces and queues their packets.\n"
+	      "\n"
+	      "  --runtime-dir DIR     sockets (default $NSGATE_RUNTIME_DIR, "
+	      "else " NSGATE_RUNTIME_DIR ")\n"
+	      "  --config-dir DIR      accepted like everywhere; the broker reads no "
+	      "configuration\n"
+	      "  --admin UID           may attach and detach beside root; can be repeated\n"
+	      "  --queue-length N      packets that may wait in a queue (default 8192, at most "
+	      "65536)\n"
+	      "  --netns-dir DIR       where `ip netns` keeps names (default /run/netns)\n"
+	      "  --no-owned-tables     make plain tables and repair them, as on kernels before "
+	      "6.9\n"
+	      "  --supervise           run nsgate-agent too, and again whenever it ends; what "
+	      "stands\n"
+	      "                        behind -- is for it\n"
+	      "  --verbose             log more\n"
+	      "  --help, --version\n",
+	      out);
+}
+
+static void parse_options(int argc, char **argv)
+{
+	enum {
+		OPT_RUNTIME_DIR = 256,
+		OPT_CONFIG_DIR,
+		OPT_ADMIN,
+		OPT_QUEUE_LENGTH,
+		OPT_NETNS_DIR,
+		OPT_SUPERVISE,
+		OPT_NO_OWNED
+	};
+	static const struct option options[] = {
+		{"runtime-dir", required_argument, NULL, OPT_RUNTIME_DIR},
+		{"config-dir", required_argument, NULL, OPT_CONFIG_DIR},
+		{"admin", required_argument, NULL, OPT_ADMIN},
+		{"queue-length", required_argument, NULL, OPT_QUEUE_LENGTH},
+		{"netns-dir", required_argument, NULL, OPT_NETNS_DIR},
+		{"no-owned-tables", no_argument, NULL, OPT_NO_OWNED},
+		{"supervise", no_argument, NULL, OPT_SUPERVISE},
+		{"verbose", no_argument, NULL, 'v'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
+		{NULL, 0, NULL, 0},
+	};
+	const char *runtime_dir = NULL;
+	int option;
+
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (option) {
+		case OPT_RUNTIME_DIR:
+			runtime_dir = optarg;
+			break;
+		case OPT_CONFIG_DIR:
+			supervised.config_dir = optarg;
+			break;
+		case OPT_NO_OWNED:
+			broker_config.plain_tables = true;
+			break;
+		case OPT_SUPERVISE:
+			supervised.wanted = true;
+			break;
+		case OPT_ADMIN:
+			if (broker_config.admin_count == BROKER_ADMINS_MAX)
+				die(NSGATE_STATUS_USAGE, "--admin: at most %d of them",
+				    BROKER_ADMINS_MAX);
+			broker_config.admins[broker_config.admin_count++] =
+				(uid_t)daemon_number("--admin", optarg, 0, 0xfffffffeUL);
+			break;
+		case OPT_QUEUE_LENGTH:
+			/* KERNEL: a queue never holds more than 65,536 packets, whatever it is
+			 * told. */
+			broker_config.queue_length =
+				(uint32_t)daemon_number("--queue-length", optarg, 0, 65536);
+			if (!broker_config.queue_length)
+				die(NSGATE_STATUS_USAGE, "--queue-length: at least 1");
+			break;
+		case OPT_NETNS_DIR:
+			broker_config.netns_dir = optarg;
+			break;
+		case 'v':
+			log_setup("nsgate-broker", LOG_LEVEL_DEBUG);
+			break;
+		case 'h':
+			usage(stdout);
+			exit(0);
+		case 'V':
+			puts("nsgate-broker " NSGATE_VERSION);
+			exit(0);
+		default:
+			die(NSGATE_STATUS_USAGE,
+			    "%s: no such option, or its argument is missing: see --help",
+			    argv[optind - 1]);
+		}
+	}
+	supervised.arguments = argv + optind;
+	supervised.argument_count = argc - optind;
+	if (optind < argc && !supervised.wanted)
+		die(NSGATE_STATUS_USAGE, "%s: no argument is expected, see --help", argv[optind]);
+	broker_config.runtime_dir = options_runtime_dir(runtime_dir);
+}
+
+/* In a namespace made for the purpose, so that nothing real is touched. */
+static void probe_kernel(void)
+{
+	struct kit kit = KIT_NONE;
+	int err = kit_open(-1, &kit);
+
+	if (err == -EPERM)
+		die(NSGATE_STATUS_REFUSED,
+		    "no permission to enter network namespaces: run as root, or with "
+		    "CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_NET_ADMIN");
+	if (err)
+		die(1, "cannot make a network namespace to try the kernel in: %s", strerror(-err));
+	err = rules_probe(kit.rules, &broker_features);
+	if (err)
+		die(1, "cannot try the kernel's nftables: %s", strerror(-err));
+	if (broker_config.plain_tables)
+		broker_features.owned_tables = false;
+	if (broker_features.backend == NSGATE_BACKEND_NONE)
+		die(1, "this kernel can queue from nftables neither natively (CONFIG_NFT_QUEUE) "
+		       "nor by the "
+		       "xt target (CONFIG_NFT_COMPAT and CONFIG_NETFILTER_XT_TARGET_NFQUEUE): load "
+		       "one");
+	kit_close(&kit);
+}
+
+static void learn_own_namespace(void)
+{
+	struct kit kit = KIT_NONE;
+	uint64_t inode;
+	int self = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+
+	if (self < 0 || kit_open(self, &kit) < 0 ||
+	    kit_identify(kit.rules, &broker_cookie, &inode) < 0)
+		die(1, "cannot tell the broker's own network namespace: Linux 5.14 or later and "
+		       "/proc are "
+		       "needed");
+	kit_close(&kit);
+	close(self);
+}
+
+/* The agent beside this very program, told the same directories. */
+static void start_agent(void)
+{
+	char path[4096], lock[4096];
+	char *argv[64] = {path, (char[]){"--runtime-dir"}, NULL};
+	int n = 2;
+	ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - sizeof("nsgate-agent"));
+	char *slash;
+
+	if (!supervised.wanted)
+		return;
+	path[length < 0 ? 0 : length] = '\0';
+	slash = strrchr(path, '/');
+	if (!slash)
+		die(1, "cannot tell where this program is, so neither where nsgate-agent is: mount "
+		       "/proc");
+	memcpy(slash + 1, "nsgate-agent", sizeof("nsgate-agent"));
+	argv[n++] = strdup(broker_config.runtime_dir);
+	if (supervised.config_dir) {
+		argv[n++] = strdup("--config-dir");
+		argv[n++] = strdup(supervised.config_dir);
+	}
+	for (int i = 0; i < supervised.argument_count; i++) {
+		if (n == (int)(sizeof(argv) / sizeof(argv[0])) - 1)
+			die(NSGATE_STATUS_USAGE, "too many arguments for the agent");
+		argv[n++] = supervised.arguments[i];
+	}
+	snprintf(lock, sizeof(lock), "%s/agent.lock", broker_config.runtime_dir);
+	supervised.pid = supervise_start(path, argv, lock);
+	if (supervised.pid < 0)
+		die(1, "cannot start the agent's supervisor: %s", strerror(-supervised.pid));
+}
+
+static int nearest(int a, int b)
+{
+	if (a < 0)
+		return b;
+	return b >= 0 && b < a ? b : a;
+}
+
+static void run(void)
+{
+	while (!stopping) {
+		int timeout;
+
+		agent_link_tick();
+		attach_tick();
+		enforce_tick();
+		agent_link_pump();
+		timeout = nearest(server_tick(), agent_link_timeout_ms());
+		timeout = nearest(timeout, nearest(attach_timeout_ms(), enforce_timeout_ms()));
+		if (loop_step(timeout) < 0)
+			break;
+	}
+}
+
+int main(int argc, char **argv)
+{
+	char path[108];
+
+	log_setup("nsgate-broker", LOG_LEVEL_INFO);
+	parse_options(argc, argv);
+	daemon_raise_nofile();
+	notify_open();
+	daemon_lock(broker_config.runtime_dir, "broker", "nsgate-broker");
+	probe_kernel();
+	learn_own_namespace();
+	start_agent();
+	daemon_must(loop_open(), "epoll");
+	daemon_must(loop_signals(&stopping, NULL), "signals");
+	daemon_must(records_open(broker_config.runtime_dir),
+		    "cannot make the directory of records");
+	daemon_must(options_path(broker_config.runtime_dir, "broker.sock", path, sizeof(path)),
+		    "the runtime directory's path is too long for a socket");
+	daemon_must(server_open(path), "cannot listen on broker.sock");
+	daemon_must(agent_link_open(), "cannot watch the runtime directory");
+	daemon_must(names_watch(broker_config.netns_dir, attach_name_removed),
+		    "cannot watch the directory of netns names");
+	daemon_must(confine_broker(), "cannot give up privileges");
+	custody_take_all();
+
+	log_event(LOG_LEVEL_INFO, "started", "version", NSGATE_VERSION, "runtime_dir",
+		  broker_config.runtime_dir, "backend",
+		  broker_features.backend == NSGATE_BACKEND_NFT_QUEUE ? "nft-queue" : "nft-xt",
+		  "owned_tables", broker_features.owned_tables ? "yes" : "no", NULL);
+	notify_send("READY=1");
+	run();
+
+	notify_send("STOPPING=1");
+	log_event(LOG_LEVEL_INFO, "stopping", NULL);
+	supervise_stop(supervised.pid);
+	unlink(path);
+	server_close();
+	agent_link_close();
+	names_close();
+	records_close();
+	custody_close();
+	while (holding_first())
+		holding_free(holding_first());
+	loop_close();
+	return 0;
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "names.h"
+
+#include <errno.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include "ipc.h"
+#include "loop.h"
+
+static struct loop_source inotify = {.fd = -1};
+static void (*tell_removed)(const char *name);
+static char netns_dir[PATH_MAX];
+
+static int watch(const char *dir)
+{
+	/* IN_MASK_ADD: it may be watched already, for another reason. */
+	int wd = inotify_add_watch(inotify.fd, dir,
+				   IN_DELETE | IN_MOVED_FROM | IN_ONLYDIR | IN_MASK_ADD);
+
+	return wd < 0 ? -errno : 0;
+}
+
+static void handle(const struct inotify_event *event)
+{
+	/* The directory of `ip netns` appears with the first name after a boot. */
+	if (event->mask & (IN_CREATE | IN_MOVED_TO))
+		(void)watch(netns_dir);
+	else if (event->len)
+		tell_removed(event->name);
+}
+
+static void inotify_ready(struct loop_source *source, uint32_t events)
+{
+	char buffer[8192] __attribute__((aligned(__alignof__(struct inotify_event))));
+	ssize_t length = read(source->fd, buffer, sizeof(buffer));
+
+	(void)events;
+	for (ssize_t at = 0; at < length;) {
+		const struct inotify_event *event = (const void *)(buffer + at);
+
+		at += (ssize_t)(sizeof(*event) + event->len);
+		handle(event);
+	}
+}
+
+int names_follow(const char *path)
+{
+	char dir[PATH_MAX];
+
+	snprintf(dir, sizeof(dir), "%s", path);
+	return watch(dirname(dir));
+}
+
+int names_watch(const char *dir, void (*removed)(const char *name))
+{
+	char parent[PATH_MAX];
+	int err, fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+
+	if (fd < 0)
+		return -errno;
+	tell_removed = removed;
+	snprintf(netns_dir, sizeof(netns_dir), "%s", dir);
+	inotify.ready = inotify_ready;
+	err = loop_add(&inotify, fd, EPOLLIN);
+	if (err) {
+		close(fd);
+		return err;
+	}
+	snprintf(parent, sizeof(parent), "%s", dir);
+	inotify_add_watch(fd, dirname(parent), IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
+	(void)watch(netns_dir);
+	return 0;
+}
+
+void names_close(void)
+{
+	int fd = inotify.fd;
+
+	loop_remove(&inotify);
+	fd_close(&fd);
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The names by which namespaces are known: those of `ip netns` and other bind mounts. The removal
+ * of the name that a namespace was attached by is taken for its end.
+ */
+#ifndef NSGATE_NAMES_H
+#define NSGATE_NAMES_H
+
+/*
+ * Watch `dir`, where `ip netns` keeps names, or, while it does not exist, its parent.
+ * `removed` is told the last part of each name that goes, here or where names_follow() looks.
+ * Return: 0 or -errno.
+ */
+int names_watch(const char *dir, void (*removed)(const char *name));
+void names_close(void);
+
+/* Watch the directory of `path` too. Return: 0 or -errno. */
+int names_follow(const char *path);
+
+#endif

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A batch of nftables changes to one table of family inet: the kernel makes all of them or none.
+ * Building it cannot fail visibly; the first error is kept and nft_batch_commit() returns it.
+ */
+#ifndef NSGATE_NFT_BATCH_H
+#define NSGATE_NFT_BATCH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * The table outlives the socket that owns it. In the kernel since 6.9 and in its
+ * include/uapi/linux/netfilter/nf_tables.h, newer than the headers of Debian 12.
+ */
+#ifndef NFT_TABLE_F_PERSIST
+#define NFT_TABLE_F_PERSIST 0x4
+#endif
+
+struct nftnl_rule;
+
+struct nft_batch {
+	const char *table;
+	char *buffer;
+	size_t used;		 /* bytes of `buffer` */
+	uint32_t first;		 /* sequence number of the batch's begin */
+	size_t last_message;	 /* offset in `buffer` */
+	struct nftnl_rule *rule; /* between nft_rule_begin() and nft_rule_end(), else NULL */
+	int error;		 /* -errno of the first step that failed, or 0 */
+};
+
+/* `table` must outlive the batch. */
+void nft_batch_begin(struct nft_batch *batch, const char *table);
+
+/*
+ * Send the batch through `fd` (NETLINK_NETFILTER) and await the outcome; frees the batch.
+ * Return: 0 or -errno, the kernel's first complaint.
+ */
+int nft_batch_commit(struct nft_batch *batch, int fd);
+
+/* Free the batch without sending it. */
+void nft_batch_free(struct nft_batch *batch);
+
+/* `flags`: NFT_TABLE_F_*. What exists already is kept, and adopted where it lacks its owner. */
+void nft_add_table(struct nft_batch *batch, uint32_t flags);
+void nft_delete_table(struct nft_batch *batch);
+
+/*
+ * A base chain with policy accept; `hook` is of enum nf_inet_hooks. `type`: "filter", or "route"
+ * for the output hook, which routes packets anew whose mark the chain has changed.
+ */
+void nft_add_base_chain(struct nft_batch *batch, const char *name, const char *type, uint32_t hook,
+			int32_t priority);
+void nft_add_chain(struct nft_batch *batch, const char *name);
+
+/* A named counter starting at zero; fails the batch with EEXIST where there is one. */
+void nft_add_counter(struct nft_batch *batch, const char *name);
+
+/* Delete every rule of every chain of the table, or of one chain, which must exist. */
+void nft_flush_table(struct nft_batch *batch);
+void nft_flush_chain(struct nft_batch *batch, const char *chain);
+
+/* Append a rule to `chain`; the nft_expr.h functions between the two fill it. */
+void nft_rule_begin(struct nft_batch *batch, const char *chain);
+void nft_rule_end(struct nft_batch *batch);
+
+/* Return: 0 where the named counter or chain exists, -ENOENT, or another -errno. */
+int nft_find_counter(int fd, const char *table, const char *name);
+int nft_find_chain(int fd, const char *table, const char *name);
+
+/*
+ * The number of the namespace's whole rule set: it rises with every change by anybody.
+ * Return: 0 or -errno.
+ */
+int nft_generation(int fd, uint32_t *ret_generation);
+
+#endif

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Registers: a match loads into NFT_REG_1, narrows it there and compares; nothing is kept from
+ * one match to the next. Meta and ct values are 32-bit numbers in host order, payload is bytes.
+ */
+#include "nft_expr.h"
+
+#include <errno.h>
+#include <stdio.h> /* libnftnl/expr.h needs FILE */
+#include <libnftnl/expr.h>
+#include <libnftnl/rule.h>
+#include <linux/netfilter/xt_NFQUEUE.h>
+#include <stdlib.h>
+
+/* Append an empty expression. Return: it, owned by the rule, or NULL with the error noted. */
+static struct nftnl_expr *add(struct nft_batch *batch, const char *name)
+{
+	struct nftnl_expr *expr;
+
+	if (batch->error)
+		return NULL;
+	expr = nftnl_expr_alloc(name);
+	if (!expr)
+		batch->error = -ENOMEM;
+	else
+		nftnl_rule_add_expr(batch->rule, expr);
+	return expr;
+}
+
+static void load_meta(struct nft_batch *batch, enum nft_meta_keys key)
+{
+	struct nftnl_expr *expr = add(batch, "meta");
+
+	if (!expr)
+		return;
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_META_KEY, key);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_META_DREG, NFT_REG_1);
+}
+
+static void load_ct(struct nft_batch *batch, enum nft_ct_keys key)
+{
+	struct nftnl_expr *expr = add(batch, "ct");
+
+	if (!expr)
+		return;
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_CT_KEY, key);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_CT_DREG, NFT_REG_1);
+}
+
+static void load_byte(struct nft_batch *batch, enum nft_payload_bases base, uint32_t offset)
+{
+	struct nftnl_expr *expr = add(batch, "payload");
+
+	if (!expr)
+		return;
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_PAYLOAD_BASE, base);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_PAYLOAD_OFFSET, offset);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_PAYLOAD_LEN, 1);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_PAYLOAD_DREG, NFT_REG_1);
+}
+
+/* register = register & mask ^ flip, over the first `size` bytes. */
+static void narrow(struct nft_batch *batch, const void *mask, const void *flip, uint32_t size)
+{
+	struct nftnl_expr *expr = add(batch, "bitwise");
+
+	if (!expr)
+		return;
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_BITWISE_SREG, NFT_REG_1);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_BITWISE_DREG, NFT_REG_1);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_BITWISE_LEN, size);
+	nftnl_expr_set(expr, NFTNL_EXPR_BITWISE_MASK, mask, size);
+	nftnl_expr_set(expr, NFTNL_EXPR_BITWISE_XOR, flip, size);
+}
+
+static void compare(struct nft_batch *batch, enum nft_cmp_ops op, const void *value, uint32_t size)
+{
+	struct nftnl_expr *expr = add(batch, "cmp");
+
+	if (!expr)
+		return;
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_CMP_SREG, NFT_REG_1);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_CMP_OP, op);
+	nftnl_expr_set(expr, NFTNL_EXPR_CMP_DATA, value, size);
+}
+
+static void compare_number(struct nft_batch *batch, uint32_t mask, enum nft_cmp_ops op,
+			   uint32_t value)
+{
+	const uint32_t zero = 0;
+
+	if (mask != UINT32_MAX)
+		narrow(batch, &mask, &zero, sizeof(mask));
+	compare(batch, op, &value, sizeof(value));
+}
+
+void nft_match_meta(struct nft_batch *batch, enum nft_meta_keys key, uint32_t mask,
+		    enum nft_cmp_ops op, uint32_t value)
+{
+	load_meta(batch, key);
+	compare_number(batch, mask, op, value);
+}
+
+void nft_match_protocol(struct nft_batch *batch, enum nft_meta_keys key, uint8_t value)
+{
+	load_meta(batch, key);
+	compare(batch, NFT_CMP_EQ, &value, sizeof(value));
+}
+
+/* Order is compared byte by byte, so the number has to be in network order. */
+void nft_match_length_max(struct nft_batch *batch, uint32_t bytes)
+{
+	struct nftnl_expr *expr;
+	const uint8_t limit[4] = {(uint8_t)(bytes >> 24), (uint8_t)(bytes >> 16),
+				  (uint8_t)(bytes >> 8), (uint8_t)bytes};
+
+	load_meta(batch, NFT_META_LEN);
+	expr = add(batch, "byteorder");
+	if (!expr)
+		return;
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_BYTEORDER_SREG, NFT_REG_1);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_BYTEORDER_DREG, NFT_REG_1);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_BYTEORDER_OP, NFT_BYTEORDER_HTON);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_BYTEORDER_LEN, sizeof(limit));
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_BYTEORDER_SIZE, sizeof(limit));
+	compare(batch, NFT_CMP_LTE, limit, sizeof(limit));
+}
+
+void nft_match_ct(struct nft_batch *batch, enum nft_ct_keys key, uint32_t mask, enum nft_cmp_ops op,
+		  uint32_t value)
+{
+	load_ct(batch, key);
+	compare_number(batch, mask, op, value);
+}
+
+void nft_match_ct_direction(struct nft_batch *batch, uint8_t direction)
+{
+	load_ct(batch, NFT_CT_DIRECTION);
+	compare(batch, NFT_CMP_EQ, &direction, sizeof(direction));
+}
+
+void nft_match_byte(struct nft_batch *batch, enum nft_payload_bases base, uint32_t offset,
+		    uint8_t mask, uint8_t value)
+{
+	const uint8_t zero = 0;
+
+	load_byte(batch, base, offset);
+	if (mask != UINT8_MAX)
+		narrow(batch, &mask, &zero, sizeof(mask));
+	compare(batch, NFT_CMP_EQ, &value, sizeof(value));
+}
+
+void nft_match_byte_range(struct nft_batch *batch, enum nft_payload_bases base, uint32_t offset,
+			  uint8_t from, uint8_t to)
+{
+	load_byte(batch, base, offset);
+	compare(batch, NFT_CMP_GTE, &from, sizeof(from));
+	compare(batch, NFT_CMP_LTE, &to, sizeof(to));
+}
+
+/* x | bits is (x & ~bits) ^ bits, the only form that all kernels have. */
+static void change_number(struct nft_batch *batch, uint32_t keep, uint32_t bits)
+{
+	const uint32_t mask = keep & ~bits;
+
+	narrow(batch, &mask, &bits, sizeof(bits));
+}
+
+void nft_set_meta_mark(struct nft_batch *batch, uint32_t keep, uint32_t bits)
+{
+	struct nftnl_expr *expr;
+
+	load_meta(batch, NFT_META_MARK);
+	change_number(batch, keep, bits);
+	expr = add(batch, "meta");
+	if (!expr)
+		return;
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_META_KEY, NFT_META_MARK);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_META_SREG, NFT_REG_1);
+}
+
+void nft_set_ct_mark(struct nft_batch *batch, uint32_t keep, uint32_t bits)
+{
+	struct nftnl_expr *expr;
+
+	load_ct(batch, NFT_CT_MARK);
+	change_number(batch, keep, bits);
+	expr = add(batch, "ct");
+	if (!expr)
+		return;
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_CT_KEY, NFT_CT_MARK);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_CT_SREG, NFT_REG_1);
+}
+
+void nft_count(struct nft_batch *batch, const char *name)
+{
+	struct nftnl_expr *expr = add(batch, "objref");
+
+	if (!expr)
+		return;
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_OBJREF_IMM_TYPE, NFT_OBJECT_COUNTER);
+	nftnl_expr_set_str(expr, NFTNL_EXPR_OBJREF_IMM_NAME, name);
+}
+
+void nft_branch(struct nft_batch *batch, int verdict, const char *chain)
+{
+	struct nftnl_expr *expr = add(batch, "immediate");
+
+	if (!expr)
+		return;
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_IMM_DREG, NFT_REG_VERDICT);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_IMM_VERDICT, (uint32_t)verdict);
+	if (chain)
+		nftnl_expr_set_str(expr, NFTNL_EXPR_IMM_CHAIN, chain);
+}
+
+void nft_verdict(struct nft_batch *batch, int verdict)
+{
+	nft_branch(batch, verdict, NULL);
+}
+
+static void add_reject(struct nft_batch *batch, enum nft_reject_types type, uint8_t code)
+{
+	struct nftnl_expr *expr = add(batch, "reject");
+
+	if (!expr)
+		return;
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_REJECT_TYPE, type);
+	nftnl_expr_set_u8(expr, NFTNL_EXPR_REJECT_CODE, code);
+}
+
+void nft_reject_tcp_reset(struct nft_batch *batch)
+{
+	add_reject(batch, NFT_REJECT_TCP_RST, 0);
+}
+
+void nft_reject_port_unreachable(struct nft_batch *batch)
+{
+	add_reject(batch, NFT_REJECT_ICMPX_UNREACH, NFT_REJECT_ICMPX_PORT_UNREACH);
+}
+
+static void queue_native(struct nft_batch *batch, const struct nft_queue_range *range)
+{
+	struct nftnl_expr *expr = add(batch, "queue");
+	uint16_t flags = range->bypass ? NFT_QUEUE_FLAG_BYPASS : 0;
+
+	if (!expr)
+		return;
+	if (range->count > 1)
+		flags |= NFT_QUEUE_FLAG_CPU_FANOUT;
+	nftnl_expr_set_u16(expr, NFTNL_EXPR_QUEUE_NUM, range->first);
+	nftnl_expr_set_u16(expr, NFTNL_EXPR_QUEUE_TOTAL, range->count);
+	nftnl_expr_set_u16(expr, NFTNL_EXPR_QUEUE_FLAGS, flags);
+}
+
+/* The iptables target NFQUEUE as nft_compat takes it; its flags have the same values. */
+static void queue_xt(struct nft_batch *batch, const struct nft_queue_range *range)
+{
+	struct nftnl_expr *expr = add(batch, "target");
+	struct xt_NFQ_info_v3 *info;
+
+	if (!expr)
+		return;
+	info = calloc(1, sizeof(*info));
+	if (!info) {
+		batch->error = -ENOMEM;
+		return;
+	}
+	info->queuenum = range->first;
+	info->queues_total = range->count;
+	info->flags = range->bypass ? NFQ_FLAG_BYPASS : 0;
+	if (range->count > 1)
+		info->flags |= NFQ_FLAG_CPU_FANOUT;
+	nftnl_expr_set_str(expr, NFTNL_EXPR_TG_NAME, "NFQUEUE");
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_TG_REV, 3);
+	nftnl_expr_set(expr, NFTNL_EXPR_TG_INFO, info, sizeof(*info));
+} /* NOLINT(clang-analyzer-unix.Malloc): libnftnl keeps `info` and frees it */
+
+void nft_queue(struct nft_batch *batch, const struct nft_queue_range *range)
+{
+	if (range->backend == NSGATE_BACKEND_NFT_QUEUE)
+		queue_native(batch, range);
+	else
+		queue_xt(batch, range);
+}

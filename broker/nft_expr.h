@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What nftables rules are made of, in units of nft's own syntax: a match, a statement, a verdict.
+ * Each function adds to the rule that nft_rule_begin() opened; a rule ends at its first match
+ * that does not hold, or that the packet has no value for.
+ */
+#ifndef NSGATE_NFT_EXPR_H
+#define NSGATE_NFT_EXPR_H
+
+#include <linux/netfilter/nf_tables.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "nft_batch.h"
+#include "nsgate/proto.h"
+
+/* meta KEY & mask OP value; a mask of UINT32_MAX is left out. For keys of 32 bits. */
+void nft_match_meta(struct nft_batch *batch, enum nft_meta_keys key, uint32_t mask,
+		    enum nft_cmp_ops op, uint32_t value);
+
+/* meta KEY == value. For the keys of one byte: NFPROTO and L4PROTO. */
+void nft_match_protocol(struct nft_batch *batch, enum nft_meta_keys key, uint8_t value);
+
+/* meta length <= bytes. Of the packet from its network header on. */
+void nft_match_length_max(struct nft_batch *batch, uint32_t bytes);
+
+/* ct KEY & mask OP value. For MARK and STATE; breaks the rule where conntrack has no entry. */
+void nft_match_ct(struct nft_batch *batch, enum nft_ct_keys key, uint32_t mask, enum nft_cmp_ops op,
+		  uint32_t value);
+
+/* ct direction DIRECTION (enum ip_conntrack_dir). */
+void nft_match_ct_direction(struct nft_batch *batch, uint8_t direction);
+
+/* @BASE,offset,8 & mask == value. */
+void nft_match_byte(struct nft_batch *batch, enum nft_payload_bases base, uint32_t offset,
+		    uint8_t mask, uint8_t value);
+
+/* @BASE,offset,8 from-to. */
+void nft_match_byte_range(struct nft_batch *batch, enum nft_payload_bases base, uint32_t offset,
+			  uint8_t from, uint8_t to);
+
+/* meta mark set (meta mark & keep) | bits. */
+void nft_set_meta_mark(struct nft_batch *batch, uint32_t keep, uint32_t bits);
+
+/* ct mark set (ct mark & keep) | bits. */
+void nft_set_ct_mark(struct nft_batch *batch, uint32_t keep, uint32_t bits);
+
+/* counter name NAME. */
+void nft_count(struct nft_batch *batch, const char *name);
+
+/* accept, drop, return; jump CHAIN, goto CHAIN. `verdict`: NF_ACCEPT, NF_DROP, NFT_*. */
+void nft_verdict(struct nft_batch *batch, int verdict);
+void nft_branch(struct nft_batch *batch, int verdict, const char *chain);
+
+/* reject with tcp reset / reject with icmpx type port-unreachable. */
+void nft_reject_tcp_reset(struct nft_batch *batch);
+void nft_reject_port_unreachable(struct nft_batch *batch);
+
+struct nft_queue_range {
+	enum nsgate_backend backend;
+	uint16_t first;
+	uint16_t count; /* more than one: spread by CPU */
+	bool bypass;
+};
+
+/* queue flags bypass,fanout to first-last, by whichever expression the kernel has. */
+void nft_queue(struct nft_batch *batch, const struct nft_queue_range *range);
+
+#endif

@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "prepare.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/nsfs.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "broker.h"
+#include "custody.h"
+#include "ipc.h"
+#include "log.h"
+#include "name.h"
+#include "names.h"
+#include "nsgate/shm.h"
+#include "queue_setup.h"
+#include "record.h"
+#include "records.h"
+#include "restore.h"
+
+static int refuse(struct refusal *refusal, enum nsgate_status status, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static int refuse(struct refusal *refusal, enum nsgate_status status, const char *format, ...)
+{
+	va_list args;
+
+	refusal->status = status;
+	va_start(args, format);
+	vsnprintf(refusal->text, sizeof(refusal->text), format, args);
+	va_end(args);
+	return -1;
+}
+
+/* ---- the steps of an attach; each returns 0, or -1 with the refusal filled in ---- */
+
+static int check_texts(const struct nsgate_msg_attach *message, struct refusal *refusal)
+{
+	if (!ipc_text_valid(message->name, sizeof(message->name)) || !name_valid(message->name))
+		return refuse(refusal, NSGATE_STATUS_USAGE,
+			      "the name is not valid: use " NAME_RULE);
+	if (!ipc_text_valid(message->policy, sizeof(message->policy)) ||
+	    !name_valid(message->policy))
+		return refuse(refusal, NSGATE_STATUS_USAGE,
+			      "the policy's name is not valid: use " NAME_RULE);
+	if (!ipc_text_valid(message->target, sizeof(message->target)))
+		return refuse(refusal, NSGATE_STATUS_USAGE, "the target is not printable text");
+	if (message->labels[NSGATE_LABELS_MAX - 1])
+		return refuse(refusal, NSGATE_STATUS_USAGE, "the labels take more than %d bytes",
+			      NSGATE_LABELS_MAX);
+	if (message->queue_count < 1 || message->queue_count > NSGATE_QUEUES_MAX ||
+	    message->queue_first + message->queue_count > 0x10000)
+		return refuse(refusal, NSGATE_STATUS_USAGE,
+			      "the queues are not valid: 1 to %d of them, numbered up to 65535",
+			      NSGATE_QUEUES_MAX);
+	return 0;
+}
+
+static int check_fds(const struct nsgate_msg_attach *message, const int *fds, unsigned int fd_count,
+		     struct refusal *refusal)
+{
+	const char *why = NULL;
+
+	switch ((enum nsgate_target_kind)message->target_kind) {
+	case NSGATE_TARGET_PID:
+		if (fd_count == 1)
+			return 0;
+		break;
+	case NSGATE_TARGET_NETNS:
+	case NSGATE_TARGET_PATH:
+	case NSGATE_TARGET_SELF:
+		if (fd_count != 1)
+			break;
+		if (ioctl(fds[0], NS_GET_NSTYPE) != CLONE_NEWNET)
+			return refuse(
+				refusal, NSGATE_STATUS_USAGE,
+				"%s is not a network namespace: name one made by `ip netns add`, a "
+				"/proc/PID/ns/net or a bind mount of it",
+				message->target);
+		return 0;
+	case NSGATE_TARGET_HANDOFF:
+		if (fd_count != 1 && fd_count != NSGATE_HANDOFF_FDS)
+			break;
+		if (message->queue_count != 1)
+			return refuse(refusal, NSGATE_STATUS_USAGE,
+				      "a handed-in socket serves one queue: leave --queues at 1");
+		if (kit_check_handed(fds, fd_count, &why) < 0)
+			return refuse(refusal, NSGATE_STATUS_REFUSED, "the handoff is refused: %s",
+				      why);
+		return 0;
+	}
+	return refuse(refusal, NSGATE_STATUS_USAGE,
+		      "the attach message carries %u descriptors, which its kind of target does "
+		      "not ask for",
+		      fd_count);
+}
+
+static int check_free(const struct nsgate_msg_attach *message, struct refusal *refusal)
+{
+	if (holding_find(message->name) && !(message->flags & NSGATE_ATTACH_REPLACE))
+		return refuse(refusal, NSGATE_STATUS_FAILED,
+			      "the name %s is in use: detach it first, say --replace, or choose "
+			      "another with --name",
+			      message->name);
+	return 0;
+}
+
+/* A full handoff brings everything along, for brokers that may not enter the namespace. */
+static void take_handed(struct kit *kit, int *fds, unsigned int fd_count)
+{
+	kit->queues[0] = fds[0];
+	if (fd_count == NSGATE_HANDOFF_FDS) {
+		kit->rules = fds[1];
+		kit->aux = fds[2];
+		kit->route = fds[3];
+		kit->proc = fds[4];
+	}
+}
+
+/*
+ * What a handed queue socket's namespace offers is better opened by the broker itself; what came
+ * along is used only where the broker may not enter.
+ */
+static int open_handed(struct kit *kit, int *fds, unsigned int fd_count)
+{
+	int netns = kit_socket_netns(fds[0]);
+	int err = netns;
+
+	take_handed(kit, fds, 1);
+	if (netns >= 0) {
+		err = kit_open(netns, kit);
+		close(netns);
+	}
+	if (err == 0) {
+		fds_close(fds + 1, fd_count - 1);
+	} else if (fd_count == NSGATE_HANDOFF_FDS) {
+		take_handed(kit, fds, fd_count);
+		err = 0;
+	}
+	return err;
+}
+
+static int enter(struct holding *holding, const struct nsgate_msg_attach *message, int *fds,
+		 unsigned int fd_count, struct refusal *refusal)
+{
+	int err;
+
+	holding->kit.queue_count = message->queue_count;
+	if (message->target_kind == NSGATE_TARGET_HANDOFF) {
+		err = open_handed(&holding->kit, fds, fd_count);
+	} else {
+		err = kit_open(fds[0], &holding->kit);
+		if (message->target_kind == NSGATE_TARGET_PID)
+			holding->watch = fds[0];
+		else
+			close(fds[0]); /* an open netns fd would pin the namespace */
+	}
+	if (err == -ESRCH)
+		return refuse(refusal, NSGATE_STATUS_NOT_FOUND,
+			      "%s is gone: the process ended before its namespace could be entered",
+			      message->target);
+	if (err == -EMFILE || err == -ENFILE)
+		return refuse(refusal, NSGATE_STATUS_FAILED,
+			      "no file descriptor is left: raise the broker's LimitNOFILE (%u "
+			      "attached now)",
+			      holding_count() - 1);
+	if (err)
+		return refuse(refusal, err == -EPERM ? NSGATE_STATUS_REFUSED : NSGATE_STATUS_FAILED,
+			      "cannot enter the namespace of %s: %s%s", message->target,
+			      strerror(-err),
+			      err == -EPERM ? ": the broker needs CAP_SYS_ADMIN, CAP_SYS_PTRACE "
+					      "and CAP_NET_ADMIN"
+					    : "");
+	return 0;
+}
+
+/* A namespace that was attached when a broker died: only the socket in custody owns its table. */
+static void take_from_custody(struct holding *holding)
+{
+	int rules = custody_release(holding->record.cookie);
+
+	if (rules < 0)
+		return;
+	fd_close(&holding->kit.rules);
+	holding->kit.rules = rules;
+}
+
+static int identify(struct holding *holding, const struct nsgate_msg_attach *message,
+		    struct refusal *refusal)
+{
+	struct nsgate_ns_record *record = &holding->record;
+	struct holding *other;
+	int err = kit_identify(holding->kit.queues[0], &record->cookie, &record->inode);
+
+	if (err) {
+		record->cookie = 0;
+		return refuse(
+			refusal, NSGATE_STATUS_FAILED,
+			"cannot tell which namespace %s is: %s (Linux 5.14 or later is needed)",
+			message->target, strerror(-err));
+	}
+	if (record->cookie == broker_cookie && !(message->flags & NSGATE_ATTACH_ALLOW_HOST)) {
+		record->cookie = 0;
+		return refuse(refusal, NSGATE_STATUS_REFUSED,
+			      "%s is the host's own network namespace: a policy there can cut the "
+			      "host off; "
+			      "say --allow-host if that is meant",
+			      message->target);
+	}
+	for (other = holding_first(); other; other = other->next) {
+		if (other == holding || other->record.cookie != record->cookie)
+			continue;
+		record->cookie = 0;
+		return refuse(refusal, NSGATE_STATUS_FAILED,
+			      "%s is attached already, as %s: detach that first, or rebind it with "
+			      "`nsgatectl namespace policy`",
+			      message->target, other->record.name);
+	}
+	return 0;
+}
+
+static uint64_t boot_time_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+static int bind_queues(struct holding *holding, struct refusal *refusal)
+{
+	struct nsgate_ns_record *record = &holding->record;
+
+	record->bound_at_ns = boot_time_ns();
+	for (unsigned int i = 0; i < record->queue_count; i++) {
+		unsigned int number = record->queue_first + i;
+		int err = queue_setup(holding->kit.queues[i], (uint16_t)number,
+				      broker_config.queue_length);
+
+		if (err == -EBUSY)
+			return refuse(refusal, NSGATE_STATUS_FAILED,
+				      "queue %u is taken by another program in that namespace: "
+				      "stop it or "
+				      "choose another with --queue",
+				      number);
+		if (err)
+			return refuse(
+				refusal, NSGATE_STATUS_FAILED, "cannot bind queue %u: %s%s", number,
+				strerror(-err),
+				err == -EPERM
+					? ": whoever opened the socket lacks CAP_NET_ADMIN there"
+					: "");
+	}
+	return 0;
+}
+
+static int make_counters(struct holding *holding, struct refusal *refusal)
+{
+	const struct nsgate_ns_record *record = &holding->record;
+
+	holding->shm =
+		records_counters(record->cookie, record->queue_count * sizeof(struct shm_queue));
+	if (holding->shm < 0)
+		return refuse(refusal, NSGATE_STATUS_FAILED, "cannot make the counters: %s",
+			      strerror(-holding->shm));
+	return 0;
+}
+
+/* A file that names a namespace is worth watching, but not worth failing for. */
+static void follow_name(const struct holding *holding)
+{
+	const struct nsgate_ns_record *record = &holding->record;
+
+	if (record->target_kind == NSGATE_TARGET_PATH && strchr(record->target, '/') &&
+	    names_follow(strchr(record->target, '/')) < 0)
+		log_event(LOG_LEVEL_WARNING, "name.unwatched", "netns", record->name, "target",
+			  record->target, NULL);
+}
+
+static void fill_record(struct nsgate_ns_record *record, const struct nsgate_msg_attach *message)
+{
+	record->attached_at = time(NULL);
+	record->target_kind = message->target_kind;
+	record->flags = message->flags;
+	record->queue_first = message->queue_first;
+	record->queue_count = message->queue_count;
+	record->backend = (uint16_t)broker_features.backend;
+	record->has_watch = message->target_kind == NSGATE_TARGET_PID;
+	memcpy(record->policy, message->policy, sizeof(record->policy));
+	memcpy(record->target, message->target, sizeof(record->target));
+	memcpy(record->labels, message->labels, sizeof(record->labels));
+}
+
+int prepare_holding(struct holding *holding, const struct nsgate_msg_attach *message, int *fds,
+		    unsigned int fd_count, struct refusal *refusal)
+{
+	fill_record(&holding->record, message);
+	if (enter(holding, message, fds, fd_count, refusal) < 0 ||
+	    identify(holding, message, refusal) < 0 || bind_queues(holding, refusal) < 0)
+		return -1;
+	take_from_custody(holding);
+	/* Counters begin at attach; but a handoff that comes back goes on with its own. */
+	if (message->target_kind != NSGATE_TARGET_HANDOFF)
+		records_remove(holding->record.cookie);
+	if (make_counters(holding, refusal) < 0)
+		return -1;
+	follow_name(holding);
+	if (holding_watch(holding) < 0)
+		return refuse(refusal, NSGATE_STATUS_FAILED, "cannot watch %s for changes: %s",
+			      message->target, strerror(errno));
+	return 0;
+}
+
+int prepare_check(const struct nsgate_msg_attach *message, const int *fds, unsigned int fd_count,
+		  struct refusal *ret_refusal)
+{
+	if (check_texts(message, ret_refusal) < 0 ||
+	    check_fds(message, fds, fd_count, ret_refusal) < 0)
+		return -1;
+	return check_free(message, ret_refusal);
+}
+
+/* The agent is less trusted than the broker: its sockets must be what its record says. */
+static int check_held(const struct nsgate_ns_record *record, const int *fds, unsigned int fd_count)
+{
+	const char *why;
+	unsigned int first_queue = NSGATE_NSFD_FIXED + record->has_watch;
+
+	if (fd_count != record_fd_count(record))
+		return -EINVAL;
+	if (record->cookie == broker_cookie && !(record->flags & NSGATE_ATTACH_ALLOW_HOST))
+		return -EPERM;
+	for (unsigned int i = first_queue; i < fd_count; i++) {
+		uint64_t cookie, inode;
+
+		if (kit_check_handed(&fds[i], 1, &why) < 0 ||
+		    kit_identify(fds[i], &cookie, &inode) < 0 || cookie != record->cookie)
+			return -EINVAL;
+	}
+	return 0;
+}
+
+static int open_restored(struct holding *holding, int target, struct refusal *refusal)
+{
+	const struct nsgate_ns_record *record = &holding->record;
+	uint64_t cookie, inode;
+	int err;
+
+	holding->kit.queue_count = record->queue_count;
+	holding->kit.rules = custody_release(record->cookie);
+	err = kit_open(target, &holding->kit);
+	if (err || kit_identify(holding->kit.rules, &cookie, &inode) < 0 ||
+	    cookie != record->cookie)
+		return refuse(refusal, NSGATE_STATUS_NOT_FOUND, "%s leads to another namespace now",
+			      record->target);
+	if (bind_queues(holding, refusal) < 0 || make_counters(holding, refusal) < 0)
+		return -1;
+	follow_name(holding);
+	if (holding_watch(holding) < 0)
+		return refuse(refusal, NSGATE_STATUS_FAILED, "cannot watch it: %s",
+			      strerror(errno));
+	return 0;
+}
+
+int prepare_restored(struct holding *holding, const struct nsgate_ns_record *record,
+		     struct refusal *ret_refusal)
+{
+	int target;
+
+	if (!record_valid(record))
+		return refuse(ret_refusal, NSGATE_STATUS_FAILED, "the record is not valid");
+	holding->record = *record;
+	target = restore_target(record);
+	if (target < 0)
+		return refuse(ret_refusal, NSGATE_STATUS_NOT_FOUND,
+			      "nothing leads to %s any more: %s", record->target,
+			      strerror(-target));
+	if (record->has_watch)
+		holding->watch = target;
+	if (open_restored(holding, target, ret_refusal) < 0) {
+		if (!record->has_watch)
+			close(target);
+		return -1;
+	}
+	if (!record->has_watch)
+		close(target);
+	return 0;
+}
+
+static void take_held(struct holding *holding, const struct nsgate_ns_record *record, int *fds)
+{
+	unsigned int n = NSGATE_NSFD_FIXED;
+
+	holding->record = *record;
+	holding->shm = fds[NSGATE_NSFD_SHM];
+	holding->kit.proc = fds[NSGATE_NSFD_PROC];
+	holding->kit.aux = fds[NSGATE_NSFD_AUX];
+	if (record->has_watch)
+		holding->watch = fds[n++];
+	holding->kit.queue_count = record->queue_count;
+	for (unsigned int i = 0; i < record->queue_count; i++)
+		holding->kit.queues[i] = fds[n++];
+}
+
+int prepare_adopted(struct holding *holding, const struct nsgate_ns_record *record, int *fds,
+		    unsigned int fd_count)
+{
+	int netns, err = record_valid(record) ? check_held(record, fds, fd_count) : -EINVAL;
+
+	if (err) {
+		fds_close(fds, fd_count);
+		return err;
+	}
+	take_held(holding, record, fds);
+	holding->kit.rules = custody_release(record->cookie);
+	netns = kit_socket_netns(holding->kit.queues[0]);
+	err = netns < 0 ? netns : kit_open(netns, &holding->kit);
+	fd_close(&netns);
+	if (err)
+		return err;
+	follow_name(holding);
+	return holding_watch(holding);
+}

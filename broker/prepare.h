@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Everything of an attach that the broker does alone: check, enter, identify, bind, count. */
+#ifndef NSGATE_PREPARE_H
+#define NSGATE_PREPARE_H
+
+#include "holding.h"
+
+/* Why an attach cannot be: the status for the exit code, and one line for people. */
+struct refusal {
+	enum nsgate_status status;
+	char text[NSGATE_TEXT_MAX];
+};
+
+/*
+ * Check what can be checked before anything is opened: texts, descriptors against the kind of
+ * target, the name still free. Return: 0, or -1 with the refusal.
+ */
+int prepare_check(const struct nsgate_msg_attach *message, const int *fds, unsigned int fd_count,
+		  struct refusal *ret_refusal);
+
+/*
+ * Open, identify and configure: afterwards the queues are bound, the counters exist, links and
+ * the container's end are watched, and no rule is installed yet. `fds` are taken over.
+ * Return: 0, or -1 with the refusal; the holding is the caller's to free either way.
+ */
+int prepare_holding(struct holding *holding, const struct nsgate_msg_attach *message, int *fds,
+		    unsigned int fd_count, struct refusal *ret_refusal);
+
+/*
+ * The same for a namespace that the agent held before this broker was born. The agent is less
+ * trusted than the broker: what it passes must be what its record says. `fds` are taken over.
+ * Return: 0 or -errno.
+ */
+int prepare_adopted(struct holding *holding, const struct nsgate_ns_record *record, int *fds,
+		    unsigned int fd_count);
+
+/*
+ * The same for a namespace that only a record remembers. Return: 0, or -1 with the refusal; where
+ * its status is NOT_FOUND the namespace is gone or cannot be found again.
+ */
+int prepare_restored(struct holding *holding, const struct nsgate_ns_record *record,
+		     struct refusal *ret_refusal);
+
+#endif

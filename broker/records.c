@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "records.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "ipc.h"
+#include "log.h"
+
+#define RECORD_MAGIC 0x3152534eU /* "NSR1"; changes with the layout */
+#define FILE_NAME_MAX 48
+#define TEMPORARY "record.tmp"
+
+struct record_file {
+	uint32_t magic;
+	uint32_t size;
+	struct nsgate_ns_record record;
+};
+
+static int dir_fd = -1;
+
+static void file_name(char name[FILE_NAME_MAX], uint64_t cookie, const char *suffix)
+{
+	snprintf(name, FILE_NAME_MAX, "%" PRIu64 "%s", cookie, suffix);
+}
+
+int records_open(const char *runtime_dir)
+{
+	char path[4096];
+
+	snprintf(path, sizeof(path), "%s/attached", runtime_dir);
+	if (mkdir(path, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return dir_fd < 0 ? -errno : 0;
+}
+
+void records_close(void)
+{
+	fd_close(&dir_fd);
+}
+
+int records_save(const struct nsgate_ns_record *record)
+{
+	struct record_file file = {.magic = RECORD_MAGIC, .size = sizeof(file), .record = *record};
+	char name[FILE_NAME_MAX];
+	int err = 0;
+	int fd = openat(dir_fd, TEMPORARY, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, &file, sizeof(file)) != (ssize_t)sizeof(file))
+		err = -EIO;
+	close(fd);
+	file_name(name, record->cookie, "");
+	/* No fsync: a power cut ends the namespaces too. */
+	if (!err && renameat(dir_fd, TEMPORARY, dir_fd, name) < 0)
+		err = -errno;
+	return err;
+}
+
+void records_remove(uint64_t cookie)
+{
+	char name[FILE_NAME_MAX];
+
+	file_name(name, cookie, "");
+	unlinkat(dir_fd, name, 0);
+	file_name(name, cookie, ".counters");
+	unlinkat(dir_fd, name, 0);
+}
+
+int records_counters(uint64_t cookie, uint64_t size)
+{
+	char name[FILE_NAME_MAX];
+	struct stat st;
+	int fd, err;
+
+	file_name(name, cookie, ".counters");
+	fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0)
+		goto fail;
+	/* Of another number of queues or another version: begin anew. */
+	if ((uint64_t)st.st_size != size &&
+	    (ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)size) < 0))
+		goto fail;
+	return fd;
+fail:
+	err = -errno;
+	close(fd);
+	return err;
+}
+
+static bool read_record(const char *name, struct nsgate_ns_record *ret)
+{
+	struct record_file file;
+	int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	ssize_t length;
+
+	if (fd < 0)
+		return false;
+	length = read(fd, &file, sizeof(file));
+	close(fd);
+	if (length != (ssize_t)sizeof(file) || file.magic != RECORD_MAGIC ||
+	    file.size != sizeof(file))
+		return false;
+	*ret = file.record;
+	return true;
+}
+
+void records_each(void (*take)(const struct nsgate_ns_record *record))
+{
+	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+
+	if (!dir) {
+		fd_close(&fd);
+		return;
+	}
+	while ((entry = readdir(dir))) {
+		struct nsgate_ns_record record;
+
+		if (strspn(entry->d_name, "0123456789") != strlen(entry->d_name))
+			continue;
+		if (read_record(entry->d_name, &record)) {
+			take(&record);
+		} else {
+			log_event(LOG_LEVEL_WARNING, "record.bad", "file", entry->d_name, NULL);
+			unlinkat(dir_fd, entry->d_name, 0);
+		}
+	}
+	closedir(dir);
+}

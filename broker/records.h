@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What is attached, on disk: RUNTIME_DIR/attached/COOKIE is a struct nsgate_ns_record behind a
+ * header, COOKIE.counters the counters. A broker that finds neither a predecessor nor an agent
+ * alive takes up from here. Root alone can read or write the directory.
+ */
+#ifndef NSGATE_RECORDS_H
+#define NSGATE_RECORDS_H
+
+#include <stdint.h>
+
+#include "nsgate/proto.h"
+
+/* Make and open the directory. Return: 0 or -errno. */
+int records_open(const char *runtime_dir);
+void records_close(void);
+
+/* Write or replace the record of a namespace, atomically. Return: 0 or -errno. */
+int records_save(const struct nsgate_ns_record *record);
+
+/* Forget a namespace: its record and its counters. */
+void records_remove(uint64_t cookie);
+
+/*
+ * The counters of a namespace: those of an earlier attachment that was never detached, else new
+ * ones, `size` bytes, all zero. Return: a descriptor, the caller's, or -errno.
+ */
+int records_counters(uint64_t cookie, uint64_t size);
+
+/* Call `take` for every record that can be read; those that cannot are removed. */
+void records_each(void (*take)(const struct nsgate_ns_record *record));
+
+#endif

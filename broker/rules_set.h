@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The rule set of one namespace as statements of a batch. Private to broker/rules*.c. */
+#ifndef NSGATE_RULES_SET_H
+#define NSGATE_RULES_SET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "nft_batch.h"
+#include "nft_expr.h"
+#include "nsgate/proto.h"
+
+/* Priorities of the two base chains of each hook: after conntrack, NAT and everybody's filter. */
+#define RULES_JUDGE_PRIORITY 10
+#define RULES_SETTLE_PRIORITY 20
+
+/* Named counters of what the kernel accepted without asking, by direction of the hook. */
+#define RULES_COUNTERS 3
+extern const char *const rules_counter_names[RULES_COUNTERS];
+
+struct rules_set {
+	struct nft_batch *batch;
+	uint32_t hooks; /* mask of NSGATE_HOOK_BIT() */
+	uint32_t generation;
+	bool offload;
+	bool ct_state; /* the kernel has conntrack expressions */
+	bool ct_mark;  /* and connection marks */
+	struct nft_queue_range queue;
+};
+
+/* Longest chain name and its NUL, as in "notices_postrouting". */
+#define RULES_CHAIN_NAME_MAX 32
+
+/*
+ * Chains and rules of one hook: those that queue its packets, and those that act on the answer.
+ * The table must exist in the batch and must have been flushed before.
+ */
+void rules_judge(const struct rules_set *set, uint32_t hook);
+void rules_settle(const struct rules_set *set, uint32_t hook);
+
+/* The chain of `hook` whose name begins with `role`, as in "judge_in". */
+void rules_chain_name(char name[RULES_CHAIN_NAME_MAX], const char *role, uint32_t hook);
+
+/*
+ * Which bit of the connection mark says that a flow was accepted in `hook`. Bits stand for the
+ * hooks in, out and forward. Prerouting and postrouting borrow one that no named hook asks for,
+ * so that being accepted there is not taken for being accepted by a hook that sees more.
+ * Return: NSGATE_CTMARK_IN, _OUT or _FORWARD; 0 where all three hooks are named: then every flow
+ * passes one of them, and that one remembers it.
+ */
+uint32_t rules_remember_bit(uint32_t hooks, uint32_t hook);
+
+#endif

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "server.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "attach.h"
+#include "broker.h"
+#include "client.h"
+#include "holding.h"
+#include "ipc.h"
+#include "log.h"
+#include "loop.h"
+
+#define CLIENTS_MAX 1024 /* a handoff keeps its connection, so there can be many */
+#define GREETING_TIMEOUT_MS 5000
+#define ACCEPT_PAUSE_NS 10000000L
+
+static struct loop_source listener = {.fd = -1};
+static struct client *clients;
+static unsigned int client_count;
+static struct log_limit refused_limit;
+
+static void client_close(struct client *client)
+{
+	struct client **at = &clients;
+	int fd = client->source.fd;
+
+	while (*at != client)
+		at = &(*at)->next;
+	*at = client->next;
+	client_count--;
+	loop_remove(&client->source);
+	fd_close(&fd);
+	free(client);
+}
+
+/* ---- what may be asked; anything else closes the connection ---- */
+
+static void on_hello(struct client *client, const union nsgate_msg *message, int *fds,
+		     unsigned int fd_count)
+{
+	struct nsgate_msg_hello hello = {.pid = (uint32_t)getpid()};
+
+	(void)fds;
+	(void)fd_count;
+	client->greeted = true;
+	ipc_header(&hello.header, NSGATE_MSG_HELLO, message->header.id);
+	if (ipc_send(client->source.fd, &hello.header, NULL, 0) < 0)
+		shutdown(client->source.fd, SHUT_RDWR);
+}
+
+static void on_attach(struct client *client, const union nsgate_msg *message, int *fds,
+		      unsigned int fd_count)
+{
+	attach_request(client, &message->attach, fds, fd_count);
+}
+
+static void on_detach(struct client *client, const union nsgate_msg *message, int *fds,
+		      unsigned int fd_count)
+{
+	(void)fds;
+	(void)fd_count;
+	attach_detach(client, &message->detach);
+}
+
+static void on_probe(struct client *client, const union nsgate_msg *message, int *fds,
+		     unsigned int fd_count)
+{
+	struct rlimit nofile = {.rlim_cur = 0};
+	struct nsgate_msg_features features = {
+		.backend = broker_features.backend,
+		.owned_tables = broker_features.owned_tables,
+		.connmark = broker_features.connmark,
+		.attached = holding_count(),
+		.agent = attach_agent_here(),
+	};
+
+	(void)fds;
+	(void)fd_count;
+	getrlimit(RLIMIT_NOFILE, &nofile);
+	features.nofile = (uint32_t)nofile.rlim_cur;
+	ipc_header(&features.header, NSGATE_MSG_FEATURES, message->header.id);
+	if (ipc_send(client->source.fd, &features.header, NULL, 0) < 0)
+		shutdown(client->source.fd, SHUT_RDWR);
+}
+
+struct request {
+	bool before_hello; /* valid as the first message, and only then */
+	bool changes;	   /* needs permission to change things */
+	unsigned int fds_min, fds_max;
+	void (*handle)(struct client *client, const union nsgate_msg *message, int *fds,
+		       unsigned int fd_count);
+};
+
+static const struct request requests[NSGATE_MSG_MAX] = {
+	[NSGATE_MSG_HELLO] = {true, false, 0, 0, on_hello},
+	[NSGATE_MSG_ATTACH] = {false, true, 1, NSGATE_HANDOFF_FDS, on_attach},
+	[NSGATE_MSG_DETACH] = {false, true, 0, 0, on_detach},
+	[NSGATE_MSG_PROBE] = {false, false, 0, 0, on_probe},
+};
+
+static bool may_change(uid_t uid)
+{
+	if (uid == 0)
+		return true;
+	for (unsigned int i = 0; i < broker_config.admin_count; i++)
+		if (broker_config.admins[i] == uid)
+			return true;
+	return false;
+}
+
+static void log_refused(const struct client *client, const char *why)
+{
+	unsigned int suppressed;
+
+	if (log_allowed(&refused_limit, 5, &suppressed))
+		log_event(LOG_LEVEL_WARNING, "client.refused", "uid", log_number(client->uid),
+			  "pid", log_number(client->pid), "why", why, "suppressed",
+			  suppressed ? log_number(suppressed) : NULL, NULL);
+}
+
+/* Return: false to close the client. `fds` are taken over. */
+static bool dispatch(struct client *client, const union nsgate_msg *message, int *fds,
+		     unsigned int fd_count)
+{
+	const struct request *request = &requests[message->header.type];
+
+	if (!request->handle || request->before_hello == client->greeted ||
+	    fd_count < request->fds_min || fd_count > request->fds_max) {
+		fds_close(fds, fd_count);
+		log_refused(client,
+			    "a message that may not come now, or with too few or too many fds");
+		return false;
+	}
+	if (request->changes && !may_change(client->uid)) {
+		fds_close(fds, fd_count);
+		log_refused(client, "no permission");
+		client_reply(
+			client, message->header.id, NSGATE_STATUS_REFUSED,
+			"uid %u may not change anything: ask root, or have the broker started with "
+			"--admin %u",
+			client->uid, client->uid);
+		return true;
+	}
+	request->handle(client, message, fds, fd_count);
+	return true;
+}
+
+static void client_ready(struct loop_source *source, uint32_t events)
+{
+	static union nsgate_msg message;
+	struct client *client = loop_owner(source, struct client, source);
+	int fds[NSGATE_HANDOFF_FDS];
+	unsigned int fd_count;
+	int err;
+
+	(void)events;
+	err = ipc_receive(source->fd, &message, fds, NSGATE_HANDOFF_FDS, &fd_count);
+	if (err == -EAGAIN)
+		return;
+	if (err == -EBADMSG)
+		log_refused(client, "not a message of this protocol's version");
+	if (err || !dispatch(client, &message, fds, fd_count)) {
+		attach_client_gone(client);
+		client_close(client);
+	}
+}
+
+static void listener_ready(struct loop_source *source, uint32_t events)
+{
+	struct client *client;
+	gid_t gid;
+	int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	(void)events;
+	if (fd < 0) {
+		if (errno == EMFILE || errno == ENFILE) /* it stays readable: do not spin */
+			nanosleep(&(const struct timespec){.tv_nsec = ACCEPT_PAUSE_NS}, NULL);
+		return;
+	}
+	client = client_count < CLIENTS_MAX ? calloc(1, sizeof(*client)) : NULL;
+	if (!client) {
+		unsigned int suppressed;
+
+		if (log_allowed(&refused_limit, 5, &suppressed))
+			log_event(LOG_LEVEL_WARNING, "client.refused", "why", "too many clients",
+				  NULL);
+		close(fd);
+		return;
+	}
+	client->source.ready = client_ready;
+	client->greeting_due_ms = loop_now_ms() + GREETING_TIMEOUT_MS;
+	if (ipc_peer(fd, &client->uid, &gid, &client->pid) < 0 ||
+	    loop_add(&client->source, fd, EPOLLIN) < 0) {
+		close(fd);
+		free(client);
+		return;
+	}
+	client->next = clients;
+	clients = client;
+	client_count++;
+}
+
+int server_open(const char *path)
+{
+	/*
+	 * Who may change things is decided by uid. Where nobody but root may, nobody else needs to
+	 * connect: a descriptor that a stranger sends can make its closing take long.
+	 */
+	mode_t mode = broker_config.admin_count ? 0666 : 0600;
+	int err, fd = ipc_listen(path, SOCK_SEQPACKET, mode, geteuid(), getegid());
+
+	if (fd < 0)
+		return fd;
+	listener.ready = listener_ready;
+	err = loop_add(&listener, fd, EPOLLIN);
+	if (err)
+		close(fd);
+	return err;
+}
+
+/* What is attached stays attached: the next broker finds it. */
+void server_close(void)
+{
+	int fd = listener.fd;
+
+	loop_remove(&listener);
+	fd_close(&fd);
+	while (clients)
+		client_close(clients);
+}
+
+int server_tick(void)
+{
+	int64_t now = loop_now_ms(), nearest = -1;
+	struct client *next;
+
+	for (struct client *client = clients; client; client = next) {
+		next = client->next;
+		if (client->greeted)
+			continue;
+		if (client->greeting_due_ms <= now) {
+			log_refused(client, "no hello in time");
+			client_close(client);
+		} else if (nearest < 0 || client->greeting_due_ms - now < nearest) {
+			nearest = client->greeting_due_ms - now;
+		}
+	}
+	return (int)nearest;
+}

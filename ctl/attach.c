@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Attaching and detaching. nsgatectl opens the namespace itself, so that it is the caller's own
+ * rights that decide whether it may, and hands the descriptor to the broker.
+ */
+#include <json-c/json.h>
+#include <string.h>
+
+#include "ctl.h"
+#include "dial.h"
+#include "document.h"
+#include "ipc.h"
+#include "query.h"
+#include "request.h"
+#include "target.h"
+
+#define ASK_ID 1
+
+static const struct {
+	const char *option;
+	enum nsgate_attach_flag flag;
+} flags[] = {
+	{"pending", NSGATE_ATTACH_PENDING},
+	{"allow-host", NSGATE_ATTACH_ALLOW_HOST},
+	{"replace", NSGATE_ATTACH_REPLACE},
+};
+
+static enum nsgate_status build(const struct command_args *args, const struct target *target,
+				struct nsgate_msg_attach *ret, struct failure *fail)
+{
+	const char *name = command_value(args, "name");
+	const char *policy = command_value(args, "policy");
+	enum nsgate_status status;
+
+	ipc_header(&ret->header, NSGATE_MSG_ATTACH, ASK_ID);
+	ret->target_kind = target->kind;
+	memcpy(ret->target, target->text, sizeof(ret->target));
+	for (size_t i = 0; i < sizeof(flags) / sizeof(*flags); i++) {
+		if (command_given(args, flags[i].option))
+			ret->flags |= flags[i].flag;
+	}
+
+	status =
+		request_take_name(name != NULL ? "--name" : "TARGET gives no good name; use --name",
+				  name != NULL ? name : target->name, ret->name, fail);
+	if (status == NSGATE_STATUS_OK)
+		status = request_take_name("--policy", policy != NULL ? policy : "default",
+					   ret->policy, fail);
+	if (status == NSGATE_STATUS_OK)
+		status = request_take_queues(command_value(args, "queue"),
+					     command_value(args, "queues"), ret, fail);
+	for (unsigned int i = 0; status == NSGATE_STATUS_OK && i < args->given_count; i++) {
+		if (strcmp(args->given[i].option->name, "label") == 0)
+			status = request_add_label(ret->labels, args->given[i].value, fail);
+	}
+	return status;
+}
+
+/* Connect, ask, and have the broker's word for it. */
+static enum nsgate_status ask(const struct ctl *ctl, const struct nsgate_msg_header *message,
+			      const int *fds, unsigned int fd_count, struct failure *fail)
+{
+	union nsgate_msg answer;
+	enum nsgate_status status;
+	int fd;
+
+	status = dial_broker(ctl->runtime_dir, &fd, fail);
+	if (status != NSGATE_STATUS_OK)
+		return status;
+	status = dial_ask(fd, message, fds, fd_count, NSGATE_MSG_REPLY, &answer, fail);
+	fd_close(&fd);
+	return status;
+}
+
+/* It is attached; what the agent says of it is worth a note but no failure if it can't be had. */
+static void print_attached(const struct ctl *ctl, const struct nsgate_msg_attach *message)
+{
+	struct json_object *found = NULL;
+	struct failure fail = {0};
+
+	if (!ctl->json) {
+		printf("attached %s: policy %s, queue %u", message->name, message->policy,
+		       message->queue_first);
+		if (message->queue_count > 1)
+			printf("-%u", message->queue_first + message->queue_count - 1U);
+		printf("\n");
+		return;
+	}
+	if (query_get(ctl, &fail, &found, "/v1/namespaces/%s", message->name) != NSGATE_STATUS_OK) {
+		failure_print(&fail, "nsgatectl: attached, but", stderr);
+		found = json_object_new_object();
+		json_object_object_add(found, "schema", json_object_new_int(1));
+		json_object_object_add(found, "name", json_object_new_string(message->name));
+		json_object_object_add(found, "policy", json_object_new_string(message->policy));
+	}
+	document_print(ctl, found);
+	json_object_put(found);
+	failure_free(&fail);
+}
+
+int ctl_attach(const struct ctl *ctl, const struct command_args *args, struct failure *fail)
+{
+	struct nsgate_msg_attach message = {0};
+	enum nsgate_status status;
+	struct target target;
+	int fd;
+
+	status = target_parse(args->operands[0], &target, fail);
+	if (status == NSGATE_STATUS_OK)
+		status = build(args, &target, &message, fail);
+	if (status == NSGATE_STATUS_OK)
+		status = target_open(&target, &fd, fail);
+	if (status != NSGATE_STATUS_OK)
+		return status;
+
+	status = ask(ctl, &message.header, &fd, 1, fail);
+	fd_close(&fd);
+	if (status == NSGATE_STATUS_OK)
+		print_attached(ctl, &message);
+	return status;
+}
+
+int ctl_detach(const struct ctl *ctl, const struct command_args *args, struct failure *fail)
+{
+	struct nsgate_msg_detach message = {0};
+	enum nsgate_status status;
+	struct json_object *done;
+
+	ipc_header(&message.header, NSGATE_MSG_DETACH, ASK_ID);
+	status = request_take_name("NAME", args->operands[0], message.name, fail);
+	if (status == NSGATE_STATUS_OK)
+		status = ask(ctl, &message.header, NULL, 0, fail);
+	if (status != NSGATE_STATUS_OK)
+		return status;
+
+	if (!ctl->json) {
+		printf("detached %s\n", message.name);
+		return status;
+	}
+	done = json_object_new_object();
+	json_object_object_add(done, "schema", json_object_new_int(1));
+	json_object_object_add(done, "detached", json_object_new_string(message.name));
+	document_print(ctl, done);
+	json_object_put(done);
+	return status;
+}

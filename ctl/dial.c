@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "dial.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "ipc.h"
+#include "options.h"
+
+#define DAEMON "nsgate-broker"
+
+/* In a user namespace root outside shows as the overflow uid, in both places compared here. */
+static enum nsgate_status check_peer(const char *runtime_dir, int fd, struct failure *fail)
+{
+	struct stat directory;
+	uid_t uid;
+	gid_t gid;
+	pid_t pid;
+	int err = ipc_peer(fd, &uid, &gid, &pid);
+
+	if (err != 0)
+		return failure_connect(fail, runtime_dir, DIAL_BROKER_SOCKET, DAEMON, err);
+	if (uid == 0 || uid == geteuid())
+		return NSGATE_STATUS_OK;
+	if (stat(runtime_dir, &directory) == 0 && directory.st_uid == uid)
+		return NSGATE_STATUS_OK;
+	return failure_set(fail, NSGATE_STATUS_REFUSED,
+			   "%s/%s: uid %u answers there, neither root nor you; check who may write "
+			   "to that directory",
+			   runtime_dir, DIAL_BROKER_SOCKET, (unsigned int)uid);
+}
+
+/* An exchange failed at the level of messages. */
+static enum nsgate_status broken(struct failure *fail, int error)
+{
+	switch (-error) {
+	case EBADMSG:
+		return failure_set(
+			fail, NSGATE_STATUS_FAILED,
+			"%s: not a message of this version; install all of nsgate from one release",
+			DIAL_BROKER_SOCKET);
+	case ETIMEDOUT:
+		return failure_set(fail, NSGATE_STATUS_UNREACHABLE,
+				   "%s: no answer within %d s; look at the log of " DAEMON,
+				   DIAL_BROKER_SOCKET, DIAL_TIMEOUT_MS / 1000);
+	case ENOTCONN:
+	case ECONNRESET:
+	case EPIPE:
+		return failure_set(fail, NSGATE_STATUS_UNREACHABLE,
+				   "%s: the connection was closed before the answer; look at the "
+				   "log of " DAEMON,
+				   DIAL_BROKER_SOCKET);
+	default:
+		return failure_set(fail, NSGATE_STATUS_FAILED, "%s: %s; look at the log of " DAEMON,
+				   DIAL_BROKER_SOCKET, strerror(-error));
+	}
+}
+
+/* The status and text of a REPLY. */
+static enum nsgate_status outcome(const struct nsgate_msg_reply *reply, struct failure *fail)
+{
+	if (reply->status == NSGATE_STATUS_OK)
+		return NSGATE_STATUS_OK;
+	if (!ipc_text_valid(reply->text, sizeof(reply->text)) || reply->text[0] == '\0')
+		failure_set(fail, NSGATE_STATUS_FAILED,
+			    "%s: refused without a reason; look at the log of " DAEMON,
+			    DIAL_BROKER_SOCKET);
+	else
+		failure_set(fail, NSGATE_STATUS_FAILED, "%s", reply->text);
+	return reply->status <= NSGATE_STATUS_REFUSED ? reply->status : NSGATE_STATUS_FAILED;
+}
+
+static enum nsgate_status exchange_hello(int fd, struct failure *fail)
+{
+	struct nsgate_msg_hello hello = {.pid = (uint32_t)getpid()};
+	struct pollfd ready = {.fd = fd, .events = POLLIN};
+	union nsgate_msg answer;
+	unsigned int none;
+	int err, n;
+
+	ipc_header(&hello.header, NSGATE_MSG_HELLO, 0);
+	err = ipc_send(fd, &hello.header, NULL, 0);
+	if (err != 0 && err != -EPIPE) /* closed already: its parting words may be there to read */
+		return broken(fail, err);
+	do
+		n = poll(&ready, 1, DIAL_TIMEOUT_MS);
+	while (n < 0 && errno == EINTR);
+	if (n <= 0)
+		return broken(fail, n == 0 ? -ETIMEDOUT : -errno);
+	err = ipc_receive(fd, &answer, NULL, 0, &none);
+	if (err != 0)
+		return broken(fail, err);
+	if (answer.header.type == NSGATE_MSG_REPLY)
+		return outcome(&answer.reply, fail);
+	return answer.header.type == NSGATE_MSG_HELLO ? NSGATE_STATUS_OK : broken(fail, -EBADMSG);
+}
+
+enum nsgate_status dial_broker(const char *runtime_dir, int *ret_fd, struct failure *fail)
+{
+	char path[NSGATE_TARGET_MAX];
+	enum nsgate_status status;
+	int fd, err;
+
+	err = options_path(runtime_dir, DIAL_BROKER_SOCKET, path, sizeof(path));
+	fd = err != 0 ? err : ipc_connect(path, SOCK_SEQPACKET);
+	if (fd < 0)
+		return failure_connect(fail, runtime_dir, DIAL_BROKER_SOCKET, DAEMON, fd);
+
+	status = check_peer(runtime_dir, fd, fail);
+	if (status == NSGATE_STATUS_OK)
+		status = exchange_hello(fd, fail);
+	if (status != NSGATE_STATUS_OK) {
+		fd_close(&fd);
+		return status;
+	}
+	*ret_fd = fd;
+	return NSGATE_STATUS_OK;
+}
+
+enum nsgate_status dial_ask(int fd, const struct nsgate_msg_header *message, const int *fds,
+			    unsigned int fd_count, enum nsgate_msg_type wanted,
+			    union nsgate_msg *ret, struct failure *fail)
+{
+	int err = ipc_ask(fd, message, fds, fd_count, ret, DIAL_TIMEOUT_MS);
+	enum nsgate_status status;
+
+	if (err != 0)
+		return broken(fail, err);
+	if (ret->header.type == NSGATE_MSG_REPLY) {
+		status = outcome(&ret->reply, fail);
+		if (status != NSGATE_STATUS_OK || wanted == NSGATE_MSG_REPLY)
+			return status;
+	}
+	return ret->header.type == wanted ? NSGATE_STATUS_OK : broken(fail, -EBADMSG);
+}

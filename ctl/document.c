@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "document.h"
+
+#include <json-c/json.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ctl.h"
+
+#define DEPTH_MAX 64 /* policies go to 16, and the API's documents hold them */
+
+struct json_object *document_parse(const char *text, size_t length)
+{
+	struct json_tokener *tokener;
+	struct json_object *object;
+	size_t end;
+
+	if (text == NULL || length == 0 || length > INT_MAX)
+		return NULL;
+	tokener = json_tokener_new_ex(DEPTH_MAX);
+	if (tokener == NULL)
+		return NULL;
+	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
+	object = json_tokener_parse_ex(tokener, text, (int)length);
+	end = json_tokener_get_parse_end(tokener);
+	if (json_tokener_get_error(tokener) == json_tokener_continue) {
+		object = json_tokener_parse_ex(tokener, "", 1); /* the end ends a number */
+		end = length;
+	}
+	for (size_t i = end; object != NULL && i < length; i++) {
+		if (strchr(" \t\r\n", text[i]) == NULL || text[i] == '\0') {
+			json_object_put(object);
+			object = NULL;
+		}
+	}
+	json_tokener_free(tokener);
+	return object;
+}
+
+struct json_object *document_find(struct json_object *object, const char *path)
+{
+	char key[64];
+
+	while (object != NULL && *path != '\0') {
+		size_t length = strcspn(path, ".");
+
+		if (length >= sizeof(key) || !json_object_is_type(object, json_type_object))
+			return NULL;
+		memcpy(key, path, length);
+		key[length] = '\0';
+		if (!json_object_object_get_ex(object, key, &object))
+			return NULL;
+		path += length + (path[length] == '.');
+	}
+	return object;
+}
+
+const char *document_text(struct json_object *object, const char *path, const char *otherwise)
+{
+	struct json_object *found = document_find(object, path);
+
+	return json_object_is_type(found, json_type_string) ? json_object_get_string(found)
+							    : otherwise;
+}
+
+uint64_t document_count(struct json_object *object, const char *path)
+{
+	return json_object_get_uint64(document_find(object, path));
+}
+
+size_t document_length(struct json_object *object, const char *path)
+{
+	struct json_object *found = document_find(object, path);
+
+	if (json_object_is_type(found, json_type_array))
+		return json_object_array_length(found);
+	if (json_object_is_type(found, json_type_object))
+		return (size_t)json_object_object_length(found);
+	return 0;
+}
+
+void document_print(const struct ctl *ctl, struct json_object *object)
+{
+	int style = JSON_C_TO_STRING_NOSLASHESCAPE;
+
+	if (ctl->terminal)
+		style |= JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED;
+	printf("%s\n", json_object_to_json_string_ext(object, style));
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Reading and printing the API's JSON documents. What is missing in one is no error here. */
+#ifndef NSGATE_CTL_DOCUMENT_H
+#define NSGATE_CTL_DOCUMENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct ctl;
+struct json_object;
+
+/* Parse exactly one document. Return: NULL where it is none; json_object_put() frees. */
+struct json_object *document_parse(const char *text, size_t length);
+
+/* What is below `object` at "key.key"; NULL: nothing. Takes a NULL object. */
+struct json_object *document_find(struct json_object *object, const char *path);
+
+/* The string or the number there. */
+const char *document_text(struct json_object *object, const char *path, const char *otherwise);
+uint64_t document_count(struct json_object *object, const char *path);
+
+/* The object or array there counted; 0: there is none. */
+size_t document_length(struct json_object *object, const char *path);
+
+/* Print to stdout: for eyes on a terminal, compact elsewhere. One line feed at the end. */
+void document_print(const struct ctl *ctl, struct json_object *object);
+
+#endif

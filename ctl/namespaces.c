@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* What the agent knows of the attached namespaces: ls, show, stats, namespace policy. */
+#include <json-c/json.h>
+
+#include "ctl.h"
+#include "document.h"
+#include "query.h"
+#include "render.h"
+#include "request.h"
+
+static enum nsgate_status out_of_memory(struct failure *fail)
+{
+	return failure_set(fail, NSGATE_STATUS_FAILED,
+			   "out of memory; use --json, which needs less");
+}
+
+int ctl_ls(const struct ctl *ctl, const struct command_args *args, struct failure *fail)
+{
+	struct json_object *document = NULL;
+	enum nsgate_status status;
+
+	(void)args;
+	/* The table has counters, which only the statistics tell. */
+	status = query_get(ctl, fail, &document, ctl->json ? "/v1/namespaces" : "/v1/stats");
+	if (status != NSGATE_STATUS_OK)
+		return status;
+	if (ctl->json)
+		document_print(ctl, document);
+	else if (document_length(document, "namespaces") == 0)
+		fprintf(stderr, "no namespace is attached; nsgatectl attach --help tells how\n");
+	else if (!render_list(document, stdout, ctl->colour))
+		status = out_of_memory(fail);
+	json_object_put(document);
+	return status;
+}
+
+int ctl_show(const struct ctl *ctl, const struct command_args *args, struct failure *fail)
+{
+	struct json_object *document = NULL;
+	enum nsgate_status status = request_name("NAME", args->operands[0], fail);
+
+	if (status == NSGATE_STATUS_OK)
+		status = query_get(ctl, fail, &document, "/v1/namespaces/%s", args->operands[0]);
+	if (status != NSGATE_STATUS_OK)
+		return status;
+	if (ctl->json)
+		document_print(ctl, document);
+	else if (!render_pairs(document, stdout))
+		status = out_of_memory(fail);
+	json_object_put(document);
+	return status;
+}
+
+static int stats_of_all(const struct ctl *ctl, struct failure *fail)
+{
+	struct json_object *document = NULL;
+	enum nsgate_status status = query_get(ctl, fail, &document, "/v1/stats");
+
+	if (status != NSGATE_STATUS_OK)
+		return status;
+	if (ctl->json)
+		document_print(ctl, document);
+	else if (document_length(document, "namespaces") == 0)
+		fprintf(stderr, "no namespace is attached; nsgatectl attach --help tells how\n");
+	else if (!render_totals(document, stdout, ctl->colour))
+		status = out_of_memory(fail);
+	json_object_put(document);
+	return status;
+}
+
+int ctl_stats(const struct ctl *ctl, const struct command_args *args, struct failure *fail)
+{
+	struct json_object *document = NULL;
+	enum nsgate_status status;
+
+	if (args->operand_count == 0)
+		return stats_of_all(ctl, fail);
+	status = request_name("NAME", args->operands[0], fail);
+	if (status == NSGATE_STATUS_OK)
+		status = query_get(ctl, fail, &document, "/v1/namespaces/%s/stats",
+				   args->operands[0]);
+	if (status != NSGATE_STATUS_OK)
+		return status;
+	if (ctl->json)
+		document_print(ctl, document);
+	else if (!render_stats(document, stdout, ctl->colour))
+		status = out_of_memory(fail);
+	json_object_put(document);
+	return status;
+}
+
+int ctl_namespace_policy(const struct ctl *ctl, const struct command_args *args,
+			 struct failure *fail)
+{
+	const char *name = args->operands[0], *policy = args->operands[1];
+	struct json_object *answer = NULL;
+	char path[256], body[256];
+	struct query query = {.method = "PUT", .path = path, .body = body};
+	enum nsgate_status status;
+
+	status = request_name("NAME", name, fail);
+	if (status == NSGATE_STATUS_OK)
+		status = request_name("POLICY", policy, fail);
+	if (status != NSGATE_STATUS_OK)
+		return status;
+
+	snprintf(path, sizeof(path), "/v1/namespaces/%s/policy", name);
+	query.length = (size_t)snprintf(body, sizeof(body), "{\"policy\":\"%s\"}", policy);
+	status = query_document(ctl, &query, &answer, fail);
+	if (status != NSGATE_STATUS_OK)
+		return status;
+	if (!ctl->json)
+		printf("%s: policy %s\n", name, policy);
+	else if (answer != NULL)
+		document_print(ctl, answer);
+	else
+		printf("{\"schema\":1,\"name\":\"%s\",\"policy\":\"%s\"}\n", name, policy);
+	json_object_put(answer);
+	return status;
+}

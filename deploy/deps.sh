@@ -1,0 +1,73 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Install those Debian packages of the named sets that are not there yet. Asks nothing, touches no
+# package that is there, and prints a line only where there is something to install.
+#
+# usage: deploy/deps.sh SET...        SET: build, demo, test, lint, fuzz
+set -eu
+
+packages_of()
+{
+	case $1 in
+	build)
+		echo make gcc libc6-dev libmnl-dev libnetfilter-queue-dev libnftnl-dev \
+			libnl-3-dev libnl-route-3-dev libjson-c-dev libmicrohttpd-dev libcap-dev \
+			libseccomp-dev
+		# Any of libcurl's flavours will do, and apt would replace one by another.
+		installed libcurl4-openssl-dev || installed libcurl4-nss-dev || echo libcurl4-gnutls-dev
+		;;
+	demo) echo python3 iproute2 jq ;;
+	test) echo libcmocka-dev python3 python3-pytest python3-jsonschema iproute2 nftables procps netbase \
+		socat curl jq ;;
+	lint) echo clang-format clang-tidy cppcheck shellcheck mandoc ;;
+	fuzz) echo clang libclang-rt-dev ;;
+	*)
+		echo "deps.sh: no set $1: build, demo, test, lint or fuzz" >&2
+		return 2
+		;;
+	esac
+}
+
+installed()
+{
+	dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed
+}
+
+install_packages()
+{
+	DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 \
+		install --no-install-recommends --no-remove "$@" </dev/null >"$log" 2>&1
+}
+
+if ! command -v apt-get >/dev/null; then
+	echo "deps.sh: no apt-get here: see README.md for what nsgate needs" >&2
+	exit 0
+fi
+
+missing=
+for set in "$@"; do
+	packages=$(packages_of "$set")
+	for package in $packages; do
+		case " $missing " in *" $package "*) continue ;; esac
+		installed "$package" || missing="$missing $package"
+	done
+done
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" -ne 0 ]; then
+	echo "deps.sh: needs root, to install:$missing" >&2
+	exit 1
+fi
+
+echo "installing:$missing"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# shellcheck disable=SC2086 # a list of words
+if ! install_packages $missing; then
+	# The package lists are absent or stale: only now is it worth the time to fetch them.
+	apt-get -qq -o DPkg::Lock::Timeout=300 update >"$log" 2>&1 </dev/null || cat "$log" >&2
+	install_packages $missing || {
+		cat "$log" >&2
+		echo "deps.sh: could not install:$missing" >&2
+		exit 1
+	}
+fi

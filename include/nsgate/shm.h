@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of Operation
+ *
+ * The counters of one queue, in a memfd that the broker makes at attach and keeps, so that they
+ * outlive the agent. Exactly one thread writes a block (the worker that serves the queue); any
+ * number read. Every field is an aligned 64-bit word stored whole, so a reader, or the next
+ * agent after a crash, can see an old value but never a torn or a lower one.
+ *
+ * `turn` is odd while the writer counts packets whose verdicts are not sent yet. A reader that
+ * sees the same even value before and after has a snapshot in which every packet counted has
+ * left the kernel's queue; that is what lets "seen = decided + pending" be exact.
+ *
+ * A namespace's memfd holds `queue_count` blocks one after the other. The memfd is sparse: only
+ * the rule slots in use take memory.
+ */
+#ifndef NSGATE_SHM_H
+#define NSGATE_SHM_H
+
+#include <assert.h>
+#include <stdint.h>
+
+#include "nsgate/limits.h"
+
+#define NSGATE_SHM_MAGIC 0x4e534731U /* "NSG1"; changes with the layout */
+
+enum shm_fate {
+	SHM_FATE_ACCEPTED,
+	SHM_FATE_DROPPED,
+	SHM_FATE_REJECTED,
+	SHM_FATE_QUEUED_ELSEWHERE,
+	SHM_FATE_MAX
+};
+
+enum shm_direction {
+	SHM_DIRECTION_IN,
+	SHM_DIRECTION_OUT,
+	SHM_DIRECTION_FORWARD,
+	SHM_DIRECTION_MAX
+};
+
+enum shm_proto {
+	SHM_PROTO_TCP,
+	SHM_PROTO_UDP,
+	SHM_PROTO_ICMP,
+	SHM_PROTO_ICMPV6,
+	SHM_PROTO_OTHER,
+	SHM_PROTO_MAX
+};
+
+/*
+ * Latency histogram: log-linear, 4 buckets per power of two, of microseconds between the receipt
+ * of a packet and the sending of its verdict. Bucket of v: v < 4 is v itself; else
+ * 4 * (log2(v) - 1) + the two bits below v's top bit.
+ */
+#define SHM_LATENCY_BUCKETS 124
+
+struct shm_count {
+	uint64_t packets;
+	uint64_t bytes;
+};
+
+/*
+ * What the statistics remember between two readings. Written by the control thread, but for
+ * `released`, which the broker writes while no agent is there.
+ */
+struct shm_control {
+	uint64_t bound_at_ns; /* which binding of the queue the rest is about */
+	uint64_t base;	      /* packets accounted for when it was bound: its ids begin at 1 */
+	uint64_t seen;
+	uint64_t flushed;
+	uint64_t unaccounted;	       /* let pass by the kernel on overload */
+	uint64_t released;	       /* let pass by the broker while no agent was there */
+	uint64_t dropped, dropped_raw; /* the kernel's column: sum of its steps, as last read */
+	uint64_t user_dropped, user_dropped_raw;
+};
+
+struct shm_rule {
+	uint64_t name_hash; /* FNV-1a of the rule's name; 0 is an unused slot */
+	struct shm_count count;
+};
+
+struct shm_queue {
+	uint32_t magic;
+	uint32_t rules_used;
+	uint64_t policy_hash; /* FNV-1a of the policy in force; written by the control thread */
+	struct shm_control control;
+	uint64_t turn;
+	struct shm_count fate[SHM_FATE_MAX];
+	struct shm_count direction[SHM_DIRECTION_MAX];
+	struct shm_count fallback;  /* what the policy's default decided */
+	struct shm_count replies;   /* accepted as reply of an accepted flow */
+	struct shm_count no_policy; /* decided while the namespace's policy was missing */
+	uint64_t protocol[SHM_PROTO_MAX];
+	uint64_t malformed;
+	uint64_t repeated;
+	uint64_t would_drop;
+	uint64_t readmitted; /* packets that a takeover sent round again: counted twice by the
+				kernel */
+	uint64_t latency_max_us;
+	uint64_t latency[SHM_LATENCY_BUCKETS];
+	struct shm_rule rules[NSGATE_RULES_MAX];
+};
+
+static_assert(sizeof(struct shm_rule) == 24, "shm layout");
+static_assert(sizeof(struct shm_queue) % 8 == 0, "shm layout");
+
+#endif

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "ipc.h"
+#include "loop.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LISTEN_BACKLOG 128
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83 /* asm-generic/socket.h, since Linux 6.16; refused before */
+#endif
+#define FDS_MAX 253 /* SCM_MAX_FD, linux/net/scm.h */
+
+static_assert(NSGATE_NSFD_MAX <= FDS_MAX, "descriptors of one message");
+
+static const size_t lengths[NSGATE_MSG_MAX] = {
+	[NSGATE_MSG_HELLO] = sizeof(struct nsgate_msg_hello),
+	[NSGATE_MSG_REPLY] = sizeof(struct nsgate_msg_reply),
+	[NSGATE_MSG_ATTACH] = sizeof(struct nsgate_msg_attach),
+	[NSGATE_MSG_DETACH] = sizeof(struct nsgate_msg_detach),
+	[NSGATE_MSG_PROBE] = sizeof(struct nsgate_msg_plain),
+	[NSGATE_MSG_FEATURES] = sizeof(struct nsgate_msg_features),
+	[NSGATE_MSG_NS_ADD] = sizeof(struct nsgate_msg_ns),
+	[NSGATE_MSG_NS_HELD] = sizeof(struct nsgate_msg_ns),
+	[NSGATE_MSG_HELD_END] = sizeof(struct nsgate_msg_plain),
+	[NSGATE_MSG_NS_RULES] = sizeof(struct nsgate_msg_ns_rules),
+	[NSGATE_MSG_NS_REMOVE] = sizeof(struct nsgate_msg_ns_remove),
+	[NSGATE_MSG_NS_LINKS] = 0,
+	[NSGATE_MSG_NS_STATE] = sizeof(struct nsgate_msg_ns_state),
+};
+
+static int unix_address(const char *path, struct sockaddr_un *ret)
+{
+	size_t length = strlen(path);
+
+	if (length >= sizeof(ret->sun_path))
+		return -ENAMETOOLONG;
+	memset(ret, 0, sizeof(*ret));
+	ret->sun_family = AF_UNIX;
+	memcpy(ret->sun_path, path, length);
+	return 0;
+}
+
+int ipc_connect(const char *path, int type)
+{
+	struct sockaddr_un address;
+	int fd, err = unix_address(path, &address);
+
+	if (err)
+		return err;
+	fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		err = -errno;
+		close(fd);
+		return err;
+	}
+	return fd;
+}
+
+/* A socket file that nobody listens on is a leftover of a process that was killed. */
+static int remove_dead_socket(const char *path, int type)
+{
+	int fd = ipc_connect(path, type);
+
+	if (fd >= 0) {
+		close(fd);
+		return -EADDRINUSE;
+	}
+	if (fd == -ECONNREFUSED && unlink(path) < 0 && errno != ENOENT)
+		return -errno;
+	return 0;
+}
+
+int ipc_listen(const char *path, int type, mode_t mode, uid_t owner, gid_t group)
+{
+	struct sockaddr_un address;
+	mode_t mask;
+	int fd, err = unix_address(path, &address);
+
+	if (err)
+		return err;
+	err = remove_dead_socket(path, type);
+	if (err)
+		return err;
+	fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	mask = umask(0777); /* nobody gets in before owner and mode are right */
+	err = bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
+	umask(mask);
+	if (err)
+		goto fail;
+	/* Nobody sends descriptors on a stream of ours; closing one can take as long as it likes.
+	 */
+	if (type == SOCK_STREAM)
+		(void)setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &(int){0}, sizeof(int));
+	if (chown(path, owner, group) < 0 || chmod(path, mode) < 0 ||
+	    listen(fd, LISTEN_BACKLOG) < 0) {
+		err = -errno;
+		unlink(path);
+		goto fail;
+	}
+	return fd;
+fail:
+	close(fd);
+	return err;
+}
+
+int ipc_peer(int fd, uid_t *ret_uid, gid_t *ret_gid, pid_t *ret_pid)
+{
+	struct ucred credentials;
+	socklen_t length = sizeof(credentials);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0)
+		return -errno;
+	*ret_uid = credentials.uid;
+	*ret_gid = credentials.gid;
+	*ret_pid = credentials.pid;
+	return 0;
+}
+
+size_t ipc_length(enum nsgate_msg_type type)
+{
+	return (unsigned int)type < NSGATE_MSG_MAX ? lengths[type] : 0;
+}
+
+void ipc_header(struct nsgate_msg_header *header, enum nsgate_msg_type type, uint32_t id)
+{
+	*header = (struct nsgate_msg_header){
+		.magic = NSGATE_PROTO_MAGIC,
+		.version = NSGATE_PROTO_VERSION,
+		.type = (uint16_t)type,
+		.length = (uint32_t)ipc_length(type),
+		.id = id,
+	};
+}
+
+int ipc_send(int fd, const struct nsgate_msg_header *message, const int *fds, unsigned int fd_count)
+{
+	/* sendmsg() does not write through iov_base; struct iovec just serves readv() as well. */
+	struct iovec part = {.iov_base = (void *)(uintptr_t)message, .iov_len = message->length};
+	union {
+		char bytes[CMSG_SPACE(FDS_MAX * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct msghdr datagram = {.msg_iov = &part, .msg_iovlen = 1};
+
+	if (fd_count > FDS_MAX)
+		return -EINVAL;
+	if (fd_count) {
+		struct cmsghdr *cmsg;
+
+		memset(&control, 0, CMSG_SPACE(fd_count * sizeof(int)));
+		datagram.msg_control = control.bytes;
+		datagram.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
+		cmsg = CMSG_FIRSTHDR(&datagram);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
+		memcpy(CMSG_DATA(cmsg), fds, fd_count * sizeof(int));
+	}
+	while (sendmsg(fd, &datagram, MSG_NOSIGNAL) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return 0;
+}
+
+/* Collect the descriptors of a datagram; those beyond `max` are closed and make it bad. */
+static bool take_fds(struct msghdr *datagram, int *ret_fds, unsigned int max,
+		     unsigned int *ret_count)
+{
+	unsigned int count = 0;
+	bool surplus = false;
+
+	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(datagram); cmsg;
+	     cmsg = CMSG_NXTHDR(datagram, cmsg)) {
+		size_t here;
+
+		if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
+			continue;
+		here = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < here; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(int), sizeof(fd));
+			if (count < max) {
+				ret_fds[count++] = fd;
+			} else {
+				close(fd);
+				surplus = true;
+			}
+		}
+	}
+	*ret_count = count;
+	return !surplus;
+}
+
+static bool links_length_valid(const union nsgate_msg *message)
+{
+	const struct nsgate_msg_ns_links *links = &message->ns_links;
+	size_t fixed = sizeof(*links) - sizeof(links->links);
+
+	return message->header.length >= fixed && links->count <= NSGATE_LINKS_MAX &&
+	       message->header.length == fixed + links->count * sizeof(links->links[0]);
+}
+
+static bool message_valid(const union nsgate_msg *message, size_t received)
+{
+	const struct nsgate_msg_header *header = &message->header;
+
+	if (received < sizeof(*header) || header->magic != NSGATE_PROTO_MAGIC ||
+	    header->version != NSGATE_PROTO_VERSION || header->length != received ||
+	    !header->type || header->type >= NSGATE_MSG_MAX)
+		return false;
+	if (header->type == NSGATE_MSG_NS_LINKS)
+		return links_length_valid(message);
+	return received == lengths[header->type];
+}
+
+int ipc_receive(int fd, union nsgate_msg *ret, int *ret_fds, unsigned int fds_max,
+		unsigned int *ret_fd_count)
+{
+	struct iovec part = {.iov_base = ret, .iov_len = sizeof(*ret)};
+	union {
+		char bytes[CMSG_SPACE(FDS_MAX * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct msghdr datagram = {.msg_iov = &part,
+				  .msg_iovlen = 1,
+				  .msg_control = control.bytes,
+				  .msg_controllen = sizeof(control.bytes)};
+	unsigned int count;
+	bool fds_fit;
+	ssize_t received;
+
+	do
+		received = recvmsg(fd, &datagram, MSG_CMSG_CLOEXEC);
+	while (received < 0 && errno == EINTR);
+	if (received < 0)
+		return -errno;
+	fds_fit = take_fds(&datagram, ret_fds, fds_max, &count);
+	if (received == 0) {
+		fds_close(ret_fds, count);
+		return -ENOTCONN;
+	}
+	if (!fds_fit || (datagram.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) ||
+	    !message_valid(ret, (size_t)received)) {
+		fds_close(ret_fds, count);
+		return -EBADMSG;
+	}
+	*ret_fd_count = count;
+	return 0;
+}
+
+int ipc_ask(int fd, const struct nsgate_msg_header *message, const int *fds, unsigned int fd_count,
+	    union nsgate_msg *ret, int timeout_ms)
+{
+	int64_t deadline = loop_now_ms() + timeout_ms;
+	unsigned int none;
+	int err = ipc_send(fd, message, fds, fd_count);
+
+	if (err)
+		return err;
+	for (;;) {
+		struct pollfd ready = {.fd = fd, .events = POLLIN};
+		int64_t left = deadline - loop_now_ms();
+		int n = poll(&ready, 1, left > 0 ? (int)left : 0);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n == 0)
+			return -ETIMEDOUT;
+		if (n < 0)
+			continue;
+		err = ipc_receive(fd, ret, NULL, 0, &none);
+		if (err && err != -EAGAIN)
+			return err;
+		if (!err && ret->header.id == message->id)
+			return 0;
+	}
+}
+
+void fd_close(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+void fds_close(int *fds, unsigned int count)
+{
+	for (unsigned int i = 0; fds && i < count; i++)
+		fd_close(&fds[i]);
+}
+
+bool ipc_text_valid(const char *text, size_t size)
+{
+	size_t length = strnlen(text, size);
+
+	if (length == size)
+		return false;
+	for (size_t i = 0; i < length; i++)
+		if (text[i] < ' ' || text[i] > '~')
+			return false;
+	return true;
+}

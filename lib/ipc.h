@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * SOCK_SEQPACKET sockets and the messages of nsgate/proto.h on them. Receiving checks magic,
+ * version, the exact length of the type and truncation; descriptors arrive close-on-exec.
+ */
+#ifndef NSGATE_IPC_H
+#define NSGATE_IPC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "nsgate/proto.h"
+
+/* A listening, non-blocking socket at `path` (a dead one is replaced). Return: the fd or -errno
+ * (-EADDRINUSE: another process answers there). `type`: SOCK_SEQPACKET or SOCK_STREAM. */
+int ipc_listen(const char *path, int type, mode_t mode, uid_t owner, gid_t group);
+
+/* A connected, blocking socket. Return: the fd or -errno. `type` as above. */
+int ipc_connect(const char *path, int type);
+
+/* Who is at the other end. Return: 0 or -errno. */
+int ipc_peer(int fd, uid_t *ret_uid, gid_t *ret_gid, pid_t *ret_pid);
+
+/* Fill in a header: magic, version, type, and the length of that type's message. */
+void ipc_header(struct nsgate_msg_header *header, enum nsgate_msg_type type, uint32_t id);
+
+/* The length of a message of that type; 0: no such type, or the one of variable length. */
+size_t ipc_length(enum nsgate_msg_type type);
+
+/*
+ * Send one message of header->length bytes with descriptors, which stay the caller's.
+ * Return: 0; -EAGAIN on a full non-blocking socket; -errno.
+ */
+int ipc_send(int fd, const struct nsgate_msg_header *message, const int *fds,
+	     unsigned int fd_count);
+
+/*
+ * Receive one message.
+ * @ret_fds: room for `fds_max`; those received are the caller's to close
+ * Return: 0; -ENOTCONN end of file; -EAGAIN; -EBADMSG not a message of ours (wrong magic, version,
+ * type, length, a truncated one, or more descriptors than `fds_max`: all of them are closed);
+ * -errno. Nothing is left open on failure.
+ */
+int ipc_receive(int fd, union nsgate_msg *ret, int *ret_fds, unsigned int fds_max,
+		unsigned int *ret_fd_count);
+
+/* Ask and wait for the answer with the same id, at most timeout_ms. Return: 0 or -errno
+ * (-ETIMEDOUT). `ret` holds whatever message answered. */
+int ipc_ask(int fd, const struct nsgate_msg_header *message, const int *fds, unsigned int fd_count,
+	    union nsgate_msg *ret, int timeout_ms);
+
+/* Close and set to -1; takes -1. */
+void fd_close(int *fd);
+void fds_close(int *fds, unsigned int count);
+
+/* A text field of a message: does it end in NUL inside its size, and is it printable ASCII? */
+bool ipc_text_valid(const char *text, size_t size);
+
+#endif

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One packet as a policy sees it: what the queue said of it (filled in by the caller) and what its
+ * headers say (filled in by pkt_parse()). No I/O, no allocation, no kernel needed.
+ */
+#ifndef NSGATE_PKT_H
+#define NSGATE_PKT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum pkt_direction {
+	PKT_DIRECTION_IN,
+	PKT_DIRECTION_OUT,
+	PKT_DIRECTION_FORWARD,
+	PKT_DIRECTION_MAX
+};
+
+/* Which fields hold something; a match on a field that does not never matches. */
+enum pkt_have {
+	PKT_HAVE_PORTS = 1 << 0,	  /* sport, dport */
+	PKT_HAVE_ICMP = 1 << 1,		  /* icmp_type, icmp_code */
+	PKT_HAVE_TCP_FLAGS = 1 << 2,	  /* tcp_flags */
+	PKT_HAVE_MAC = 1 << 3,		  /* src_mac; set by the caller */
+	PKT_HAVE_UID = 1 << 4,		  /* uid; set by the caller */
+	PKT_HAVE_GID = 1 << 5,		  /* gid; set by the caller */
+	PKT_HAVE_FRAGMENT = 1 << 6,	  /* it is a fragment (any, the first included) */
+	PKT_HAVE_LATER_FRAGMENT = 1 << 7, /* a fragment other than the first: no ports in it */
+};
+
+/* An address in network byte order; IPv4 in the first four bytes, the rest zero. */
+struct pkt_addr {
+	union {
+		uint8_t bytes[16];
+		uint32_t words[4];
+		uint64_t quads[2];
+	};
+};
+
+struct pkt {
+	/* From the queue, set by the caller before pkt_parse(). */
+	uint32_t mark; /* the namespace's 24 bits: nsgate's own byte is taken off */
+	uint32_t uid, gid;
+	uint32_t length;   /* of the IP packet on the wire, bytes */
+	uint64_t iif_bits; /* bit i: the input link's name matches the policy's pattern i */
+	uint64_t oif_bits; /* the same for the output link */
+	uint8_t src_mac[6];
+	uint8_t hook;	   /* enum nsgate_hook */
+	uint8_t direction; /* enum pkt_direction */
+	bool ct_new, ct_reply;
+
+	/* From the headers. */
+	uint8_t family;	  /* AF_INET or AF_INET6 */
+	uint8_t protocol; /* IPPROTO_*: the one after the IPv6 extension headers */
+	uint8_t ttl;	  /* or hop limit */
+	uint8_t dscp;
+	uint8_t icmp_type, icmp_code;
+	uint8_t tcp_flags;     /* the eight bits FIN..CWR as in the header's byte 13 */
+	uint16_t have;	       /* enum pkt_have */
+	uint16_t sport, dport; /* host byte order */
+	uint32_t l4_offset;    /* of the transport header from the IP header, bytes */
+	struct pkt_addr src, dst;
+
+	/*
+	 * Fields whose value nothing is known of (enum policy_field bits, policy.h): set by
+	 * pkt_reverse() only. A rule that asks for one matches when it forbids, and does not
+	 * when it allows.
+	 */
+	uint64_t unknown;
+};
+
+/*
+ * Parse an IPv4 or IPv6 packet's headers.
+ * @pkt: the fields of the queue are kept, those of the headers overwritten
+ * @data: from the IP header on, `caplen` bytes of it copied, `length` bytes on the wire
+ * Return: 0; -EBADMSG where the headers are truncated by the sender, contradict themselves or are
+ * neither IPv4 nor IPv6; such a packet must be dropped and counted. A packet whose headers do not
+ * fit into `caplen` though they would in `length` is -EBADMSG too: the copy range is chosen so
+ * that honest headers fit.
+ * Formats: RFC 791, RFC 8200 (extension headers: at most 16 of them), RFC 9293, RFC 768, RFC 792,
+ * RFC 4443, RFC 9260 (SCTP), RFC 4340 (DCCP), RFC 3828 (UDP-Lite).
+ */
+int pkt_parse(struct pkt *pkt, const uint8_t *data, size_t caplen, size_t length);
+
+/*
+ * Turn a packet of a flow's reply direction into the packet of the original direction that it
+ * answers, as far as that can be known: addresses, ports and links change places, in becomes out,
+ * echo-reply becomes echo-request. What cannot be known is set in `unknown`.
+ */
+void pkt_reverse(struct pkt *ret_original, const struct pkt *reply);
+
+#endif

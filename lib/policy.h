@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A policy: JSON document -> compiled, immutable form -> decision for one packet.
+ * The decision does no I/O, no logging and no allocation.
+ */
+#ifndef NSGATE_POLICY_H
+#define NSGATE_POLICY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pkt.h"
+
+struct json_object;
+struct shm_rule;
+
+/* ---- problems: everything wrong with a document, each with its JSON pointer (RFC 6901) ---- */
+
+#define POLICY_PROBLEMS_MAX 100 /* more are counted, not kept */
+
+struct policy_problem {
+	char *pointer; /* "/rules/3/dport/0"; "" is the whole document */
+	char *message; /* one line: what is wrong and what would be right */
+};
+
+struct policy_problems {
+	struct policy_problem list[POLICY_PROBLEMS_MAX];
+	size_t count; /* in `list` */
+	size_t total; /* found */
+};
+
+void policy_problems_free(struct policy_problems *problems); /* frees what it holds, not itself */
+
+/* ---- the compiled policy ---- */
+
+enum policy_action {
+	POLICY_ACTION_ACCEPT,
+	POLICY_ACTION_DROP,
+	POLICY_ACTION_REJECT,
+	POLICY_ACTION_QUEUE,
+	POLICY_ACTION_REPEAT,
+	POLICY_ACTION_CONTINUE,
+	POLICY_ACTION_MAX
+};
+
+extern const char *const policy_action_names[POLICY_ACTION_MAX];
+
+/* The fields that a rule can ask for: bits of pkt.unknown, and indexes of the table of matches. */
+enum policy_field {
+	POLICY_FIELD_DIRECTION,
+	POLICY_FIELD_FAMILY,
+	POLICY_FIELD_PROTOCOL,
+	POLICY_FIELD_SRC,
+	POLICY_FIELD_DST,
+	POLICY_FIELD_SPORT,
+	POLICY_FIELD_DPORT,
+	POLICY_FIELD_ICMP_TYPE,
+	POLICY_FIELD_ICMP_CODE,
+	POLICY_FIELD_TCP_FLAGS,
+	POLICY_FIELD_IIF,
+	POLICY_FIELD_OIF,
+	POLICY_FIELD_SRC_MAC,
+	POLICY_FIELD_MARK,
+	POLICY_FIELD_UID,
+	POLICY_FIELD_GID,
+	POLICY_FIELD_LENGTH,
+	POLICY_FIELD_DSCP,
+	POLICY_FIELD_TTL,
+	POLICY_FIELD_FRAGMENT,
+	POLICY_FIELD_CT,
+	POLICY_FIELD_MAX
+};
+
+struct policy; /* immutable once made; see policy_info() for what others need of it */
+
+struct policy_rule_info {
+	const char *name;
+	uint64_t name_hash; /* FNV-1a, never 0: the key of its counters in shared memory */
+	enum policy_action action;
+	uint16_t queue; /* POLICY_ACTION_QUEUE only */
+	bool log;
+};
+
+/* What the rest of the agent needs to know of a compiled policy. All memory is the policy's. */
+struct policy_info {
+	const char *name; /* the document's "name", or "" */
+	bool audit;	  /* mode is audit, not enforce */
+	bool offload;
+	bool open_on_agent_down;
+	bool open_on_overload;
+	uint32_t hooks;	      /* mask of NSGATE_HOOK_BIT() */
+	uint32_t copy_length; /* bytes of a packet that deciding and rewriting need: 65531 for
+				 rewriting */
+	bool want_uid_gid;    /* NFQA_CFG_F_UID_GID is needed */
+	bool want_no_gso;     /* a match on length or a rewrite: segments must come one by one */
+	const char *const *ifpatterns; /* distinct patterns of iif and oif; bit i of pkt.iif_bits */
+	size_t ifpattern_count;
+	size_t rule_count;
+	const struct policy_rule_info *rules;
+	uint32_t limit_count; /* token buckets that a policy_state needs */
+};
+
+/*
+ * Parse, validate and compile a document.
+ * @json, @length: the document; need not end in NUL
+ * @ret_policy: the compiled policy, the caller's to policy_unref(); untouched on failure
+ * @problems: zeroed by the caller; what is wrong is added; the caller frees
+ * Return: 0; -EINVAL with at least one problem; -ENOMEM.
+ * Size and depth limits: NSGATE_POLICY_BYTES_MAX, NSGATE_POLICY_DEPTH_MAX.
+ */
+int policy_compile(const char *json, size_t length, struct policy **ret_policy,
+		   struct policy_problems *problems);
+
+/* Reference counting is atomic: a policy is shared between namespaces and threads. */
+struct policy *policy_ref(struct policy *policy);
+void policy_unref(struct policy *policy); /* takes NULL */
+
+const struct policy_info *policy_info(const struct policy *policy);
+
+/* The document as it was read (exact bytes, NUL-terminated; length in *ret_length). */
+const char *policy_source(const struct policy *policy, size_t *ret_length);
+
+/* Does a link's name match an iif/oif pattern ("eth0", "eth*")? */
+bool policy_ifpattern_match(const char *pattern, const char *name);
+
+/* ---- deciding ---- */
+
+/* What a policy remembers between packets of one queue: one per queue, used by one thread. */
+struct policy_bucket {
+	uint64_t tokens; /* in billionths of a packet */
+	uint64_t filled_at_ns;
+};
+
+struct policy_state {
+	struct policy_bucket *buckets; /* policy_info.limit_count of them, or NULL where 0 */
+	struct shm_rule *counters; /* rule_count of them: hits are counted here as they happen */
+	uint64_t now_ns;	   /* CLOCK_MONOTONIC, set by the caller once per turn */
+};
+
+/* Make the buckets of a policy, all full. Return: 0 or -ENOMEM. policy_state_free() takes NULL
+ * members. */
+int policy_state_init(struct policy_state *state, const struct policy *policy,
+		      struct shm_rule *counters);
+void policy_state_free(struct policy_state *state);
+
+enum policy_verdict {
+	POLICY_VERDICT_ACCEPT,
+	POLICY_VERDICT_DROP,
+	POLICY_VERDICT_REJECT,
+	POLICY_VERDICT_QUEUE,
+	POLICY_VERDICT_MAX
+};
+
+#define POLICY_RULE_DEFAULT (-1)
+
+struct policy_decision {
+	enum policy_verdict verdict; /* after audit: what is to be done */
+	int32_t rule;		     /* index, or POLICY_RULE_DEFAULT */
+	uint16_t queue;
+	bool would_drop; /* audit: the verdict would have been drop or reject */
+	bool repeated;	 /* a repeat rule sent it round once */
+	bool log;	 /* the deciding rule, or a continue rule on the way, asks for a log line */
+	int32_t log_rule; /* index of the rule that asked */
+	uint32_t mark;	  /* of the packet after all marks were set (24 bits) */
+	int16_t set_ttl;  /* -1: leave */
+	int16_t set_dscp; /* -1: leave */
+};
+
+/*
+ * Decide one packet. Rules in order, the first match decides, then the default. A rule's hit is
+ * counted in state->counters (relaxed 64-bit stores; this thread is the only writer), except for a
+ * reversed packet (pkt_reverse()), which is only a question.
+ *
+ * A `repeat` rule sets its mark and the packet is judged once more from the first rule with that
+ * mark; on the second round repeat rules do not match. This gives what NF_REPEAT would (the packet
+ * would re-enter the very chain that queued it) without the trip through the kernel.
+ */
+void policy_decide(const struct policy *policy, struct policy_state *state, const struct pkt *pkt,
+		   struct policy_decision *ret);
+
+#endif

@@ -1,0 +1,76 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# What is delivered beside the programs: the sample policies are valid, and an installation is whole
+# and goes away without a trace.
+#
+# usage: tests/deploy.sh BUILD
+#
+# shellcheck disable=SC2317 # check calls the functions
+build=$1
+cd "$(dirname "$0")/.." || exit
+root=$(mktemp -d) || exit
+trap 'rm -rf "$root"' EXIT
+failed=0
+
+# check NAME COMMAND...
+check()
+{
+	name=$1
+	shift
+	if "$@" >"$root/log" 2>&1; then
+		echo "ok - $name"
+	else
+		echo "not ok - $name"
+		cat "$root/log"
+		failed=1
+	fi
+}
+
+run_make()
+{
+	make --silent --no-print-directory BUILD="$build" DESTDIR="$root/image" PREFIX=/usr "$@"
+}
+
+is_whole()
+{
+	for file in sbin/nsgate-broker sbin/nsgate-agent bin/nsgatectl bin/nsgate-handoff \
+		share/man/man1/nsgatectl.1 share/man/man5/nsgate-policy.5 share/man/man8/nsgate-agent.8 \
+		share/bash-completion/completions/nsgatectl share/nsgate/policy-v1.schema.json \
+		share/nsgate/policies/web-client.json lib/sysusers.d/nsgate.conf lib/tmpfiles.d/nsgate.conf \
+		lib/systemd/system/nsgate-broker.service lib/systemd/system/nsgate-agent.service; do
+		[ -s "$root/image/usr/$file" ] || {
+			echo "$file is missing"
+			return 1
+		}
+	done
+}
+
+names_its_programs()
+{
+	for unit in "$root"/image/usr/lib/systemd/system/*.service; do
+		program=$(sed -n 's/^ExecStart=\([^ ]*\).*/\1/p' "$unit")
+		[ -x "$root/image$program" ] || {
+			echo "$unit starts $program"
+			return 1
+		}
+	done
+	! grep -r '@PREFIX@' "$root/image"
+}
+
+is_gone()
+{
+	[ -z "$(find "$root/image" -type f)" ]
+}
+
+for policy in deploy/policies/*.json; do
+	check "$policy is valid" "$build/nsgatectl" policy check "$policy"
+done
+check "make install" run_make install
+check "everything is installed" is_whole
+check "units start installed programs" names_its_programs
+for program in sbin/nsgate-broker sbin/nsgate-agent bin/nsgatectl bin/nsgate-handoff; do
+	check "$program --version" "$root/image/usr/$program" --version
+done
+check "make uninstall" run_make uninstall
+check "nothing is left of it" is_gone
+exit $failed

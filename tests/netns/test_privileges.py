@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the daemons may still do, read from /proc while they are at work."""
+import os
+import pwd
+
+from lab import Arrivals, program, run
+
+CAP_NET_ADMIN = 1 << 12
+
+
+def status(pid, task=None):
+    path = f"/proc/{pid}/task/{task}/status" if task else f"/proc/{pid}/status"
+    with open(path, encoding="ascii") as file:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+
+
+def at_work(lab):
+    inner, outside = lab.pair()
+    lab.attach(inner, default="accept")
+    arrived = Arrivals(inner, 7)
+    outside.send("10.77.0.1", 7, 10)
+    arrived.wait(10)
+
+
+def test_agent_is_confined_in_every_thread(lab):
+    at_work(lab)
+    pid = lab.agent.pid
+    nobody = pwd.getpwnam("nobody")
+    tasks = os.listdir(f"/proc/{pid}/task")
+    assert len(tasks) >= 2
+    for task in tasks:
+        facts = status(pid, task)
+        assert facts["Uid"].split() == [str(nobody.pw_uid)] * 4
+        assert facts["Gid"].split() == [str(nobody.pw_gid)] * 4
+        assert facts["Groups"].strip() == ""
+        for caps in ("CapPrm", "CapEff", "CapBnd"):
+            assert int(facts[caps], 16) == CAP_NET_ADMIN, (task, caps)
+        assert int(facts["CapInh"], 16) == int(facts["CapAmb"], 16) == 0
+        assert facts["NoNewPrivs"] == "1"
+        assert facts["Seccomp"] == "2"
+
+
+def test_agent_is_in_an_empty_namespace_of_its_own(lab):
+    at_work(lab)
+    pid = lab.agent.pid
+    own = os.readlink(f"/proc/{pid}/ns/net")
+    assert own != os.readlink("/proc/self/ns/net")
+    for netns in lab.namespaces:
+        assert own != f"net:[{os.stat(netns.path).st_ino}]"
+    with open(f"/proc/{pid}/net/dev", encoding="ascii") as file:
+        assert [line.split(":")[0].strip() for line in file if ":" in line] == ["lo"]
+    done = run("nsenter", f"--net=/proc/{pid}/ns/net", "ip", "-o", "addr")
+    assert done.stdout == ""
+
+
+def test_agent_cannot_be_traced_nor_looked_at_by_its_user(lab):
+    done = run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "ls",
+               f"/proc/{lab.agent.pid}/fd", check=False)
+    assert done.returncode != 0
+
+
+def test_agent_holds_no_descriptor_that_enters_a_namespace(lab):
+    at_work(lab)
+    links = [os.readlink(f"/proc/{lab.agent.pid}/fd/{fd}")
+             for fd in os.listdir(f"/proc/{lab.agent.pid}/fd")]
+    assert not [link for link in links if link.startswith(("net:", "/run/netns", "mnt:"))]
+
+
+def test_broker_keeps_three_capabilities(lab):
+    at_work(lab)
+    allowed = 1 << 12 | 1 << 21 | 1 << 19  # NET_ADMIN, SYS_ADMIN, SYS_PTRACE
+    facts = status(lab.broker.pid)
+    for caps in ("CapPrm", "CapEff", "CapBnd"):
+        assert int(facts[caps], 16) & ~allowed == 0
+    assert facts["NoNewPrivs"] == "1" and facts["Seccomp"] == "2"
+    assert os.readlink(f"/proc/{lab.broker.pid}/ns/net") == os.readlink("/proc/self/ns/net")
+
+
+def test_sockets_are_closed_to_strangers(lab):
+    for name, mode in (("agent.sock", 0o600), ("api.sock", 0o660), ("stats.sock", 0o660)):
+        facts = os.stat(f"{lab.runtime}/{name}")
+        assert facts.st_mode & 0o777 & ~mode == 0, name
+        assert facts.st_uid == 0
+    assert os.stat(lab.runtime).st_mode & 0o022 == 0
+
+
+def test_agent_refuses_to_stay_root(own_lab):
+    child = own_lab.spawn("nsgate-agent", "--user", "root")
+    assert child.wait(10) == 2
+    assert "root" in own_lab.log("nsgate-agent")
+
+
+def test_daemons_without_root_say_so_in_a_line(own_lab):
+    os.chmod(own_lab.dir, 0o777)
+    for name in ("nsgate-agent", "nsgate-broker"):
+        done = run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+                   program(name), "--runtime-dir", own_lab.dir + "/r2",
+                   "--config-dir", own_lab.config, check=False)
+        assert done.returncode == 5
+        assert len(done.stderr.splitlines()) == 1 and "root" in done.stderr

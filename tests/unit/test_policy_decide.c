@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Deciding: what each action and match means to an operator. */
+#include "policy_fixture.h"
+
+static void test_first_match_decides(void **test)
+{
+	struct fixture f = open_policy(
+		"{'version':1,'default':{'in':'accept','out':'reject'},'rules':["
+		"{'name':'a','action':'drop','dst':'192.0.2.7'},"
+		"{'name':'b','action':'accept','dst':['192.0.2.0/24','2001:db8::/32'],"
+		"'dport':[80,'8000-8999']},"
+		"{'name':'c','action':'queue','queue':7,'not_dst':'10.0.0.0/8','dport':25}]}");
+	struct pkt pkt;
+	struct policy_decision decision;
+
+	(void)test;
+	pkt = tcp_to("192.0.2.7", 80);
+	decision = decide(&f, &pkt);
+	assert_int_equal(decision.verdict, POLICY_VERDICT_DROP);
+	assert_int_equal(decision.rule, 0);
+	pkt = tcp_to("192.0.2.8", 8999);
+	assert_int_equal(decide(&f, &pkt).rule, 1);
+	pkt = tcp_to("2001:db8:ffff::1", 80);
+	assert_int_equal(decide(&f, &pkt).rule, 1);
+	pkt = tcp_to("2001:db9::1", 25);
+	decision = decide(&f, &pkt);
+	assert_int_equal(decision.verdict, POLICY_VERDICT_QUEUE);
+	assert_int_equal(decision.queue, 7);
+	pkt = tcp_to("10.255.0.1", 25);
+	decision = decide(&f, &pkt);
+	assert_int_equal(decision.verdict, POLICY_VERDICT_REJECT);
+	assert_int_equal(decision.rule, POLICY_RULE_DEFAULT);
+	pkt.direction = PKT_DIRECTION_IN;
+	assert_int_equal(decide(&f, &pkt).verdict, POLICY_VERDICT_ACCEPT);
+	pkt.direction = PKT_DIRECTION_FORWARD; /* not in the document: dropped */
+	assert_int_equal(decide(&f, &pkt).verdict, POLICY_VERDICT_DROP);
+
+	assert_int_equal(counters[1].count.packets, 2);
+	assert_int_equal(counters[1].count.bytes, 120);
+	close_policy(&f);
+}
+
+static void test_continue_and_marks(void **test)
+{
+	struct fixture f = open_policy(
+		"{'version':1,'default':'accept','rules':["
+		"{'name':'count','action':'continue','log':true},"
+		"{'name':'mark','action':'continue','dport':80,'mark':{'set':'0x10','mask':'0xf0'}}"
+		","
+		"{'name':'seen','action':'drop','mark':'0x10/0xf0'},"
+		"{'name':'other','action':'accept','dport':[81,82,83],'set':{'ttl':9,'dscp':'ef',"
+		"'mark':{'set':5}}}]}");
+	struct pkt pkt = tcp_to("192.0.2.1", 80);
+	struct policy_decision decision;
+
+	(void)test;
+	pkt.mark = 0xabcdef;
+	decision = decide(&f, &pkt);
+	assert_int_equal(decision.rule, 2);
+	assert_int_equal(decision.mark, 0xabcd1f);
+	assert_true(decision.log);
+	assert_int_equal(decision.log_rule, 0);
+	pkt.dport = 82;
+	decision = decide(&f, &pkt);
+	assert_int_equal(decision.rule, 3);
+	assert_int_equal(decision.mark, 5);
+	assert_int_equal(decision.set_ttl, 9);
+	assert_int_equal(decision.set_dscp, 46);
+	assert_int_equal(counters[0].count.packets, 2);
+	assert_int_equal(counters[1].count.packets, 1);
+	close_policy(&f);
+}
+
+static void test_repeat_once(void **test)
+{
+	struct fixture f = open_policy(
+		"{'version':1,'default':'accept','rules':["
+		"{'name':'seen','action':'drop','mark':['1/1']},"
+		"{'name':'again','action':'repeat','mark':{'set':1,'mask':1},'dport':80},"
+		"{'name':'more','action':'repeat','mark':{'set':2,'mask':2}}]}");
+	struct pkt pkt = tcp_to("192.0.2.1", 80);
+	struct policy_decision decision = decide(&f, &pkt);
+
+	(void)test;
+	assert_int_equal(decision.rule, 0);
+	assert_true(decision.repeated);
+	assert_int_equal(decision.mark, 1);
+	pkt.dport = 81; /* round once, and then no rule is left */
+	decision = decide(&f, &pkt);
+	assert_int_equal(decision.rule, POLICY_RULE_DEFAULT);
+	assert_true(decision.repeated);
+	assert_int_equal(decision.mark, 2);
+	assert_int_equal(counters[2].count.packets, 1);
+	close_policy(&f);
+}
+
+static void test_audit(void **test)
+{
+	struct fixture f = open_policy("{'version':1,'rules':["
+				       "{'name':'a','action':'reject','audit':true,'dport':1},"
+				       "{'name':'b','action':'drop','dport':2}]}");
+	struct pkt pkt = tcp_to("192.0.2.1", 1);
+	struct policy_decision decision = decide(&f, &pkt);
+
+	(void)test;
+	assert_int_equal(decision.verdict, POLICY_VERDICT_ACCEPT);
+	assert_true(decision.would_drop);
+	assert_int_equal(decision.rule, 0);
+	pkt.dport = 2;
+	assert_int_equal(decide(&f, &pkt).verdict, POLICY_VERDICT_DROP);
+	close_policy(&f);
+
+	f = open_policy("{'version':1,'mode':'audit','rules':[]}");
+	decision = decide(&f, &pkt);
+	assert_int_equal(decision.verdict, POLICY_VERDICT_ACCEPT);
+	assert_true(decision.would_drop);
+	close_policy(&f);
+}
+
+static unsigned int accepted(struct fixture *f, const struct pkt *pkt, unsigned int tries)
+{
+	unsigned int count = 0;
+
+	while (tries-- > 0)
+		count += decide(f, pkt).verdict == POLICY_VERDICT_ACCEPT;
+	return count;
+}
+
+static void test_limit(void **test)
+{
+	struct fixture f = open_policy(
+		"{'version':1,'rules':[{'name':'a','action':'accept','dport':1,"
+		"'limit':{'rate':'7/m','burst':3}},{'name':'b','action':'accept','dport':2,"
+		"'limit':{'rate':'100/s'}},{'name':'c','action':'accept','dport':3,"
+		"'limit':{'rate':'1/d'}}]}");
+	struct pkt slow = tcp_to("192.0.2.1", 1), fast = tcp_to("192.0.2.1", 2);
+	struct pkt rare = tcp_to("192.0.2.1", 3);
+	unsigned int total = 0;
+
+	(void)test;
+	assert_int_equal(policy_info(f.policy)->limit_count, 3);
+	assert_int_equal(accepted(&f, &slow, 10), 3);
+	assert_int_equal(accepted(&f, &fast, 1000), 100); /* default burst: one period */
+	assert_int_equal(accepted(&f, &rare, 10), 5);	  /* or five, where that is more */
+
+	/* Asked every 0.3 ms for an hour: the remainders add up to neither more nor less. */
+	for (int i = 0; i < 12000000; i++) {
+		f.state.now_ns += 300000;
+		if (i % 16 == 0)
+			total += accepted(&f, &slow, 1);
+	}
+	assert_in_range(total, 419, 420);
+	f.state.now_ns += UINT64_C(30) * 86400 * 1000000000;
+	assert_int_equal(accepted(&f, &slow, 10), 3);
+	assert_int_equal(accepted(&f, &rare, 10), 5);
+	f.state.now_ns = 5; /* a clock that goes back gives nothing and takes nothing */
+	assert_int_equal(accepted(&f, &slow, 10), 0);
+	close_policy(&f);
+}
+
+/* The bucket is asked last, so that packets of other rules do not drain it. */
+static void test_limit_only_for_matches(void **test)
+{
+	struct fixture f = open_policy("{'version':1,'rules':[{'name':'a','action':'accept',"
+				       "'uid':7,'limit':{'rate':'1/h','burst':1}}]}");
+	struct pkt pkt = tcp_to("192.0.2.1", 1);
+
+	(void)test;
+	pkt.have |= PKT_HAVE_UID;
+	pkt.uid = 8;
+	assert_int_equal(accepted(&f, &pkt, 5), 0);
+	pkt.uid = 7;
+	assert_int_equal(accepted(&f, &pkt, 5), 1);
+	close_policy(&f);
+}
+
+static void test_fragments(void **test)
+{
+	struct fixture f = open_policy(
+		"{'version':1,'default':'reject','rules':["
+		"{'name':'ports','action':'drop','protocol':'udp','not_dport':[53,54,55]},"
+		"{'name':'frag','action':'accept','fragment':true,'protocol':'udp'}]}");
+	struct pkt pkt = tcp_to("192.0.2.1", 1);
+
+	(void)test;
+	pkt.protocol = IPPROTO_UDP;
+	pkt.have = PKT_HAVE_PORTS;
+	assert_int_equal(decide(&f, &pkt).rule, 0);
+	pkt.have = PKT_HAVE_FRAGMENT | PKT_HAVE_LATER_FRAGMENT;
+	assert_int_equal(decide(&f, &pkt).rule, 1);
+	close_policy(&f);
+}
+
+static void test_icmp_types_by_family(void **test)
+{
+	struct fixture f =
+		open_policy("{'version':1,'rules':["
+			    "{'name':'echo','action':'accept','icmp_type':'echo-request'},"
+			    "{'name':'number','action':'accept','icmp_type':[3]}]}");
+	struct pkt pkt = tcp_to("192.0.2.1", 0);
+
+	(void)test;
+	pkt.protocol = IPPROTO_ICMP;
+	pkt.have = PKT_HAVE_ICMP;
+	pkt.icmp_type = 8;
+	assert_int_equal(decide(&f, &pkt).rule, 0);
+	pkt.icmp_type = 128;
+	assert_int_equal(decide(&f, &pkt).rule, POLICY_RULE_DEFAULT);
+	pkt.icmp_type = 3;
+	assert_int_equal(decide(&f, &pkt).rule, 1);
+	pkt.family = AF_INET6;
+	pkt.protocol = IPPROTO_ICMPV6;
+	assert_int_equal(decide(&f, &pkt).rule, 1);
+	pkt.icmp_type = 128;
+	assert_int_equal(decide(&f, &pkt).rule, 0);
+	pkt.icmp_type = 8;
+	assert_int_equal(decide(&f, &pkt).rule, POLICY_RULE_DEFAULT);
+	close_policy(&f);
+}
+
+/* Of what nothing is known, a rule that allows does not match and one that forbids does. */
+static void test_unknown_fields(void **test)
+{
+	struct fixture f =
+		open_policy("{'version':1,'default':'reject','rules':["
+			    "{'name':'allow-ttl','action':'accept','ttl':64},"
+			    "{'name':'count-ttl','action':'continue','not_ttl':3},"
+			    "{'name':'limited','action':'accept','limit':{'rate':'1/s'}},"
+			    "{'name':'deny-uid','action':'drop','uid':7,'dport':80},"
+			    "{'name':'deny-limited','action':'drop','dport':81,'limit':{'rate':'1/"
+			    "d','burst':1}},"
+			    "{'name':'rest','action':'accept','dport':[80,81,82]}]}");
+	struct pkt reply = tcp_to("192.0.2.1", 40000), original;
+
+	(void)test;
+	reply.direction = PKT_DIRECTION_IN;
+	reply.sport = 80;
+	pkt_reverse(&original, &reply);
+	assert_int_equal(original.direction, PKT_DIRECTION_OUT);
+	assert_int_equal(decide(&f, &original).rule, 3);
+	original.dport = 81;
+	assert_int_equal(decide(&f, &original).rule, 4);
+	assert_int_equal(decide(&f, &original).rule, 4); /* no token was taken */
+	original.dport = 82;
+	assert_int_equal(decide(&f, &original).rule, 5);
+	assert_int_equal(counters[1].count.packets, 0);
+	original.direction = PKT_DIRECTION_IN;
+	original.dport = 83;
+	assert_int_equal(decide(&f, &original).rule, POLICY_RULE_DEFAULT);
+	close_policy(&f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_first_match_decides),
+		cmocka_unit_test(test_continue_and_marks),
+		cmocka_unit_test(test_repeat_once),
+		cmocka_unit_test(test_audit),
+		cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_limit_only_for_matches),
+		cmocka_unit_test(test_fragments),
+		cmocka_unit_test(test_icmp_types_by_family),
+		cmocka_unit_test(test_unknown_fields),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Turns of a queue that real packets pass. See live.h. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <netinet/in.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_queue.h>
+
+#include "live.h"
+
+#define OUT NSGATE_HOOK_BIT(NSGATE_HOOK_OUT)
+#define IN NSGATE_HOOK_BIT(NSGATE_HOOK_IN)
+#define MANY 4000
+
+#define ACCEPT_ALL "{\"version\":1,\"default\":\"accept\",\"rules\":[]}"
+#define REWRITE_ALL                                                                                \
+	"{\"version\":1,\"default\":\"drop\",\"rules\":["                                          \
+	"{\"name\":\"mark\",\"action\":\"accept\",\"set\":{\"ttl\":33,\"dscp\":46}}]}"
+
+static void accepts_and_drops_by_policy(void **state)
+{
+	static uint8_t seen[MANY];
+	char policy[256];
+	struct live live;
+
+	(void)state;
+	live_open(&live);
+	snprintf(policy, sizeof(policy),
+		 "{\"version\":1,\"default\":\"drop\",\"rules\":[{\"name\":\"good\","
+		 "\"action\":\"accept\",\"protocol\":[\"udp\"],\"dport\":[%u]}]}",
+		 live.port);
+	live_bind(&live, policy);
+	live_rules(&live, OUT, 0, 1);
+
+	/* Runs of every length, with dropped ones between: none may swallow its neighbours. */
+	for (uint32_t i = 0; i < MANY; i++) {
+		live_send_numbers(&live, i, 1);
+		if (i % 7 == 0 || i % 3 == 0)
+			live_need(live_send(&live, live.port ^ 1, "bad", 3), "send");
+	}
+	live_settle(&live);
+	assert_int_equal(live_receive(&live, seen, MANY), MANY);
+	for (uint32_t i = 0; i < MANY; i++)
+		assert_int_equal(seen[i], 1);
+	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].packets, MANY);
+	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].bytes, MANY * 32);
+	assert_int_equal(live.queue.shm->rules[0].count.packets, MANY);
+	assert_int_equal(live.queue.shm->fate[SHM_FATE_DROPPED].packets,
+			 live.queue.shm->fallback.packets);
+	assert_int_equal(live.queue.shm->direction[SHM_DIRECTION_OUT].packets, live_decided(&live));
+	assert_int_equal(live.queue.shm->protocol[SHM_PROTO_UDP], live_decided(&live));
+	assert_int_equal(live_kernel(&live).id_sequence, live_decided(&live));
+	assert_int_equal(live.queue.errors, 0);
+	assert_int_equal(live.queue.shm->turn % 2, 0);
+	live_close(&live);
+}
+
+static void rejects_at_once(void **state)
+{
+	const struct sockaddr_in to = {.sin_family = AF_INET,
+				       .sin_port = htons(9),
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct live live;
+	char byte;
+
+	(void)state;
+	live_open(&live);
+	live_bind(&live, "{\"version\":1,\"default\":\"accept\",\"rules\":["
+			 "{\"name\":\"no\",\"action\":\"reject\",\"dport\":[9]}]}");
+	live_rules(&live, OUT, 0, 1);
+	assert_int_equal(connect(live.sender, (const struct sockaddr *)&to, sizeof(to)), 0);
+	assert_int_equal(send(live.sender, "x", 1, 0), 1);
+	live_settle(&live);
+	assert_int_equal(recv(live.sender, &byte, 1, MSG_DONTWAIT), -1);
+	assert_int_equal(errno, ECONNREFUSED);
+	assert_int_equal(live.queue.shm->fate[SHM_FATE_REJECTED].packets, 1);
+	live_close(&live);
+}
+
+static void replies_of_accepted_flows_pass(void **state)
+{
+	struct sockaddr_in from;
+	socklen_t length = sizeof(from);
+	uint32_t number = 0;
+	char policy[256];
+	struct live live;
+
+	(void)state;
+	live_open(&live);
+	snprintf(policy, sizeof(policy),
+		 "{\"version\":1,\"default\":\"drop\",\"rules\":[{\"name\":\"out\",\"action\":"
+		 "\"accept\",\"direction\":\"out\",\"dport\":[%u]},{\"name\":\"in\",\"action\":"
+		 "\"accept\",\"direction\":\"in\",\"dport\":[%u]}]}",
+		 live.port, live.port);
+	live_bind(&live, policy);
+	live_rules(&live, IN | OUT, 0, 1);
+	live_send_numbers(&live, 5, 1);
+	live_settle(&live);
+	assert_int_equal(recvfrom(live.receiver, &number, sizeof(number), MSG_DONTWAIT,
+				  (struct sockaddr *)&from, &length),
+			 sizeof(number));
+	assert_int_equal(
+		sendto(live.receiver, &number, sizeof(number), 0, (struct sockaddr *)&from, length),
+		sizeof(number));
+	live_settle(&live);
+	assert_int_equal(recv(live.sender, &number, sizeof(number), MSG_DONTWAIT), sizeof(number));
+	assert_int_equal(live.queue.shm->replies.packets, 2); /* out and in */
+	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].packets, 4);
+	live_close(&live);
+}
+
+static void without_policy_the_default_decides(void **state)
+{
+	uint8_t seen[20] = {0};
+	struct live live;
+
+	(void)state;
+	live_open(&live);
+	live_rules(&live, OUT, 0, 1);
+	live_send_numbers(&live, 0, 10);
+	live_settle(&live);
+	assert_int_equal(live_receive(&live, seen, 20), 0);
+	assert_int_equal(live.queue.shm->no_policy.packets, 10);
+	assert_int_equal(live.queue.shm->fate[SHM_FATE_DROPPED].packets, 10);
+	live.queue.accept_without_policy = true;
+	live_send_numbers(&live, 10, 10);
+	live_settle(&live);
+	assert_int_equal(live_receive(&live, seen, 20), 10);
+	assert_int_equal(live.queue.shm->no_policy.packets, 20);
+	live_close(&live);
+}
+
+/* ---- rewriting ---- */
+
+static void want_header_fields(const struct live *live)
+{
+	const int on = 1;
+
+	setsockopt(live->receiver, IPPROTO_IP, IP_RECVTTL, &on, sizeof(on));
+	setsockopt(live->receiver, IPPROTO_IP, IP_RECVTOS, &on, sizeof(on));
+}
+
+/* Receive one packet of `length` bytes. Return: its TTL and TOS. */
+static bool receive_fields(const struct live *live, size_t length, int *ret_ttl, uint8_t *ret_tos)
+{
+	static uint8_t data[65536];
+	_Alignas(struct cmsghdr) uint8_t control[128];
+	struct iovec part = {.iov_base = data, .iov_len = sizeof(data)};
+	struct msghdr message = {.msg_iov = &part,
+				 .msg_iovlen = 1,
+				 .msg_control = control,
+				 .msg_controllen = sizeof(control)};
+
+	if (recvmsg(live->receiver, &message, MSG_DONTWAIT) != (ssize_t)length)
+		return false;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
+		if (c->cmsg_type == IP_TTL)
+			memcpy(ret_ttl, CMSG_DATA(c), sizeof(*ret_ttl));
+		if (c->cmsg_type == IP_TOS)
+			*ret_tos = *CMSG_DATA(c);
+	}
+	return true;
+}
+
+static void rewritten_packets_arrive_whole(void **state)
+{
+	static uint8_t data[60000];
+	static const size_t sizes[] = {1, 100, 1400, 9000, sizeof(data)};
+	struct live live;
+
+	(void)state;
+	live_open(&live);
+	want_header_fields(&live);
+	live_bind(&live, REWRITE_ALL);
+	live_rules(&live, OUT, 0, 1);
+	for (int round = 0; round < 20; round++) {
+		for (size_t i = 0; i < 5; i++)
+			live_need(live_send(&live, live.port, data, sizes[i]), "send");
+	}
+	live_settle(&live);
+	for (int i = 0; i < 100; i++) {
+		uint8_t tos = 0;
+		int ttl = 0;
+
+		assert_true(receive_fields(&live, sizes[i % 5], &ttl, &tos));
+		assert_int_equal(ttl, 33);
+		assert_int_equal(tos, 46 << 2);
+	}
+	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].packets, 100);
+	assert_int_equal(live.queue.shm->malformed, 0);
+	live_close(&live);
+}
+
+/* What waits was copied for a policy that needed less: it must not be judged by half a packet. */
+static void a_hungrier_policy_sees_whole_packets(void **state)
+{
+	static uint8_t data[1000];
+	struct live live;
+
+	(void)state;
+	live_open(&live);
+	want_header_fields(&live);
+	live_bind(&live, ACCEPT_ALL);
+	live_rules(&live, OUT, 0, 1);
+	for (int i = 0; i < 200; i++)
+		live_need(live_send(&live, live.port, data, sizeof(data)), "send");
+	queue_turn(&live.queue, live.buffers);
+	assert_true(live_kernel(&live).pending > 0);
+	live_bind(&live, REWRITE_ALL);
+	for (int i = 0; i < 10; i++)
+		live_need(live_send(&live, live.port, data, sizeof(data)), "send");
+	live_settle(&live);
+	for (int i = 0; i < 210; i++) {
+		uint8_t tos = 0;
+		int ttl = 0;
+
+		assert_true(receive_fields(&live, sizeof(data), &ttl, &tos));
+		assert_int_equal(ttl, i < 64 ? 64 : 33);
+	}
+	assert_int_equal(live.queue.shm->readmitted, 200 - 64);
+	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].packets, 210);
+	assert_int_equal(live.queue.shm->malformed, 0);
+	live_close(&live);
+}
+
+/* ---- binding ---- */
+
+static void rules_keep_their_counters_by_name(void **state)
+{
+	struct live live;
+
+	(void)state;
+	live_open(&live);
+	live_bind(&live, "{\"version\":1,\"rules\":[{\"name\":\"a\",\"action\":\"accept\"},"
+			 "{\"name\":\"b\",\"action\":\"accept\"},"
+			 "{\"name\":\"c\",\"action\":\"accept\"}]}");
+	live.queue.shm->rules[0].count.packets = 10;
+	live.queue.shm->rules[1].count.packets = 20;
+	live.queue.shm->rules[2].count.bytes = 30;
+	live_bind(&live, "{\"version\":1,\"rules\":[{\"name\":\"c\",\"action\":\"drop\"},"
+			 "{\"name\":\"a\",\"action\":\"accept\"}]}");
+	assert_int_equal(live.queue.shm->rules_used, 2);
+	assert_int_equal(live.queue.shm->rules[0].count.bytes, 30);
+	assert_int_equal(live.queue.shm->rules[1].count.packets, 10);
+	assert_int_equal(live.queue.shm->rules[2].name_hash, 0);
+	live_bind(&live, "{\"version\":1,\"rules\":[{\"name\":\"b\",\"action\":\"drop\"},"
+			 "{\"name\":\"a\",\"action\":\"accept\"}]}");
+	assert_int_equal(live.queue.shm->rules[0].count.packets, 0);
+	assert_int_equal(live.queue.shm->rules[1].count.packets, 10);
+	live_close(&live);
+}
+
+/* ---- trouble ---- */
+
+/* The verdicts do not fit the send buffer: the packets come again when they do. */
+static void verdicts_that_cannot_be_sent_are_made_up_for(void **state)
+{
+	static uint8_t data[9000];
+	struct live live;
+	int size = 1;
+
+	(void)state;
+	live_open(&live);
+	want_header_fields(&live);
+	live_bind(&live, REWRITE_ALL);
+	live_rules(&live, OUT, 0, 1);
+	assert_int_equal(setsockopt(live.queue.fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
+	for (int i = 0; i < 30; i++)
+		live_need(live_send(&live, live.port, data, i < 15 ? 100 : sizeof(data)), "send");
+	assert_int_equal(queue_turn(&live.queue, live.buffers), 30);
+	assert_true(live.queue.owes);
+	assert_int_equal(live.queue.last_error, EMSGSIZE);
+	assert_true(live_kernel(&live).pending > 0);
+
+	size = 212992;
+	assert_int_equal(setsockopt(live.queue.fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
+	live_settle(&live);
+	assert_false(live.queue.owes);
+	for (int i = 0; i < 30; i++) {
+		uint8_t tos = 0;
+		int ttl = 0;
+
+		assert_true(receive_fields(&live, i < 15 ? 100 : sizeof(data), &ttl, &tos));
+		assert_int_equal(ttl, 33);
+	}
+	assert_int_equal(live_kernel(&live).id_sequence, live_decided(&live));
+	live_close(&live);
+}
+
+static uint32_t port_id(int fd)
+{
+	struct sockaddr_nl address;
+	socklen_t length = sizeof(address);
+
+	live_need(getsockname(fd, (struct sockaddr *)&address, &length) == 0, "getsockname");
+	return address.nl_pid;
+}
+
+/* A harmless packet under the id of the forbidden one that waits, sent by root in there. */
+static void send_forgery(const struct live *live, uint32_t id)
+{
+	const struct sockaddr_nl to = {.nl_family = AF_NETLINK, .nl_pid = port_id(live->queue.fd)};
+	const struct nfqnl_msg_packet_hdr header = {.packet_id = htonl(id),
+						    .hook = NF_INET_LOCAL_OUT};
+	static const uint8_t harmless[28] = {0x45, 0, 0, 28,  0, 0, 0, 0, 64, 17, 0,  0, 127,
+					     0,	   0, 1, 127, 0, 0, 1, 0, 9,  0,  99, 0, 8};
+	_Alignas(8) uint8_t buffer[256] = {0};
+	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buffer);
+	const int fd = netlink_open(NETLINK_NETFILTER);
+
+	nlh->nlmsg_type = NFNL_SUBSYS_QUEUE << 8 | NFQNL_MSG_PACKET;
+	mnl_nlmsg_put_extra_header(nlh, sizeof(struct nfgenmsg));
+	mnl_attr_put(nlh, NFQA_PACKET_HDR, sizeof(header), &header);
+	mnl_attr_put(nlh, NFQA_PAYLOAD, sizeof(harmless), harmless);
+	/* The kernel may refuse it already, where the socket was connected to it. */
+	if (sendto(fd, nlh, nlh->nlmsg_len, 0, (const struct sockaddr *)&to, sizeof(to)) < 0)
+		assert_int_equal(errno, ECONNREFUSED);
+	close(fd);
+}
+
+static void forged_messages_are_ignored(void **state)
+{
+	uint8_t seen[2] = {0};
+	struct live live;
+
+	(void)state;
+	live_open(&live);
+	live_bind(&live, "{\"version\":1,\"default\":\"drop\",\"rules\":["
+			 "{\"name\":\"harmless\",\"action\":\"accept\",\"dport\":[99]}]}");
+	live_rules(&live, OUT, 0, 1);
+	send_forgery(&live, 1);
+	live_send_numbers(&live, 0, 1);
+	live_settle(&live);
+	assert_int_equal(live_receive(&live, seen, 2), 0);
+	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].packets, 0);
+	assert_int_equal(live.queue.shm->fate[SHM_FATE_DROPPED].packets, 1);
+	live_close(&live);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(accepts_and_drops_by_policy),
+		cmocka_unit_test(rejects_at_once),
+		cmocka_unit_test(replies_of_accepted_flows_pass),
+		cmocka_unit_test(without_policy_the_default_decides),
+		cmocka_unit_test(rewritten_packets_arrive_whole),
+		cmocka_unit_test(a_hungrier_policy_sees_whole_packets),
+		cmocka_unit_test(rules_keep_their_counters_by_name),
+		cmocka_unit_test(verdicts_that_cannot_be_sent_are_made_up_for),
+		cmocka_unit_test(forged_messages_are_ignored),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

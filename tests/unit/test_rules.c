@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What of the rule set can be told without a kernel; tests/platform asks the kernel itself. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <libmnl/libmnl.h>
+#include <linux/netfilter/nfnetlink.h>
+
+#include "../../broker/rules.h"
+#include "../../broker/rules_set.h"
+#include "nsgate/hook.h"
+#include "nsgate/mark.h"
+
+#define HOOK(name) NSGATE_HOOK_BIT(NSGATE_HOOK_##name)
+#define ALL_HOOKS (NSGATE_HOOK_BIT(NSGATE_HOOK_MAX) - 1)
+/* net.core.wmem_default where nobody changed it: what a batch has to fit into. */
+#define SEND_BUFFER 212992
+
+static void names_fit(void **state)
+{
+	char name[RULES_CHAIN_NAME_MAX];
+
+	(void)state;
+	rules_chain_name(name, "judge", NSGATE_HOOK_IN);
+	assert_string_equal(name, "judge_in");
+	rules_chain_name(name, "notices", NSGATE_HOOK_POSTROUTING);
+	assert_string_equal(name, "notices_postrouting");
+}
+
+static void hooks_remember_by_their_own_bit(void **state)
+{
+	(void)state;
+	for (uint32_t hooks = 0; hooks <= ALL_HOOKS; hooks++) {
+		assert_int_equal(rules_remember_bit(hooks, NSGATE_HOOK_IN), NSGATE_CTMARK_IN);
+		assert_int_equal(rules_remember_bit(hooks, NSGATE_HOOK_OUT), NSGATE_CTMARK_OUT);
+		assert_int_equal(rules_remember_bit(hooks, NSGATE_HOOK_FORWARD),
+				 NSGATE_CTMARK_FORWARD);
+	}
+}
+
+/* A named hook must never read as its own the bit that prerouting or postrouting left. */
+static void borrowed_bits_are_free(void **state)
+{
+	static const uint32_t borrowers[] = {NSGATE_HOOK_PREROUTING, NSGATE_HOOK_POSTROUTING};
+	static const uint32_t owners[] = {NSGATE_HOOK_IN, NSGATE_HOOK_FORWARD, NSGATE_HOOK_OUT};
+
+	(void)state;
+	for (uint32_t hooks = 0; hooks <= ALL_HOOKS; hooks++) {
+		for (size_t b = 0; b < 2; b++) {
+			uint32_t bit = rules_remember_bit(hooks, borrowers[b]);
+
+			for (size_t o = 0; o < 3; o++) {
+				if (hooks & NSGATE_HOOK_BIT(owners[o]))
+					assert_int_not_equal(bit,
+							     rules_remember_bit(hooks, owners[o]));
+			}
+		}
+	}
+}
+
+/* No bit only where each flow of that way passes a hook that remembers it. */
+static void routing_hooks_remember_unless_others_do(void **state)
+{
+	uint32_t incoming = HOOK(IN) | HOOK(FORWARD);
+	uint32_t outgoing = HOOK(OUT) | HOOK(FORWARD);
+
+	(void)state;
+	for (uint32_t hooks = 0; hooks <= ALL_HOOKS; hooks++) {
+		assert_int_equal(!rules_remember_bit(hooks, NSGATE_HOOK_PREROUTING),
+				 (hooks & incoming) == incoming);
+		assert_int_equal(!rules_remember_bit(hooks, NSGATE_HOOK_POSTROUTING),
+				 (hooks & outgoing) == outgoing);
+	}
+}
+
+static void check_messages(const struct nft_batch *batch)
+{
+	const struct nlmsghdr *nlh = (const struct nlmsghdr *)batch->buffer;
+	int left = (int)batch->used;
+	uint32_t sequence = batch->first;
+
+	assert_int_equal(nlh->nlmsg_type, NFNL_MSG_BATCH_BEGIN);
+	for (; mnl_nlmsg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left))
+		assert_int_equal(nlh->nlmsg_seq, sequence++);
+	assert_int_equal(left, 0);
+}
+
+static void build_all_hooks(const struct rules_set *wanted)
+{
+	struct rules_set set = *wanted;
+	struct nft_batch batch;
+
+	nft_batch_begin(&batch, "nsgate");
+	set.batch = &batch;
+	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++) {
+		rules_judge(&set, hook);
+		rules_settle(&set, hook);
+	}
+	assert_int_equal(batch.error, 0);
+	assert_null(batch.rule);
+	assert_in_range(batch.used, 1, SEND_BUFFER / 2);
+	check_messages(&batch);
+	nft_batch_free(&batch);
+}
+
+static void every_rule_set_is_one_small_batch(void **state)
+{
+	(void)state;
+	for (unsigned int bits = 0; bits < 32; bits++) {
+		struct rules_set set = {
+			.hooks = ALL_HOOKS,
+			.generation = NSGATE_CTMARK_GEN_MAX,
+			.offload = bits & 1,
+			.ct_state = bits & 2,
+			.ct_mark = (bits & 6) == 6,
+			.queue = {.backend = bits & 8 ? NSGATE_BACKEND_NFT_QUEUE
+						      : NSGATE_BACKEND_NFT_XT,
+				  .first = 65520,
+				  .count = 16,
+				  .bypass = bits & 16},
+		};
+
+		build_all_hooks(&set);
+	}
+}
+
+/* Building on after an error does nothing and reports the first one. */
+static void a_failed_batch_stays_failed(void **state)
+{
+	struct rules_set set = {.hooks = ALL_HOOKS,
+				.generation = 1,
+				.ct_state = true,
+				.ct_mark = true,
+				.queue = {.backend = NSGATE_BACKEND_NFT_XT, .count = 1}};
+	struct nft_batch batch;
+
+	(void)state;
+	nft_batch_begin(&batch, "nsgate");
+	batch.error = -ENOMEM;
+	set.batch = &batch;
+	rules_judge(&set, NSGATE_HOOK_OUT);
+	rules_settle(&set, NSGATE_HOOK_OUT);
+	assert_null(batch.rule);
+	assert_int_equal(nft_batch_commit(&batch, -1), -ENOMEM);
+}
+
+static void nonsense_is_refused(void **state)
+{
+	const struct rules_queues queues = {.backend = NSGATE_BACKEND_NFT_XT, .count = 1};
+	const struct nsgate_rules_spec spec = {.hooks = HOOK(OUT), .generation = 1};
+	struct rules_queues bad_queues = queues;
+	struct nsgate_rules_spec bad = spec;
+
+	(void)state;
+	bad.generation = 0;
+	assert_int_equal(rules_install(-1, &queues, &bad), -EINVAL);
+	bad.generation = NSGATE_CTMARK_GEN_MAX + 1;
+	assert_int_equal(rules_install(-1, &queues, &bad), -EINVAL);
+	bad = spec;
+	bad.hooks = ALL_HOOKS + 1;
+	assert_int_equal(rules_install(-1, &queues, &bad), -EINVAL);
+	bad_queues.count = 0;
+	assert_int_equal(rules_install(-1, &bad_queues, &spec), -EINVAL);
+	bad_queues =
+		(struct rules_queues){.backend = NSGATE_BACKEND_NFT_XT, .first = 65535, .count = 2};
+	assert_int_equal(rules_install(-1, &bad_queues, &spec), -EINVAL);
+	bad_queues = queues;
+	bad_queues.backend = NSGATE_BACKEND_NONE;
+	assert_int_equal(rules_install(-1, &bad_queues, &spec), -EINVAL);
+	assert_int_equal(rules_install(-1, &queues, &spec), -EBADF);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(names_fit),
+		cmocka_unit_test(hooks_remember_by_their_own_bit),
+		cmocka_unit_test(borrowed_bits_are_free),
+		cmocka_unit_test(routing_hooks_remember_unless_others_do),
+		cmocka_unit_test(every_rule_set_is_one_small_batch),
+		cmocka_unit_test(a_failed_batch_stays_failed),
+		cmocka_unit_test(nonsense_is_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
