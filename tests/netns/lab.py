@@ -62,6 +62,21 @@ def until(condition, what, timeout=DEADLINE):
         pause = min(2 * pause, 0.05)
 
 
+def eventually(check, timeout=DEADLINE):
+    """
+    Call `check` until it raises no AssertionError and return what it returns; after `timeout` its
+    last error is raised. For figures read one after the other while packets may still be under way.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return check()
+        except AssertionError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
+
+
 def run(*args, check=True, timeout=60, **kwargs):
     done = subprocess.run([str(a) for a in args], capture_output=True, text=True, timeout=timeout,
                           **kwargs)
