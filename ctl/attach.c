@@ -3,6 +3,8 @@
  * Attaching and detaching. nsgatectl opens the namespace itself, so that it is the caller's own
  * rights that decide whether it may, and hands the descriptor to the broker.
  */
+#include "attach.h"
+
 #include <json-c/json.h>
 #include <string.h>
 
@@ -25,7 +27,7 @@ static const struct {
 	{"replace", NSGATE_ATTACH_REPLACE},
 };
 
-static enum nsgate_status build(const struct command_args *args, const struct target *target,
+enum nsgate_status attach_build(const struct command_args *args, const struct target *target,
 				struct nsgate_msg_attach *ret, struct failure *fail)
 {
 	const char *name = command_value(args, "name");
@@ -53,22 +55,6 @@ static enum nsgate_status build(const struct command_args *args, const struct ta
 		if (strcmp(args->given[i].option->name, "label") == 0)
 			status = request_add_label(ret->labels, args->given[i].value, fail);
 	}
-	return status;
-}
-
-/* Connect, ask, and have the broker's word for it. */
-static enum nsgate_status ask(const struct ctl *ctl, const struct nsgate_msg_header *message,
-			      const int *fds, unsigned int fd_count, struct failure *fail)
-{
-	union nsgate_msg answer;
-	enum nsgate_status status;
-	int fd;
-
-	status = dial_broker(ctl->runtime_dir, &fd, fail);
-	if (status != NSGATE_STATUS_OK)
-		return status;
-	status = dial_ask(fd, message, fds, fd_count, NSGATE_MSG_REPLY, &answer, fail);
-	fd_close(&fd);
 	return status;
 }
 
@@ -107,13 +93,13 @@ int ctl_attach(const struct ctl *ctl, const struct command_args *args, struct fa
 
 	status = target_parse(args->operands[0], &target, fail);
 	if (status == NSGATE_STATUS_OK)
-		status = build(args, &target, &message, fail);
+		status = attach_build(args, &target, &message, fail);
 	if (status == NSGATE_STATUS_OK)
 		status = target_open(&target, &fd, fail);
 	if (status != NSGATE_STATUS_OK)
 		return status;
 
-	status = ask(ctl, &message.header, &fd, 1, fail);
+	status = dial_once(ctl->runtime_dir, &message.header, &fd, 1, fail);
 	fd_close(&fd);
 	if (status == NSGATE_STATUS_OK)
 		print_attached(ctl, &message);
@@ -129,7 +115,7 @@ int ctl_detach(const struct ctl *ctl, const struct command_args *args, struct fa
 	ipc_header(&message.header, NSGATE_MSG_DETACH, ASK_ID);
 	status = request_take_name("NAME", args->operands[0], message.name, fail);
 	if (status == NSGATE_STATUS_OK)
-		status = ask(ctl, &message.header, NULL, 0, fail);
+		status = dial_once(ctl->runtime_dir, &message.header, NULL, 0, fail);
 	if (status != NSGATE_STATUS_OK)
 		return status;
 

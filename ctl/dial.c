@@ -137,3 +137,18 @@ enum nsgate_status dial_ask(int fd, const struct nsgate_msg_header *message, con
 	}
 	return ret->header.type == wanted ? NSGATE_STATUS_OK : broken(fail, -EBADMSG);
 }
+
+enum nsgate_status dial_once(const char *runtime_dir, const struct nsgate_msg_header *message,
+			     const int *fds, unsigned int fd_count, struct failure *fail)
+{
+	union nsgate_msg answer;
+	enum nsgate_status status;
+	int fd;
+
+	status = dial_broker(runtime_dir, &fd, fail);
+	if (status != NSGATE_STATUS_OK)
+		return status;
+	status = dial_ask(fd, message, fds, fd_count, NSGATE_MSG_REPLY, &answer, fail);
+	fd_close(&fd);
+	return status;
+}

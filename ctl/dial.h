@@ -25,4 +25,11 @@ enum nsgate_status dial_ask(int fd, const struct nsgate_msg_header *message, con
 			    unsigned int fd_count, enum nsgate_msg_type wanted,
 			    union nsgate_msg *ret, struct failure *fail);
 
+/*
+ * Connect, send a message with descriptors, wait for its REPLY, close.
+ * Return: what the broker says, its reason in `fail`.
+ */
+enum nsgate_status dial_once(const char *runtime_dir, const struct nsgate_msg_header *message,
+			     const int *fds, unsigned int fd_count, struct failure *fail);
+
 #endif
