@@ -108,7 +108,8 @@ enum nsgate_status command_parse(const struct command *command, int argc, char *
 	make_options(command, options);
 	optind = 0; /* glibc: start over */
 	opterr = 0;
-	while ((value = getopt_long(argc, argv, ":", options, NULL)) != -1) {
+	while ((value = getopt_long(argc, argv, command->operands_max == COMMAND_LINE ? "+:" : ":",
+				    options, NULL)) != -1) {
 		switch (value) {
 		case VALUE_JSON:
 			ret->json = true;
@@ -170,8 +171,8 @@ const char *command_value(const struct command_args *args, const char *option)
 void command_help(const struct command *command, FILE *to)
 {
 	fprintf(to, "usage: nsgatectl %s%s%s%s\n%s\n\n", command->name,
-		command->operands[0] != '\0' ? " " : "", command->operands,
-		command->options != NULL ? " [options]" : "", command->summary);
+		command->options != NULL ? " [options]" : "",
+		command->operands[0] != '\0' ? " " : "", command->operands, command->summary);
 	for (const struct command_option *option = command->options;
 	     option != NULL && option->name != NULL; option++) {
 		char left[40];

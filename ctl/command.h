@@ -3,6 +3,7 @@
 #ifndef NSGATE_CTL_COMMAND_H
 #define NSGATE_CTL_COMMAND_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -17,6 +18,12 @@ typedef int command_fn(const struct ctl *ctl, const struct command_args *args,
 #define COMMAND_OPTIONS_MAX 12
 #define COMMAND_VALUES_MAX 512
 
+/*
+ * As operands_max: the operands end in a command line with options of its own, so nothing behind
+ * the first operand is an option of ours.
+ */
+#define COMMAND_LINE INT_MAX
+
 struct command_option {
 	const char *name;  /* without the dashes; NULL ends the list */
 	const char *value; /* what to call its value in the help; NULL: it takes none */
@@ -28,7 +35,7 @@ struct command {
 	const char *name;     /* one word or two: "policy check"; NULL ends the table */
 	const char *operands; /* as the help shows them */
 	const char *summary;
-	int operands_min, operands_max;
+	int operands_min, operands_max;	      /* max may be COMMAND_LINE */
 	const struct command_option *options; /* NULL: none */
 	command_fn *run;
 };

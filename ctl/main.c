@@ -33,6 +33,16 @@ static const struct command_option rm_options[] = {
 	{0},
 };
 
+static const struct command_option run_options[] = {
+	{"policy", "POLICY", "the policy to judge by; default: \"default\"", false},
+	{"name", "NAME", "name of the attached namespace; default: run-PID", false},
+	{"label", "K=V", "a label for people and for metrics", true},
+	{"pending", NULL, "run even where the policy does not exist yet", false},
+	{"network", "veth|none", "connected through this host (the default), or not at all", false},
+	{"user", "USER", "run the command as this user, without privileges", false},
+	{0},
+};
+
 static const struct command commands[] = {
 	{"attach", "TARGET", "judge a namespace's packets: netns:NAME, pid:N, path:/FILE, self", 1,
 	 1, attach_options, ctl_attach},
@@ -49,6 +59,10 @@ static const struct command commands[] = {
 	{"policy rm", "NAME", "remove a policy", 1, 1, rm_options, ctl_policy_rm},
 	{"namespace policy", "NAME POLICY", "judge a namespace by another policy", 2, 2, NULL,
 	 ctl_namespace_policy},
+	{"run", "-- CMD...", "run a command in a namespace of its own, under a policy", 1,
+	 COMMAND_LINE, run_options, ctl_run},
+	{"lend", "NAME -- CMD...", "run a command with a netfilter socket of a namespace", 2,
+	 COMMAND_LINE, NULL, ctl_lend},
 	{"doctor", "", "look for what is missing or wrong on this machine", 0, 0, NULL, ctl_doctor},
 	{"schema", "", "print the JSON Schema of policies", 0, 0, NULL, ctl_schema},
 	{0},
@@ -124,7 +138,6 @@ static int run(int argc, char **argv, struct ctl *ctl, struct failure *fail)
 {
 	static struct command_args args;
 	const struct command *command;
-	enum nsgate_status status;
 	int words, code;
 
 	code = parse_globals(argc, argv, ctl, fail);
@@ -136,13 +149,13 @@ static int run(int argc, char **argv, struct ctl *ctl, struct failure *fail)
 	command = command_find(commands, argc, argv, &words, fail);
 	if (command == NULL)
 		return NSGATE_STATUS_USAGE;
-	status = command_parse(command, argc - words + 1, argv + words - 1, &args, fail);
-	if (status != NSGATE_STATUS_OK)
-		return status;
-	if (args.help) {
+	code = command_parse(command, argc - words + 1, argv + words - 1, &args, fail);
+	if (code == NSGATE_STATUS_OK && args.help) {
 		command_help(command, stdout);
 		return NSGATE_STATUS_OK;
 	}
+	if (code != NSGATE_STATUS_OK)
+		return code;
 	ctl->json = ctl->json || args.json;
 	return command->run(ctl, &args, fail);
 }

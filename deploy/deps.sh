@@ -11,7 +11,7 @@ packages_of()
 	case $1 in
 	build)
 		echo make gcc libc6-dev libmnl-dev libnetfilter-queue-dev libnftnl-dev \
-			libnl-3-dev libnl-route-3-dev libjson-c-dev libmicrohttpd-dev libcap-dev \
+			libnl-3-dev libnl-route-3-dev libnftables-dev libjson-c-dev libmicrohttpd-dev libcap-dev \
 			libseccomp-dev
 		# Any of libcurl's flavours will do, and apt would replace one by another.
 		installed libcurl4-openssl-dev || installed libcurl4-nss-dev || echo libcurl4-gnutls-dev

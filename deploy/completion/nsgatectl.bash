@@ -32,6 +32,14 @@ _nsgatectl()
 	--name | --label | --queue | --queues)
 		return
 		;;
+	--network)
+		mapfile -t COMPREPLY < <(compgen -W 'veth none' -- "$cur")
+		return
+		;;
+	--user)
+		mapfile -t COMPREPLY < <(compgen -u -- "$cur")
+		return
+		;;
 	esac
 
 	for ((i = 1; i < COMP_CWORD; i++)); do
@@ -57,6 +65,7 @@ _nsgatectl()
 
 		case $command in
 		'') options+=' --runtime-dir --config-dir --version' ;;
+		run) options+=' --name --policy --label --pending --network --user' ;;
 		attach) options+=' --name --policy --label --pending --allow-host --replace --queue --queues' ;;
 		'policy rm') options+=' --force' ;;
 		esac
@@ -66,13 +75,14 @@ _nsgatectl()
 
 	local candidates=''
 	case $command in
-	'') candidates='attach detach ls show stats policy namespace doctor schema' ;;
+	'') candidates='attach detach ls show stats policy namespace run lend doctor schema' ;;
 	'policy ') candidates='check set get ls rm' ;;
 	'namespace ') candidates='policy' ;;
 	attach)
 		candidates="self pid: path:/ $(ip netns 2>/dev/null | awk '{ print "netns:" $1 }')"
 		;;
-	detach | show | stats) [[ $operand -eq 0 ]] && candidates=$(_nsgatectl_names ls) ;;
+	detach | show | stats | lend) [[ $operand -eq 0 ]] && candidates=$(_nsgatectl_names ls) ;;
+	run) [[ $operand -eq 0 ]] && compopt -o default && candidates=$(compgen -c -- "$cur") ;;
 	'policy get' | 'policy rm') [[ $operand -eq 0 ]] && candidates=$(_nsgatectl_names policy ls) ;;
 	'policy check') compopt -o default ;;
 	'policy set')
