@@ -49,10 +49,30 @@ static void drop_answers(void)
 	broker.answers_end = &broker.answers;
 }
 
+static void reply(uint32_t id, enum nsgate_status status, const char *text)
+{
+	struct answer *answer = calloc(1, sizeof(*answer));
+
+	if (!answer)
+		return; /* the broker gives up at its deadline */
+	ipc_header(&answer->message.header, NSGATE_MSG_REPLY, id);
+	answer->message.status = status;
+	memcpy(answer->message.text, text, strnlen(text, NSGATE_TEXT_MAX - 1));
+	*broker.answers_end = answer;
+	broker.answers_end = &answer->next;
+	broker_link_pump();
+}
+
+static void settle(void)
+{
+	ns_settle(reply);
+}
+
 static void link_lost(const char *why)
 {
 	int fd = broker.source.fd;
 
+	settle();
 	log_event(LOG_LEVEL_WARNING, "broker.lost", "why", why, NULL);
 	loop_remove(&broker.source);
 	fd_close(&fd);
@@ -149,20 +169,6 @@ void broker_link_pump(void)
 		pump_todo(NS_TODO_RULES, say_rules);
 }
 
-static void reply(uint32_t id, enum nsgate_status status, const char *text)
-{
-	struct answer *answer = calloc(1, sizeof(*answer));
-
-	if (!answer)
-		return; /* the broker gives up at its deadline */
-	ipc_header(&answer->message.header, NSGATE_MSG_REPLY, id);
-	answer->message.status = status;
-	memcpy(answer->message.text, text, strnlen(text, NSGATE_TEXT_MAX - 1));
-	*broker.answers_end = answer;
-	broker.answers_end = &answer->next;
-	broker_link_pump();
-}
-
 /* ---- what the broker may say ---- */
 
 static bool on_hello(const union nsgate_msg *message, int *fds, unsigned int fd_count)
@@ -194,10 +200,9 @@ static bool on_ns_add(const union nsgate_msg *message, int *fds, unsigned int fd
 		fds_close(fds, fd_count);
 		return false;
 	}
-	status = ns_add(&message->ns.record, fds, fd_count, text);
+	status = ns_add(message->header.id, &message->ns.record, fds, fd_count, text);
 	if (status != NSGATE_STATUS_OK)
 		reply(message->header.id, status, text);
-	broker_link_pump();
 	return true;
 }
 
@@ -233,6 +238,10 @@ static bool on_ns_links(const union nsgate_msg *message, int *fds, unsigned int 
 		if (strnlen(links->links[i].name, sizeof(links->links[i].name)) ==
 		    sizeof(links->links[i].name))
 			return false;
+	if (ns && ns->begun) {
+		settle();
+		ns = ns_find_cookie(links->cookie);
+	}
 	if (ns)
 		ns_set_links(ns, links->links, links->count);
 	return true;
@@ -285,15 +294,38 @@ static bool dispatch(const union nsgate_msg *message, int *fds, unsigned int fd_
 		fds_close(fds, fd_count);
 		return false;
 	}
+	if (type != NSGATE_MSG_NS_ADD && type != NSGATE_MSG_NS_LINKS)
+		settle();
 	return requests[type].handle(message, fds, fd_count);
 }
 
-static void broker_ready(struct loop_source *source, uint32_t events)
+/* Return: false where there is no further message, or no link any more. */
+static bool take_message(void)
 {
 	static union nsgate_msg message;
 	int fds[NSGATE_NSFD_MAX];
 	unsigned int fd_count;
-	int err;
+	int err = ipc_receive(broker.source.fd, &message, fds, NSGATE_NSFD_MAX, &fd_count);
+
+	if (err == -EAGAIN)
+		return false;
+	if (err)
+		link_lost(err == -ENOTCONN ? "closed" : log_errno(err));
+	else if (!dispatch(&message, fds, fd_count))
+		link_lost("it said what it may not say now");
+	else
+		return true;
+	return false;
+}
+
+/*
+ * Many namespaces are offered at once when an agent begins. The workers take them over while the
+ * next messages are read; whoever else wants something waits until they have.
+ */
+#define MESSAGES_AT_ONCE 128
+
+static void broker_ready(struct loop_source *source, uint32_t events)
+{
 
 	if (events & EPOLLOUT) {
 		broker.wants_write = false;
@@ -302,13 +334,9 @@ static void broker_ready(struct loop_source *source, uint32_t events)
 	}
 	if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
 		return;
-	err = ipc_receive(source->fd, &message, fds, NSGATE_NSFD_MAX, &fd_count);
-	if (err == -EAGAIN)
-		return;
-	if (err)
-		link_lost(err == -ENOTCONN ? "closed" : log_errno(err));
-	else if (!dispatch(&message, fds, fd_count))
-		link_lost("it said what it may not say now");
+	for (int i = 0; i < MESSAGES_AT_ONCE && take_message(); i++)
+		;
+	settle();
 }
 
 static void listener_ready(struct loop_source *source, uint32_t events)

@@ -17,7 +17,14 @@
 #define DRAIN_TIMEOUT_MS 500
 
 static struct ns *first, **end = &first;
-static size_t count;
+
+/*
+ * Offered namespaces, in the order in which they came. They are in no other list: until they are
+ * served nobody is to see them.
+ */
+static struct ns *offered, **offered_end = &offered;
+
+static size_t count; /* of those that are served */
 static struct worker *const *all_workers;
 static unsigned int worker_count;
 static ns_note_fn *note;
@@ -42,13 +49,18 @@ struct ns *ns_find(const char *name)
 	return ns;
 }
 
-struct ns *ns_find_cookie(uint64_t cookie)
+static struct ns *find_in(struct ns *ns, uint64_t cookie)
 {
-	struct ns *ns = first;
-
 	while (ns && ns->record.cookie != cookie)
 		ns = ns->next;
 	return ns;
+}
+
+struct ns *ns_find_cookie(uint64_t cookie)
+{
+	struct ns *ns = find_in(first, cookie);
+
+	return ns ? ns : find_in(offered, cookie);
 }
 
 size_t ns_count(void)
@@ -176,20 +188,32 @@ static void ns_free(struct ns *ns)
 	free(ns);
 }
 
-static int serve(struct ns *ns)
+static void serve_begin(struct ns *ns)
 {
 	for (unsigned int i = 0; i < ns->record.queue_count; i++) {
-		struct worker *worker = least_busy();
-		int err;
-
+		ns->workers[i] = least_busy();
 		ns->queues[i].shm = &ns->shm[i];
-		ns->queues[i].events = worker_events(worker);
-		err = worker_add(worker, &ns->queues[i]);
-		if (err)
-			return err;
-		ns->workers[i] = worker;
+		ns->queues[i].events = worker_events(ns->workers[i]);
+		worker_add_begin(ns->workers[i], &ns->queues[i], &ns->adding[i]);
 	}
-	return 0;
+	ns->adding_count = ns->record.queue_count;
+}
+
+/* Return: 0, or -errno where not every queue of it is served. */
+static int serve_end(struct ns *ns)
+{
+	int err = 0;
+
+	for (unsigned int i = 0; i < ns->adding_count; i++) {
+		int result = worker_add_end(&ns->adding[i]);
+
+		if (!result)
+			continue;
+		err = result;
+		ns->workers[i] = NULL;
+	}
+	ns->adding_count = 0;
+	return err;
 }
 
 static void stop_serving(struct ns *ns)
@@ -228,32 +252,45 @@ static int start(struct ns *ns, struct policy *policy)
 	for (unsigned int i = 0; i < ns->record.queue_count; i++)
 		ns->queues[i].shm = &ns->shm[i];
 	err = ns_policy_start(ns, policy);
-	return err ? err : serve(ns);
+	if (!err)
+		serve_begin(ns);
+	return err;
 }
 
-enum nsgate_status ns_add(const struct nsgate_ns_record *record, int *fds, unsigned int fd_count,
-			  char ret_text[NSGATE_TEXT_MAX])
+static void unlist_offered(const struct ns *ns)
 {
-	const struct store_entry *entry = store_find(record->policy);
-	struct policy *policy = entry ? entry->policy : NULL;
-	bool is_new = !record->rules.generation;
+	struct ns **at = &offered;
+
+	while (*at != ns)
+		at = &(*at)->next;
+	*at = ns->next;
+	if (!*at)
+		offered_end = at;
+}
+
+static bool is_offered(const struct ns *wanted)
+{
+	const struct ns *ns = offered;
+
+	while (ns && ns != wanted)
+		ns = ns->next;
+	return ns != NULL;
+}
+
+static bool is_new(const struct ns *ns)
+{
+	return !ns->record.rules.generation;
+}
+
+enum nsgate_status ns_add(uint32_t offer_id, const struct nsgate_ns_record *record, int *fds,
+			  unsigned int fd_count, char ret_text[NSGATE_TEXT_MAX])
+{
 	struct ns *ns;
-	int err;
 
 	if (ns_find_cookie(record->cookie)) {
-		fds_close(fds,
-			  fd_count); /* held already: the connection was new, not the namespace */
-		return NSGATE_STATUS_OK;
-	}
-	if (!policy && is_new && !(record->flags & NSGATE_ATTACH_PENDING)) {
+		/* held already: the connection was new, not the namespace */
 		fds_close(fds, fd_count);
-		snprintf(ret_text, NSGATE_TEXT_MAX,
-			 "policy %s does not exist%s: make it with `nsgatectl policy set %s FILE`, "
-			 "or attach "
-			 "with --pending",
-			 record->policy, entry ? " in a form that can be used" : "",
-			 record->policy);
-		return NSGATE_STATUS_NOT_FOUND;
+		return NSGATE_STATUS_OK;
 	}
 	ns = calloc(1, sizeof(*ns));
 	if (!ns) {
@@ -262,33 +299,91 @@ enum nsgate_status ns_add(const struct nsgate_ns_record *record, int *fds, unsig
 		return NSGATE_STATUS_FAILED;
 	}
 	ns->record = *record;
+	ns->offer_id = offer_id;
 	take_fds(ns, fds);
+	*offered_end = ns;
+	offered_end = &ns->next;
+	return NSGATE_STATUS_OK;
+}
+
+static void refuse_errno(struct ns *ns, int err)
+{
+	ns->refused = NSGATE_STATUS_FAILED;
+	snprintf(ns->reason, sizeof(ns->reason), "nsgate-agent cannot serve %s: %s",
+		 ns->record.name, strerror(-err));
+}
+
+/* Its links are known: have it served, or note why not. */
+static void begin(struct ns *ns)
+{
+	const struct store_entry *entry = store_find(ns->record.policy);
+	struct policy *policy = entry ? entry->policy : NULL;
+	int err;
+
+	if (!policy && is_new(ns) && !(ns->record.flags & NSGATE_ATTACH_PENDING)) {
+		snprintf(ns->reason, sizeof(ns->reason),
+			 "policy %s does not exist%s: make it with `nsgatectl policy set %s FILE`, "
+			 "or attach "
+			 "with --pending",
+			 ns->record.policy, entry ? " in a form that can be used" : "",
+			 ns->record.policy);
+		ns->refused = NSGATE_STATUS_NOT_FOUND;
+		return;
+	}
 	if (ns_policy_conflicts(ns, policy, ns->conflict)) {
-		if (is_new) {
-			memcpy(ret_text, ns->conflict, NSGATE_TEXT_MAX);
-			ns_free(ns);
-			return NSGATE_STATUS_FAILED;
+		if (is_new(ns)) {
+			memcpy(ns->reason, ns->conflict, sizeof(ns->reason));
+			ns->refused = NSGATE_STATUS_FAILED;
+			return;
 		}
 		policy = NULL; /* as if it were missing: judge_state() says why */
 	}
 	err = start(ns, policy);
-	if (err) {
-		snprintf(ret_text, NSGATE_TEXT_MAX, "nsgate-agent cannot serve %s: %s",
-			 record->name, strerror(-err));
-		stop_serving(ns);
-		ns_free(ns);
-		return NSGATE_STATUS_FAILED;
-	}
+	if (err)
+		refuse_errno(ns, err);
+}
+
+/* The workers serve it. */
+static void admit(struct ns *ns)
+{
+	ns->begun = false;
 	append(ns);
 	ns_policy_judge_state(ns);
-	if (!is_new && !ns_rules_settled(ns))
+	if (is_new(ns) || !ns_rules_settled(ns))
 		ns->todo |= NS_TODO_RULES;
-	ns_log(LOG_LEVEL_INFO, is_new ? "attached" : "taken_over", ns, NULL);
-	return NSGATE_STATUS_OK;
+	ns_log(LOG_LEVEL_INFO, is_new(ns) ? "attached" : "taken_over", ns, NULL);
+}
+
+void ns_settle(ns_refuse_fn *refuse_fn)
+{
+	struct ns *next;
+
+	for (struct ns *ns = offered; ns; ns = next) {
+		int err = serve_end(ns);
+
+		next = ns->next;
+		if (err)
+			refuse_errno(ns, err);
+		if (!ns->begun)
+			continue;
+		unlist_offered(ns);
+		if (!ns->refused) {
+			admit(ns);
+			continue;
+		}
+		stop_serving(ns);
+		refuse_fn(ns->offer_id, ns->refused, ns->reason);
+		ns_free(ns);
+	}
 }
 
 void ns_remove(struct ns *ns)
 {
+	if (is_offered(ns)) {
+		unlist_offered(ns);
+		ns_free(ns);
+		return;
+	}
 	for (unsigned int i = 0; i < ns->record.queue_count; i++)
 		if (worker_drain(ns->workers[i], &ns->queues[i], DRAIN_TIMEOUT_MS) < 0)
 			ns_log(LOG_LEVEL_WARNING, "drain.timeout", ns,
@@ -298,8 +393,19 @@ void ns_remove(struct ns *ns)
 	ns_free(ns);
 }
 
+static void drop_offered(void)
+{
+	while (offered) {
+		struct ns *ns = offered;
+
+		unlist_offered(ns);
+		ns_free(ns);
+	}
+}
+
 void ns_close(void)
 {
+	drop_offered();
 	while (first) {
 		struct ns *ns = first;
 
@@ -336,13 +442,14 @@ void ns_set_links(struct ns *ns, const struct nsgate_link *links, uint32_t link_
 	free(ns->links);
 	ns->links = copy;
 	ns->link_count = link_count;
+	if (is_offered(ns)) {
+		ns->begun = true;
+		begin(ns);
+		return;
+	}
 	err = ns_policy_refresh(ns);
 	if (err)
 		ns_log(LOG_LEVEL_ERROR, "links.failed", ns, log_errno(err));
-	/* A new namespace is ready for its rules only now: rules by name of link would miss else.
-	 */
-	if (!ns->record.rules.generation && !ns->change_id)
-		ns->todo |= NS_TODO_RULES;
 }
 
 void ns_set_state(struct ns *ns, bool orphaned, bool degraded, const char *text)
@@ -372,6 +479,7 @@ void ns_broker_connected(void)
 
 void ns_broker_lost(void)
 {
+	drop_offered(); /* the next one offers them again */
 	for (struct ns *ns = first; ns; ns = ns->next) {
 		ns->todo = 0;
 		ns->change_id = 0;

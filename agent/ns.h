@@ -15,9 +15,9 @@
 #include "log.h"
 #include "queue.h"
 #include "stats_last.h"
+#include "worker.h"
 
 struct policy;
-struct worker;
 
 enum ns_state { NS_STATE_ATTACHED, NS_STATE_ORPHANED, NS_STATE_DEGRADED, NS_STATE_MAX };
 
@@ -39,6 +39,11 @@ struct ns {
 	int shm_fd, proc_fd, aux_fd, watch_fd;
 	struct queue queues[NSGATE_QUEUES_MAX]; /* record.queue_count of them */
 	struct worker *workers[NSGATE_QUEUES_MAX];
+	struct worker_adding adding[NSGATE_QUEUES_MAX]; /* until ns_settle() */
+	unsigned int adding_count;
+	uint32_t offer_id;	    /* of the NS_ADD that brought it */
+	bool begun;		    /* its links are known, it waits for ns_settle() */
+	enum nsgate_status refused; /* 0: served, or about to be; else `reason` says why not */
 
 	struct stats_last last; /* the statistics' memory */
 
@@ -73,14 +78,22 @@ struct ns_change {
 /* ---- for the broker's link ---- */
 
 /*
- * Take a namespace on: map its counters, take its queues over, serve it. `fds` (in the order of
- * NS_ADD) are taken over. A namespace that is held already is told its record anew.
+ * A namespace is offered: it is served once ns_set_links() has told its links, by whose names the
+ * policy may go. `fds` (in the order of NS_ADD) are taken over. One that is held already stays as
+ * it is.
  * Return: 0; or an enum nsgate_status with the reason in ret_text.
  */
-enum nsgate_status ns_add(const struct nsgate_ns_record *record, int *fds, unsigned int fd_count,
-			  char ret_text[NSGATE_TEXT_MAX]);
+enum nsgate_status ns_add(uint32_t offer_id, const struct nsgate_ns_record *record, int *fds,
+			  unsigned int fd_count, char ret_text[NSGATE_TEXT_MAX]);
 
-/* Verdict what waits, close everything. */
+/*
+ * Wait until the workers serve what was told its links. Nothing but further offers and links may
+ * be handled before. Whatever cannot be served is given back: `refuse` is told why.
+ */
+typedef void ns_refuse_fn(uint32_t offer_id, enum nsgate_status status, const char *text);
+void ns_settle(ns_refuse_fn *refuse);
+
+/* Verdict what waits, close everything. Also of one that was offered and has no links yet. */
 void ns_remove(struct ns *ns);
 
 /* The broker's answer to NS_RULES. */
@@ -108,8 +121,8 @@ void ns_close(void); /* stop serving, close everything; rules and queues live on
 /* ---- for the API ---- */
 
 struct ns *ns_first(void);
-struct ns *ns_find(const char *name); /* NULL: no such */
-struct ns *ns_find_cookie(uint64_t cookie);
+struct ns *ns_find(const char *name);	    /* NULL: no such */
+struct ns *ns_find_cookie(uint64_t cookie); /* offered ones too */
 size_t ns_count(void);
 size_t ns_count_policy(const char *policy); /* namespaces bound to that policy's name */
 

@@ -25,7 +25,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -47,13 +46,6 @@
 #define RETRY_MS 10	       /* until verdicts that could not be sent are tried again */
 #define DRAIN_POLL_NS 500000   /* between two looks at a queue that is to run empty */
 
-struct call {
-	struct call *next;
-	void (*fn)(void *arg);
-	void *arg;
-	bool done;
-};
-
 struct rate {
 	uint64_t window_start_ns;
 	uint64_t window_packets;
@@ -67,14 +59,14 @@ struct worker {
 	struct queue_buffers *buffers;
 	struct event_ring *events;
 	struct rate rate;
-	struct queue *queues; /* the worker's own */
-	atomic_uint queue_count;
-	unsigned int in_debt; /* queues that owe verdicts, as of the last round */
+	struct queue *queues;	  /* the worker's own */
+	unsigned int queue_count; /* the control thread's */
+	unsigned int in_debt;	  /* queues that owe verdicts, as of the last round */
 	bool stopping;
 
 	pthread_mutex_t lock;
 	pthread_cond_t done;
-	struct call *first_call, **last_call; /* under `lock` */
+	struct worker_call *first_call, **last_call; /* under `lock` */
 };
 
 static uint64_t now_ns(void)
@@ -94,9 +86,9 @@ static void sleep_ns(long ns)
 
 /* ---- calls ---- */
 
-static struct call *take_call(struct worker *worker)
+static struct worker_call *take_call(struct worker *worker)
 {
-	struct call *call;
+	struct worker_call *call;
 
 	pthread_mutex_lock(&worker->lock);
 	call = worker->first_call;
@@ -111,7 +103,7 @@ static struct call *take_call(struct worker *worker)
 
 static void run_calls(struct worker *worker)
 {
-	struct call *call;
+	struct worker_call *call;
 	eventfd_t ignored;
 
 	(void)eventfd_read(worker->wake_fd, &ignored);
@@ -124,18 +116,29 @@ static void run_calls(struct worker *worker)
 	}
 }
 
-void worker_call(struct worker *worker, void (*fn)(void *arg), void *arg)
+static void post_call(struct worker *worker, struct worker_call *call)
 {
-	struct call call = {.fn = fn, .arg = arg};
-
 	pthread_mutex_lock(&worker->lock);
-	*worker->last_call = &call;
-	/* cppcheck-suppress autoVariables ; taken off the list before this function returns */
-	worker->last_call = &call.next;
+	*worker->last_call = call;
+	worker->last_call = &call->next;
+	pthread_mutex_unlock(&worker->lock);
 	(void)eventfd_write(worker->wake_fd, 1);
-	while (!call.done)
+}
+
+static void await_call(struct worker *worker, const struct worker_call *call)
+{
+	pthread_mutex_lock(&worker->lock);
+	while (!call->done)
 		pthread_cond_wait(&worker->done, &worker->lock);
 	pthread_mutex_unlock(&worker->lock);
+}
+
+void worker_call(struct worker *worker, void (*fn)(void *arg), void *arg)
+{
+	struct worker_call call = {.fn = fn, .arg = arg};
+
+	post_call(worker, &call);
+	await_call(worker, &call);
 }
 
 /* ---- rounds ---- */
@@ -308,7 +311,7 @@ void worker_stop(struct worker *worker)
 
 unsigned int worker_queue_count(const struct worker *worker)
 {
-	return atomic_load_explicit(&worker->queue_count, memory_order_relaxed);
+	return worker->queue_count;
 }
 
 struct event_ring *worker_events(struct worker *worker)
@@ -321,35 +324,47 @@ struct event_ring *worker_events(struct worker *worker)
 struct queue_call {
 	struct worker *worker;
 	struct queue *queue;
-	int result;
+	bool found;
 };
 
 static void add_call(void *arg)
 {
-	struct queue_call *call = arg;
-	struct worker *worker = call->worker;
-	struct epoll_event event = {.events = EPOLLIN, .data.ptr = call->queue};
+	struct worker_adding *adding = arg;
+	struct worker *worker = adding->worker;
+	struct queue *queue = adding->queue;
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = queue};
 
-	call->queue->events = worker->events;
-	call->result = queue_takeover(call->queue, worker->buffers);
-	if (call->result)
+	queue->events = worker->events;
+	adding->result = queue_takeover(queue, worker->buffers);
+	if (adding->result)
 		return;
-	if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, call->queue->fd, &event) < 0) {
-		call->result = -errno;
+	if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, queue->fd, &event) < 0) {
+		adding->result = -errno;
 		return;
 	}
-	call->queue->worker_next = worker->queues;
-	worker->queues = call->queue;
-	worker->in_debt += call->queue->owes;
-	atomic_fetch_add_explicit(&worker->queue_count, 1, memory_order_relaxed);
+	queue->worker_next = worker->queues;
+	worker->queues = queue;
+	worker->in_debt += queue->owes;
 }
 
-int worker_add(struct worker *worker, struct queue *queue)
+/* It counts from here on, so that the next one finds another worker. */
+void worker_add_begin(struct worker *worker, struct queue *queue, struct worker_adding *adding)
 {
-	struct queue_call call = {.worker = worker, .queue = queue};
+	*adding = (struct worker_adding){
+		.call = {.fn = add_call, .arg = adding},
+		.worker = worker,
+		.queue = queue,
+	};
+	worker->queue_count++;
+	post_call(worker, &adding->call);
+}
 
-	worker_call(worker, add_call, &call);
-	return call.result;
+int worker_add_end(struct worker_adding *adding)
+{
+	await_call(adding->worker, &adding->call);
+	if (adding->result)
+		adding->worker->queue_count--;
+	return adding->result;
 }
 
 static void remove_call(void *arg)
@@ -362,11 +377,11 @@ static void remove_call(void *arg)
 		at = &(*at)->worker_next;
 	if (!*at)
 		return;
+	call->found = true;
 	*at = call->queue->worker_next;
 	call->queue->events = NULL;
 	if (!call->queue->broken)
 		epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, call->queue->fd, NULL);
-	atomic_fetch_sub_explicit(&worker->queue_count, 1, memory_order_relaxed);
 }
 
 void worker_remove(struct worker *worker, struct queue *queue)
@@ -374,6 +389,7 @@ void worker_remove(struct worker *worker, struct queue *queue)
 	struct queue_call call = {.worker = worker, .queue = queue};
 
 	worker_call(worker, remove_call, &call);
+	worker->queue_count -= call.found;
 }
 
 /* -ENOENT from the kernel's list: the namespace or the queue in it is gone, nothing waits. */

@@ -10,6 +10,23 @@
 
 struct queue;
 struct worker;
+
+/* A function that a worker is asked to run; its fields are the worker's. */
+struct worker_call {
+	struct worker_call *next;
+	void (*fn)(void *arg);
+	void *arg;
+	bool done;
+};
+
+/* A queue on its way into a worker, between worker_add_begin() and worker_add_end(). */
+struct worker_adding {
+	struct worker_call call;
+	struct worker *worker;
+	struct queue *queue;
+	int result;
+};
+
 struct event_ring;
 
 /* Start a worker thread named nsgate/N. Signals stay blocked in it. Return: NULL with errno set. */
@@ -21,8 +38,13 @@ void worker_stop(struct worker *worker);
 /* Run fn(arg) in the worker between two turns and wait until it has run. */
 void worker_call(struct worker *worker, void (*fn)(void *arg), void *arg);
 
-/* Add a queue: takes it over (queue_takeover()) and serves it. Return: 0 or -errno. */
-int worker_add(struct worker *worker, struct queue *queue);
+/*
+ * Add a queue: the worker takes it over (queue_takeover()) and serves it. Between the two calls
+ * `adding` stays where it is; what else is asked of the worker comes after it.
+ * worker_add_end() waits for it. Return: 0, or -errno where the queue is not served.
+ */
+void worker_add_begin(struct worker *worker, struct queue *queue, struct worker_adding *adding);
+int worker_add_end(struct worker_adding *adding);
 
 /* Serve it no more. 0 packets of it are in the worker's hands when this returns. */
 void worker_remove(struct worker *worker, struct queue *queue);

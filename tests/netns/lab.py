@@ -602,6 +602,19 @@ class Lab:
               "the links to come up")
         return hub, leaves
 
+    def router(self):
+        """left (10.77.1.1) - router (.2 and 10.77.2.1) - right (10.77.2.2), routes included."""
+        left, middle, right = self.netns("left"), self.netns("router"), self.netns("right")
+        self.link(left, middle, 1, names=("eth0", "left"))
+        self.link(middle, right, 2, names=("right", "eth0"))
+        for key in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+            middle.sysctl(key, 1)
+        left.ip("route", "add", "default", "via", "10.77.1.2")
+        left.ip("-6", "route", "add", "default", "via", "fd77:1::2")
+        right.ip("route", "add", "default", "via", "10.77.2.1")
+        right.ip("-6", "route", "add", "default", "via", "fd77:2::1")
+        return left, middle, right
+
     def pair(self, label="a"):
         a, b = self.netns(label), self.netns(label + "-peer")
         self.link(a, b)

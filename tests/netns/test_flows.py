@@ -205,20 +205,6 @@ def test_established_before_the_attach_is_judged_too(lab):
 # ---- forwarding ----
 
 
-def router(lab, *names):
-    """left (10.77.1.1) - router (.2 and 10.77.2.1) - right (10.77.2.2), routes included."""
-    left, middle, right = lab.netns("left"), lab.netns("router"), lab.netns("right")
-    lab.link(left, middle, 1, names=("eth0", "left"))
-    lab.link(middle, right, 2, names=("right", "eth0"))
-    for key in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
-        middle.sysctl(key, 1)
-    left.ip("route", "add", "default", "via", "10.77.1.2")
-    left.ip("-6", "route", "add", "default", "via", "fd77:1::2")
-    right.ip("route", "add", "default", "via", "10.77.2.1")
-    right.ip("-6", "route", "add", "default", "via", "fd77:2::1")
-    return left, middle, right
-
-
 FORWARD = {"hooks": ["forward"], "default": "drop", "rules": [
     {"name": "dns", "action": "accept", "direction": "forward", "protocol": ["udp"],
      "iif": ["left"], "oif": ["right"], "dport": [53]},
@@ -228,7 +214,7 @@ FORWARD = {"hooks": ["forward"], "default": "drop", "rules": [
 
 
 def test_forwarded_packets(lab):
-    left, middle, right = router(lab)
+    left, middle, right = lab.router()
     name = lab.attach(middle, **FORWARD)
     arrived = Arrivals(right, 53, 54)
     for address in ("10.77.2.2", "fd77:2::2"):
@@ -257,7 +243,7 @@ def test_forwarded_packets(lab):
 
 @pytest.mark.parametrize("offload", [False, True])
 def test_masquerading_router(lab, offload):
-    left, middle, right = router(lab)
+    left, middle, right = lab.router()
     middle.nft("table ip nat { chain post { type nat hook postrouting priority 100;\n"
                "oif right masquerade\n}\n}\n")
     name = lab.attach(middle, offload=offload, **FORWARD)
@@ -279,7 +265,7 @@ def test_masquerading_router(lab, offload):
 
 
 def test_all_hooks_of_a_router_at_once(lab):
-    left, middle, right = router(lab)
+    left, middle, right = lab.router()
     name = lab.attach(middle, hooks=["prerouting", "in", "forward", "out", "postrouting"],
                       default="drop",
                       rules=[{"name": "dns", "action": "accept", "protocol": ["udp"],

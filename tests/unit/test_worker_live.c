@@ -119,6 +119,14 @@ static void calls_run_one_by_one_in_the_worker(void **state)
 
 /* ---- queues ---- */
 
+static int add(struct worker *worker, struct queue *queue)
+{
+	struct worker_adding adding;
+
+	worker_add_begin(worker, queue, &adding);
+	return worker_add_end(&adding);
+}
+
 static void serves_drains_and_forgets(void **state)
 {
 	static uint8_t seen[5000];
@@ -129,7 +137,7 @@ static void serves_drains_and_forgets(void **state)
 	live_open(&live);
 	live_bind(&live, ACCEPT_ALL);
 	live_rules(&live, OUT, 0, 1);
-	assert_int_equal(worker_add(worker, &live.queue), 0);
+	assert_int_equal(add(worker, &live.queue), 0);
 	assert_int_equal(worker_queue_count(worker), 1);
 	live_send_numbers(&live, 0, 5000);
 	assert_int_equal(worker_drain(worker, &live.queue, DEADLINE_MS), 0);
@@ -197,7 +205,7 @@ static void policies_change_under_fire(void **state)
 	live_open(&live);
 	swap_policy(worker, &live, 0);
 	live_rules(&live, OUT, 0, 1);
-	assert_int_equal(worker_add(worker, &live.queue), 0);
+	assert_int_equal(add(worker, &live.queue), 0);
 	start_flood(&fire, &live);
 	received = 0;
 	for (int i = 0; i < 300; i++) {
@@ -244,8 +252,8 @@ static void a_flood_next_door_delays_nobody_for_long(void **state)
 	live_bind(&quiet, ACCEPT_ALL);
 	live_rules(&noisy, OUT, 0, 1);
 	live_rules(&quiet, OUT, 0, 1);
-	assert_int_equal(worker_add(worker, &noisy.queue), 0);
-	assert_int_equal(worker_add(worker, &quiet.queue), 0);
+	assert_int_equal(add(worker, &noisy.queue), 0);
+	assert_int_equal(add(worker, &quiet.queue), 0);
 	start_flood(&noise, &noisy);
 	for (uint32_t i = 0; i < 300; i++) {
 		live_send_numbers(&quiet, i, 1);
@@ -275,7 +283,7 @@ static void logged_packets_become_events(void **state)
 	live_bind(&live, "{\"version\":1,\"rules\":[{\"name\":\"no\",\"action\":\"drop\","
 			 "\"log\":true,\"dport\":[9]}]}");
 	live_rules(&live, OUT, 0, 1);
-	assert_int_equal(worker_add(worker, &live.queue), 0);
+	assert_int_equal(add(worker, &live.queue), 0);
 	live_need(live_send(&live, 9, "x", 1), "send");
 	assert_int_equal(poll(&fd, 1, DEADLINE_MS), 1);
 	assert_true(event_ring_get(worker_events(worker), &event));
