@@ -25,7 +25,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 LIBS_lib := -ljson-c -lmnl
 LIBS_broker := -lmnl -lnftnl -lnl-route-3 -lnl-3 -lcap -lseccomp
 LIBS_agent := -lmnl -lnetfilter_queue -ljson-c -lmicrohttpd -lcap -lseccomp
-LIBS_ctl := -ljson-c -lmnl -lcurl -lnftables -lnl-route-3 -lnl-3
+LIBS_ctl := -ljson-c -lmnl -lcurl -lmicrohttpd -lnftables -lnl-route-3 -lnl-3
 LIBS_handoff := -lcap
 
 DAEMONS := nsgate-broker nsgate-agent

@@ -17,6 +17,7 @@
 #include "policy.h"
 #include "stats.h"
 
+#define MICROSECONDS 1e6 /* in a second, the base unit of metrics */
 #define CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
 
 /* ---- lines ---- */
@@ -54,16 +55,23 @@ static void put_label(struct jw *w, const char *separator, const char *name, con
 	jw_text(w, "\"", 1);
 }
 
-/* name{netns="...",policy="..."[,extra="..."]} value */
-static void put_sample(struct jw *w, const char *name, const struct ns *ns, const char *extra,
-		       const char *extra_value, uint64_t value)
+/* name{netns="...",policy="..."[,extra="..."]} */
+static void put_labels(struct jw *w, const char *name, const struct ns *ns, const char *extra,
+		       const char *extra_value)
 {
 	jw_text(w, name, strlen(name));
 	put_label(w, "{", "netns", ns->record.name);
 	put_label(w, ",", "policy", ns->record.policy);
 	if (extra)
 		put_label(w, ",", extra, extra_value);
-	put(w, "} %llu\n", (unsigned long long)value);
+	jw_text(w, "}", 1);
+}
+
+static void put_sample(struct jw *w, const char *name, const struct ns *ns, const char *extra,
+		       const char *extra_value, uint64_t value)
+{
+	put_labels(w, name, ns, extra, extra_value);
+	put(w, " %llu\n", (unsigned long long)value);
 }
 
 /* ---- plain figures of a namespace ---- */
@@ -182,12 +190,14 @@ static void put_latency(struct jw *w, const struct stats_all *all, unsigned int 
 {
 	char name[64];
 
-	snprintf(name, sizeof(name), "nsgate_verdict_latency_p%u_microseconds", percent);
+	snprintf(name, sizeof(name), "nsgate_verdict_latency_p%u_seconds", percent);
 	put_head(w, name, "gauge",
 		 "Receipt of a packet to its verdict, a percentile since attach.");
-	for (size_t i = 0; i < all->count; i++)
-		put_sample(w, name, all->list[i].ns, NULL, NULL,
-			   stats_latency(&all->list[i].stats, percent));
+	for (size_t i = 0; i < all->count; i++) {
+		put_labels(w, name, all->list[i].ns, NULL, NULL);
+		put(w, " %.6f\n",
+		    (double)stats_latency(&all->list[i].stats, percent) / MICROSECONDS);
+	}
 }
 
 static void put_states(struct jw *w, const struct stats_all *all)

@@ -24,6 +24,7 @@ command_fn ctl_attach, ctl_detach;
 command_fn ctl_ls, ctl_show, ctl_stats, ctl_namespace_policy;
 command_fn ctl_policy_check, ctl_policy_set, ctl_policy_get, ctl_policy_ls, ctl_policy_rm;
 command_fn ctl_schema;
+command_fn ctl_metrics;
 command_fn ctl_run, ctl_lend;
 command_fn ctl_doctor;
 

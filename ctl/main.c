@@ -33,6 +33,12 @@ static const struct command_option rm_options[] = {
 	{0},
 };
 
+static const struct command_option metrics_options[] = {
+	{"listen", "ADDR:PORT", "serve them by HTTP on this address, as 127.0.0.1:9469", false},
+	{"output", "FILE", "into this file, replaced at once: for a textfile collector", false},
+	{0},
+};
+
 static const struct command_option run_options[] = {
 	{"policy", "POLICY", "the policy to judge by; default: \"default\"", false},
 	{"name", "NAME", "name of the attached namespace; default: run-PID", false},
@@ -59,6 +65,8 @@ static const struct command commands[] = {
 	{"policy rm", "NAME", "remove a policy", 1, 1, rm_options, ctl_policy_rm},
 	{"namespace policy", "NAME POLICY", "judge a namespace by another policy", 2, 2, NULL,
 	 ctl_namespace_policy},
+	{"metrics", "", "print the metrics for Prometheus, or serve them", 0, 0, metrics_options,
+	 ctl_metrics},
 	{"run", "-- CMD...", "run a command in a namespace of its own, under a policy", 1,
 	 COMMAND_LINE, run_options, ctl_run},
 	{"lend", "NAME -- CMD...", "run a command with a netfilter socket of a namespace", 2,

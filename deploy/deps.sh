@@ -3,7 +3,7 @@
 # Install those Debian packages of the named sets that are not there yet. Asks nothing, touches no
 # package that is there, and prints a line only where there is something to install.
 #
-# usage: deploy/deps.sh SET...        SET: build, demo, test, lint, fuzz
+# usage: deploy/deps.sh SET...        SET: build, demo, test, fleet, lint, fuzz
 set -eu
 
 packages_of()
@@ -19,10 +19,11 @@ packages_of()
 	demo) echo python3 iproute2 jq ;;
 	test) echo libcmocka-dev python3 python3-pytest python3-jsonschema iproute2 nftables procps netbase \
 		socat curl jq ;;
+	fleet) echo prometheus kubernetes-client curl ;;
 	lint) echo clang-format clang-tidy cppcheck shellcheck mandoc ;;
 	fuzz) echo clang libclang-rt-dev ;;
 	*)
-		echo "deps.sh: no set $1: build, demo, test, lint or fuzz" >&2
+		echo "deps.sh: no set $1: build, demo, test, fleet, lint or fuzz" >&2
 		return 2
 		;;
 	esac

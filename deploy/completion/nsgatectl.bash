@@ -21,6 +21,10 @@ _nsgatectl()
 	fi
 
 	case $prev in
+	--output)
+		compopt -o default
+		return
+		;;
 	--runtime-dir | --config-dir)
 		compopt -o dirnames
 		return
@@ -65,6 +69,7 @@ _nsgatectl()
 
 		case $command in
 		'') options+=' --runtime-dir --config-dir --version' ;;
+		metrics) options+=' --listen --output' ;;
 		run) options+=' --name --policy --label --pending --network --user' ;;
 		attach) options+=' --name --policy --label --pending --allow-host --replace --queue --queues' ;;
 		'policy rm') options+=' --force' ;;
@@ -75,7 +80,7 @@ _nsgatectl()
 
 	local candidates=''
 	case $command in
-	'') candidates='attach detach ls show stats policy namespace run lend doctor schema' ;;
+	'') candidates='attach detach ls show stats policy namespace metrics run lend doctor schema' ;;
 	'policy ') candidates='check set get ls rm' ;;
 	'namespace ') candidates='policy' ;;
 	attach)
