@@ -72,6 +72,58 @@ void counters_turn_end(struct shm_queue *shm)
 	__atomic_store_n(&shm->turn, (shm->turn + 1) & ~UINT64_C(1), __ATOMIC_RELEASE);
 }
 
+/* ---- the kernel's numbering ---- */
+
+uint64_t counters_decided(const struct shm_queue *shm)
+{
+	uint64_t decided = shm->control.released;
+
+	for (int i = 0; i < SHM_FATE_MAX; i++)
+		decided += shm->fate[i].packets;
+	return decided;
+}
+
+int32_t counters_missing(const struct shm_queue *shm, const struct queue_kernel *kernel)
+{
+	const uint32_t accounted = (uint32_t)(counters_decided(shm) - shm->control.base) +
+				   kernel->pending + kernel->user_dropped +
+				   (uint32_t)shm->readmitted;
+
+	return (int32_t)(kernel->id_sequence - accounted);
+}
+
+void counters_resend_begin(struct shm_queue *shm, const struct queue_kernel *before, uint32_t count)
+{
+	store(&shm->resend_lost, (uint32_t)counters_missing(shm, before));
+	__atomic_store_n(&shm->resending, count, __ATOMIC_RELEASE);
+}
+
+/* Whoever dies between the two stores leaves nothing missing: settling adds nothing. */
+void counters_resend_end(struct shm_queue *shm, uint32_t count)
+{
+	add(&shm->readmitted, count);
+	__atomic_store_n(&shm->resending, 0, __ATOMIC_RELEASE);
+}
+
+/*
+ * A packet that went round has one number more than before, and nothing else in the books of a
+ * dead agent moves: what is missing more than when it began are those that it sent round.
+ */
+void counters_resend_settle(struct shm_queue *shm, const struct queue_kernel *now)
+{
+	const uint32_t missing = (uint32_t)counters_missing(shm, now);
+	const int32_t sent = (int32_t)(missing - (uint32_t)shm->resend_lost);
+	uint32_t count = 0;
+
+	if (shm->resending == 0)
+		return;
+	if (sent > 0)
+		count = (uint64_t)sent < shm->resending ? (uint32_t)sent : (uint32_t)shm->resending;
+	counters_resend_end(shm, count);
+}
+
+/* ---- latency ---- */
+
 unsigned int counters_latency_bucket(uint64_t us)
 {
 	unsigned int top;

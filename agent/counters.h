@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "nsgate/shm.h"
+#include "queue_kernel.h"
 
 /* What one turn adds; the names are those of struct shm_queue. */
 struct counters {
@@ -44,6 +45,25 @@ void counters_publish(struct shm_queue *shm, struct counters *counters);
  */
 void counters_turn_begin(struct shm_queue *shm);
 void counters_turn_end(struct shm_queue *shm);
+
+/* Packets that left the queue with a verdict, or that the broker let pass. */
+uint64_t counters_decided(const struct shm_queue *shm);
+
+/*
+ * Packets that the kernel has numbered and that are nowhere: not decided, not waiting, not dropped
+ * as undeliverable. A difference modulo 2^32; below 0 where a crash had packets counted twice.
+ */
+int32_t counters_missing(const struct shm_queue *shm, const struct queue_kernel *kernel);
+
+/*
+ * Keep books of packets that are sent round their hook again, so that a successor can settle them
+ * should this agent die: begin before at most `count` are sent, end when it is known that `count`
+ * were, settle in the place of one who began and did not end.
+ */
+void counters_resend_begin(struct shm_queue *shm, const struct queue_kernel *before,
+			   uint32_t count);
+void counters_resend_end(struct shm_queue *shm, uint32_t count);
+void counters_resend_settle(struct shm_queue *shm, const struct queue_kernel *now);
 
 /* Enter `packets` packets that waited `latency_ns` each for their verdict. */
 void counters_latency(struct shm_queue *shm, uint64_t latency_ns, unsigned int packets);

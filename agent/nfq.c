@@ -249,3 +249,17 @@ bool nfq_append_config(struct nfq_batch *batch, uint16_t number, uint32_t copy_r
 	batch->used += length;
 	return true;
 }
+
+bool nfq_append_barrier(struct nfq_batch *batch, uint16_t number)
+{
+	const size_t length = MESSAGE_SIZE + 2 * ATTR_SIZE(sizeof(uint32_t));
+	uint8_t *cursor = batch->buffer + batch->used;
+
+	if (length > batch->size - batch->used)
+		return false;
+	cursor = put_message(cursor, NFQNL_MSG_CONFIG, number, length);
+	cursor = put_u32(cursor, NFQA_CFG_FLAGS, 0);
+	put_u32(cursor, NFQA_CFG_MASK, 0);
+	batch->used += length;
+	return true;
+}

@@ -56,4 +56,10 @@ bool nfq_append(struct nfq_batch *batch, uint16_t number, uint32_t id, bool up_t
 bool nfq_append_config(struct nfq_batch *batch, uint16_t number, uint32_t copy_range,
 		       uint32_t flags, uint32_t flags_mask);
 
+/*
+ * Append a configuration that changes nothing. Once it is carried out, every packet that had its
+ * id before is in the queue or gone: the kernel does both under the queue's lock.
+ */
+bool nfq_append_barrier(struct nfq_batch *batch, uint16_t number);
+
 #endif

@@ -118,6 +118,7 @@ static void follow_binding(struct shm_queue *block, uint64_t bound_at_ns)
 		control->base += block->fate[i].packets;
 	control->dropped_raw = 0;
 	control->user_dropped_raw = 0;
+	block->resending = 0; /* what was sent round went with the old queue */
 }
 
 static int map_counters(struct ns *ns)

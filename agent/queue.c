@@ -132,7 +132,7 @@ static bool handle_packet(struct queue *queue, struct queue_buffers *buffers,
 {
 	struct queue_verdict verdict = {.verdict = NF_REPEAT};
 
-	if (queue->in_takeover && queue_takeover_packet(queue, &buffers->counters, packet->id))
+	if (queue->in_takeover && queue_takeover_packet(queue, packet->id))
 		return false;
 	if (is_stale(queue, packet->id))
 		buffers->counters.readmitted++;
@@ -203,9 +203,12 @@ int queue_turn(struct queue *queue, struct queue_buffers *buffers)
 		return 0; /* better late than judged by half */
 	if (queue->owes)
 		queue_settle(queue, buffers);
-	count = receive(queue, buffers);
+	count = queue_look(queue, buffers);
+	if (count == 0)
+		count = receive(queue, buffers);
 	if (count <= 0)
 		return count;
+	queue->unlooked += (unsigned int)count;
 
 	received_at = now_ns();
 	queue->state.now_ns = received_at;
@@ -220,7 +223,10 @@ int queue_turn(struct queue *queue, struct queue_buffers *buffers)
 	return count;
 }
 
-/* ENOENT: the packet went before its verdict came (its link went down, a chain was removed). */
+/*
+ * ENOENT: the packet went before its verdict came (its link went down, a chain was removed).
+ * Nothing follows from it: a verdict for many packets is an error only where none of them is left.
+ */
 void queue_note_error(struct queue *queue, int error)
 {
 	if (error == 0 || error == ENOENT)

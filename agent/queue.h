@@ -8,10 +8,11 @@
  * policy, new links, its end) happens between two turns of its worker (worker_call()), so the hot
  * path takes no lock and a batch is never judged by a mixture of two policies.
  *
- * Every message received gets a verdict on every path; what cannot be parsed is dropped. Three
+ * Every message received gets a verdict on every path; what cannot be parsed is dropped. Four
  * times a packet is sent round its hook again (NF_REPEAT) instead of being decided, which loses
  * nothing and costs it a place or two in the order: when the agent that read it died
- * (queue_takeover()), when it was copied under a configuration that a new policy finds too small
+ * (queue_takeover()), when others that waited with it have vanished (queue_look()), when it was
+ * copied under a configuration that a new policy finds too small
  * (`stale_id`), and when the send of its verdict failed (`owed_id`).
  */
 #ifndef NSGATE_QUEUE_H
@@ -51,6 +52,9 @@ struct queue {
 	uint32_t takeover_id;	 /* ids up to this were sent round by queue_takeover(): ignore */
 	uint32_t takeover_last;	 /* the last id of the predecessor's time */
 	uint32_t takeover_count; /* packets waiting then, less those met since in messages */
+	uint32_t lost;		 /* numbered and nowhere (counters_missing()), and no news */
+	unsigned int unlooked;	 /* packets read since queue_look() looked */
+	uint64_t looked_at_ns;	 /* CLOCK_MONOTONIC */
 	bool has_stale;
 	uint32_t stale_id; /* ids up to this were copied under an earlier configuration */
 	bool config_owed;  /* the kernel was not told yet what the policy wants to see */

@@ -87,7 +87,32 @@ void queue_judge(struct queue *queue, struct queue_buffers *buffers, const struc
  * A packet of the predecessor's time, or the first of ours.
  * Return: true where it has gone round already and the message is to be ignored.
  */
-bool queue_takeover_packet(struct queue *queue, struct counters *counters, uint32_t id);
+bool queue_takeover_packet(struct queue *queue, uint32_t id);
+
+/*
+ * Begin anew with what waits, as `kernel` says: all of it goes round, and the messages that nobody
+ * has read yet are ignored. Between two turns. Return: 0 or -errno.
+ */
+int queue_regain(struct queue *queue, struct queue_buffers *buffers,
+		 const struct queue_kernel *kernel);
+
+/* ---- packets that vanish (queue_look.c) ---- */
+
+/*
+ * Read the kernel's line. Return: 1 where all its figures are of one moment and no packet is on
+ * its way in; 0 where packets came in all the while, and then it is the line of several in which
+ * the least is missing; -errno.
+ */
+int queue_snapshot(const struct queue *queue, unsigned int tries, struct queue_kernel *ret);
+
+/*
+ * Before a turn: have packets vanished whose messages are still to be read? Then these messages
+ * are not to be judged. Return: 0, or -errno where the socket failed.
+ */
+int queue_look(struct queue *queue, struct queue_buffers *buffers);
+
+/* May packets pass without a verdict, because the queue is full or the message undeliverable? */
+bool queue_fails_open(const struct queue *queue);
 
 /*
  * Is a message from the kernel? Whoever has CAP_NET_ADMIN in a namespace can write to any netlink

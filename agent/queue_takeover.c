@@ -16,8 +16,13 @@
  * messages are judged until the buffer is at most half full, and many packets are sent round in
  * portions.
  *
- * Those sent round are counted twice by the kernel. How many they were is what waited at the
- * beginning less what messages of that time turn up.
+ * Packets may have vanished while nobody was there (see queue_look.c). Then some of the unread
+ * messages are of packets that are no more, nobody knows which, and everything goes round.
+ *
+ * Those sent round are counted twice by the kernel. How many they were shows in its numbers: each
+ * has one more. Where packets come in too fast for an exact reading, it is what waited at the
+ * beginning less what messages of that time turn up. An agent that dies before it knows has said
+ * so in the shared counters, and the next one counts for it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,24 +34,9 @@
 
 #include "queue_internal.h"
 
-#define PORTION 256	 /* packets sent round at once */
-#define LENGTH_MAX 65536 /* packets that the kernel's queue holds at most */
-#define SNAPSHOT_TRIES 32
-
-/* The figures are not read in one go: two readings with the same last id bracket a true one. */
-static int snapshot(const struct queue *queue, struct queue_kernel *ret)
-{
-	struct queue_kernel earlier;
-	int err = queue_kernel_read(queue->proc_fd, queue->number, &earlier);
-
-	for (int i = 0; !err && i < SNAPSHOT_TRIES; i++) {
-		err = queue_kernel_read(queue->proc_fd, queue->number, ret);
-		if (!err && ret->id_sequence == earlier.id_sequence)
-			break;
-		earlier = *ret;
-	}
-	return err;
-}
+#define PORTION 256	   /* packets sent round at once */
+#define LENGTH_MAX 65536   /* packets that the kernel's queue holds at most */
+#define SNAPSHOT_TRIES 256 /* less than a millisecond */
 
 /* ---- the socket ---- */
 
@@ -118,9 +108,17 @@ static int make_room(struct queue *queue, struct queue_buffers *buffers)
 
 /* ---- the takeover ---- */
 
+/* Are packets missing that the statistics do not know of? */
+static bool has_news(const struct queue *queue)
+{
+	const struct shm_control *control = &queue->shm->control;
+
+	return (int32_t)(queue->lost - (uint32_t)(control->flushed + control->unaccounted)) > 0;
+}
+
 /* Send round what waits up to `last`, at most `waiting` packets. */
-static int send_round(struct queue *queue, struct queue_buffers *buffers, uint32_t last,
-		      uint32_t waiting)
+static int send_portions(struct queue *queue, struct queue_buffers *buffers, uint32_t last,
+			 uint32_t waiting)
 {
 	uint32_t id = waiting > PORTION ? last - waiting : last;
 	int err;
@@ -137,33 +135,66 @@ static int send_round(struct queue *queue, struct queue_buffers *buffers, uint32
 	}
 }
 
+/* At once, unless packets come in too fast for an exact line: see queue_takeover_packet(). */
+static void count_sent_round(struct queue *queue, const struct queue_kernel *before)
+{
+	struct queue_kernel now;
+
+	if (before->pending == 0)
+		counters_resend_end(queue->shm, 0);
+	else if (queue_snapshot(queue, SNAPSHOT_TRIES, &now) == 1)
+		counters_resend_settle(queue->shm, &now);
+}
+
+/* Send round what waits up to `last`, and ignore the messages up to there from now on. */
+static int send_round(struct queue *queue, struct queue_buffers *buffers, uint32_t last,
+		      const struct queue_kernel *kernel)
+{
+	int err;
+
+	queue->takeover_last = kernel->id_sequence;
+	queue->takeover_id = last;
+	queue->takeover_count = kernel->pending;
+	counters_resend_begin(queue->shm, kernel, kernel->pending);
+	queue->in_takeover = true;
+	queue->older_undecided = true;
+	err = send_portions(queue, buffers, last, kernel->pending);
+	queue->older_undecided = false;
+	if (!err)
+		count_sent_round(queue, kernel);
+	return err;
+}
+
 int queue_takeover(struct queue *queue, struct queue_buffers *buffers)
 {
 	struct queue_kernel kernel;
 	uint32_t unread = 0;
-	int err;
+	bool all;
+	int found;
+	const int exact = queue_snapshot(queue, SNAPSHOT_TRIES, &kernel);
 
 	counters_turn_end(queue->shm); /* one that the predecessor left open */
-	err = snapshot(queue, &kernel);
-	if (err)
-		return err;
-	if (kernel.pending == 0)
+	if (exact < 0)
+		return exact;
+	counters_resend_settle(queue->shm, &kernel);
+	queue->lost = (uint32_t)counters_missing(queue->shm, &kernel);
+	if (exact && kernel.pending == 0)
 		return discard_unread(queue, kernel.id_sequence);
-	err = first_unread(queue, &unread);
-	if (err < 0)
-		return err;
-
-	queue->takeover_last = kernel.id_sequence;
-	queue->takeover_id = err ? unread - 1 : kernel.id_sequence;
-	queue->takeover_count = kernel.pending;
-	__atomic_store_n(&queue->in_takeover, true, __ATOMIC_RELAXED); /* stats look at it */
-	queue->older_undecided = true;
-	err = send_round(queue, buffers, queue->takeover_id, kernel.pending);
-	queue->older_undecided = false;
-	return err;
+	found = first_unread(queue, &unread);
+	if (found < 0)
+		return found;
+	all = !found || (has_news(queue) && !queue_fails_open(queue));
+	return send_round(queue, buffers, all ? kernel.id_sequence : unread - 1, &kernel);
 }
 
-bool queue_takeover_packet(struct queue *queue, struct counters *counters, uint32_t id)
+int queue_regain(struct queue *queue, struct queue_buffers *buffers,
+		 const struct queue_kernel *kernel)
+{
+	queue->lost = (uint32_t)counters_missing(queue->shm, kernel);
+	return send_round(queue, buffers, kernel->id_sequence, kernel);
+}
+
+bool queue_takeover_packet(struct queue *queue, uint32_t id)
 {
 	if (queue_id_reached(id, queue->takeover_id))
 		return true;
@@ -172,7 +203,8 @@ bool queue_takeover_packet(struct queue *queue, struct counters *counters, uint3
 			queue->takeover_count--;
 		return false;
 	}
-	counters->readmitted += queue->takeover_count;
-	__atomic_store_n(&queue->in_takeover, false, __ATOMIC_RELAXED);
+	if (queue->shm->resending)
+		counters_resend_end(queue->shm, queue->takeover_count);
+	queue->in_takeover = false;
 	return false;
 }

@@ -35,6 +35,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "counters.h"
 #include "ns.h"
 #include "offload.h"
 #include "policy.h"
@@ -86,15 +87,6 @@ static void add_block(struct stats *stats, const struct shm_queue *block)
 		stats->latency[i] += block->latency[i];
 	if (block->latency_max_us > stats->latency_max_us)
 		stats->latency_max_us = block->latency_max_us;
-}
-
-static uint64_t decided_in(const struct shm_queue *block)
-{
-	uint64_t decided = block->control.released;
-
-	for (int i = 0; i < SHM_FATE_MAX; i++)
-		decided += block->fate[i].packets;
-	return decided;
 }
 
 /* ---- a queue ---- */
@@ -158,12 +150,9 @@ static void step_column(uint64_t *total, uint64_t *last, uint32_t raw)
 }
 
 /* Packets that were numbered and are nowhere: flushed ones, if all is settled. */
-static uint64_t missing(const struct reading *reading, uint64_t decided)
+static uint64_t missing(const struct reading *reading)
 {
-	const uint32_t accounted = (uint32_t)(decided - reading->block->control.base) +
-				   reading->kernel.pending + reading->kernel.user_dropped +
-				   (uint32_t)reading->block->readmitted;
-	const int32_t rest = (int32_t)(reading->kernel.id_sequence - accounted);
+	const int32_t rest = counters_missing(reading->block, &reading->kernel);
 
 	return rest > 0 ? (uint64_t)rest : 0;
 }
@@ -173,10 +162,10 @@ static bool lets_pass_on_overload(const struct ns *ns)
 	return ns->policy && policy_info(ns->policy)->open_on_overload;
 }
 
-/* In a takeover what is sent round has a new number and is not counted as readmitted yet. */
-static bool in_takeover(const struct ns *ns, unsigned int i)
+/* What is sent round has a new number and is not counted as readmitted yet. */
+static bool is_resending(const struct ns *ns, unsigned int i)
 {
-	return __atomic_load_n(&ns->queues[i].in_takeover, __ATOMIC_RELAXED);
+	return __atomic_load_n(&ns->shm[i].resending, __ATOMIC_RELAXED) != 0;
 }
 
 /* Return: true where only time can tell whether packets were flushed. */
@@ -185,13 +174,13 @@ static bool judge_flushed(const struct ns *ns, unsigned int i, const struct read
 {
 	struct shm_control *control = &ns->shm[i].control;
 	const uint64_t known = decided + last->pending + control->flushed;
-	const uint64_t all = missing(reading, decided);
+	const uint64_t all = missing(reading);
 	const uint64_t explained = control->flushed + control->unaccounted;
 	const uint64_t fresh = all > explained ? all - explained : 0;
 	const uint64_t gone = control->seen > known ? control->seen - known : 0;
 	const bool ours = last->suspected && last->suspect_id == reading->kernel.id_sequence;
 
-	if (fresh == 0 || !reading->quiet || in_takeover(ns, i)) {
+	if (fresh == 0 || !reading->quiet || is_resending(ns, i)) {
 		last->suspected = false;
 		return false;
 	}
@@ -218,8 +207,7 @@ static bool judge_flushed(const struct ns *ns, unsigned int i, const struct read
 static bool is_suspect(const struct reading *reading, const struct shm_control *control)
 {
 	return reading->consistent && !reading->kernel_error &&
-	       missing(reading, decided_in(reading->block)) >
-		       control->flushed + control->unaccounted;
+	       missing(reading) > control->flushed + control->unaccounted;
 }
 
 /* Return: true where flushed packets are suspected. */
@@ -235,7 +223,7 @@ static bool read_queue(struct ns *ns, unsigned int i, struct stats *stats)
 	reading.block->control = *control; /* ours, and the broker's while we were away */
 	if (is_suspect(&reading, control))
 		take_reading(ns, i, true, &reading);
-	decided = decided_in(reading.block);
+	decided = counters_decided(reading.block);
 	if (!reading.kernel_error) {
 		last->pending = reading.kernel.pending;
 		step_column(&control->dropped, &control->dropped_raw, reading.kernel.dropped);

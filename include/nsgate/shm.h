@@ -22,7 +22,7 @@
 
 #include "nsgate/limits.h"
 
-#define NSGATE_SHM_MAGIC 0x4e534731U /* "NSG1"; changes with the layout */
+#define NSGATE_SHM_MAGIC 0x4e534732U /* "NSG2"; changes with the layout */
 
 enum shm_fate {
 	SHM_FATE_ACCEPTED,
@@ -97,6 +97,12 @@ struct shm_queue {
 	uint64_t would_drop;
 	uint64_t readmitted; /* packets that a takeover sent round again: counted twice by the
 				kernel */
+	/*
+	 * Not 0: at most so many are being sent round and are not in `readmitted` yet. Before that
+	 * the kernel had numbered `resend_lost` packets (a 32-bit difference) that were nowhere.
+	 */
+	uint64_t resending;
+	uint64_t resend_lost;
 	uint64_t latency_max_us;
 	uint64_t latency[SHM_LATENCY_BUCKETS];
 	struct shm_rule rules[NSGATE_RULES_MAX];

@@ -9,8 +9,9 @@
  *
  * Must hold: no packet is decided that this agent has not read; every packet that it has read gets
  * the very verdict that judging it alone gives, or is sent round its hook again; in the end nothing
- * waits. The fates count every verdict once; only packets whose verdict could not be sent, or that
- * went before it came, may be counted without one.
+ * waits. The fates count every verdict once, and the books balance: what was numbered was decided,
+ * sent round, not delivered, or vanished. Only packets whose verdict could not be sent may be
+ * counted without one.
  */
 #include <errno.h>
 #include <linux/sock_diag.h>
@@ -58,11 +59,12 @@ static struct {
 	struct message messages[MESSAGES_MAX];
 	size_t first, end;
 	uint32_t last_id, copy_range;
+	uint32_t undelivered, vanished, began_at; /* began_at: the last id before the first */
+	time_t clock;
 	unsigned int sends_to_fail, receives_to_fail;
 	uint64_t decided;
 	bool sends_failed; /* for good, some time */
 	bool handed_over; /* the broker has connected the socket: only the kernel can write to it */
-	bool flushed;	  /* packets went while their verdict was on its way */
 } kernel;
 
 static struct queue queue;
@@ -383,7 +385,8 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
 		at += verdict_read(bytes + at, part->iov_len - at, &verdict);
 		MUST(verdict.number == NUMBER);
 		if (verdict.is_config) {
-			kernel.copy_range = verdict.copy_range;
+			if (verdict.has_copy_range)
+				kernel.copy_range = verdict.copy_range;
 		} else {
 			verdict_check(&verdict);
 			take_verdict(&verdict);
@@ -395,7 +398,7 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ret)
 {
 	(void)clock;
-	*ret = (struct timespec){.tv_sec = 1000};
+	*ret = (struct timespec){.tv_sec = ++kernel.clock};
 	return 0;
 }
 
@@ -422,8 +425,8 @@ ssize_t __wrap_pread(int fd, void *buffer, size_t size, off_t offset)
 			  "%5u %6u %5zu %1u %5u %5u %5u %8u %2d\n"
 			  "%5u %6u %5zu %1u %5u %5u %5u %8u %2d\n",
 			  (unsigned int)NUMBER - 1U, 1U, (size_t)0, 2U, 9U, 0U, 0U, 99U, 1,
-			  (unsigned int)NUMBER, 1U, waiting(), 2U, kernel.copy_range, 0U, 0U,
-			  kernel.last_id, 1);
+			  (unsigned int)NUMBER, 1U, waiting(), 2U, kernel.copy_range, 0U,
+			  kernel.undelivered, kernel.last_id, 1);
 	MUST(length > 0 && (size_t)length <= size);
 	if (offset >= length)
 		return 0;
@@ -530,10 +533,10 @@ static void forge(struct input *input)
 static void flush(uint32_t every)
 {
 	compact_order();
-	kernel.flushed = true;
-	for (size_t i = 0; i < kernel.order_end; i++)
-		if (i % (every % 4 + 1) == 0)
-			forget(find(kernel.order[i]));
+	for (size_t i = 0; i < kernel.order_end; i += every % 4 + 1) {
+		forget(find(kernel.order[i]));
+		kernel.vanished++;
+	}
 	compact_order();
 }
 
@@ -617,6 +620,7 @@ static void befall(struct input *input)
 		break;
 	case 15: /* not deliverable: the kernel drops the packet, its id is gone */
 		kernel.last_id += 1 + (what >> 4);
+		kernel.undelivered += 1 + (what >> 4);
 		break;
 	}
 }
@@ -644,10 +648,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memset(shm, 0, offsetof(struct shm_queue, rules));
 	kernel.packet_count = kernel.order_first = kernel.order_end = kernel.first = kernel.end = 0;
 	kernel.decided = 0;
-	kernel.sends_failed = kernel.flushed = kernel.handed_over = false;
+	kernel.sends_failed = kernel.handed_over = false;
 	kernel.sends_to_fail = kernel.receives_to_fail = 0;
 	kernel.copy_range = QUEUE_COPY_DEFAULT;
-	kernel.last_id = input_take(&input, 1) * 0x01010101U;
+	kernel.undelivered = kernel.vanished = 0;
+	kernel.began_at = kernel.last_id = input_take(&input, 1) * 0x01010101U;
+	shm->control.base = -(uint64_t)kernel.began_at;
 	queue = (struct queue){.fd = -1, .proc_fd = -2, .number = NUMBER, .shm = shm};
 	bind_policy(policies[input_take(&input, 1) % (TEXTS + 1)], false);
 
@@ -659,8 +665,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		fates += shm->fate[i].packets;
 	MUST(waiting() == 0);
 	MUST(fates >= kernel.decided);
-	if (!kernel.sends_failed && !kernel.flushed)
+	if (!kernel.sends_failed) {
 		MUST(fates == kernel.decided);
+		MUST(kernel.last_id - kernel.began_at ==
+		     (uint32_t)(fates + shm->readmitted) + kernel.undelivered + kernel.vanished);
+	}
 	bind_policy(NULL, false);
 	for (size_t i = 0; i < kernel.packet_count; i++)
 		forget(&kernel.packets[i]);

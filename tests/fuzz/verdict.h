@@ -17,6 +17,7 @@
 
 struct verdict {
 	bool is_config; /* then only copy_range and flags are set */
+	bool has_copy_range;
 	uint32_t copy_range, flags, flags_mask;
 
 	uint16_t number;
@@ -48,6 +49,7 @@ static inline void verdict_attr(struct verdict *ret, uint16_t type, const uint8_
 			memcpy(&params, body, sizeof(params));
 			MUST(params.copy_mode == NFQNL_COPY_PACKET);
 			ret->copy_range = ntohl(params.copy_range);
+			ret->has_copy_range = true;
 			break;
 		case NFQA_CFG_FLAGS:
 			ret->flags = verdict_u32(body, length);

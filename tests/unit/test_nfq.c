@@ -363,6 +363,27 @@ static void configuration_is_one_message_with_one_mask(void **state)
 	assert_int_equal(params, 1);
 }
 
+static void a_barrier_configures_nothing(void **state)
+{
+	_Alignas(8) uint8_t buffer[128];
+	struct nfq_batch batch = {.buffer = buffer, .size = sizeof(buffer)};
+	const struct nlmsghdr *nlh = (const void *)buffer;
+	unsigned int attrs = 0;
+	struct nlattr *attr;
+
+	(void)state;
+	assert_true(nfq_append_barrier(&batch, 3));
+	assert_int_equal(nlh->nlmsg_len, batch.used);
+	assert_int_equal(nlh->nlmsg_type, NFNL_SUBSYS_QUEUE << 8 | NFQNL_MSG_CONFIG);
+	mnl_attr_for_each (attr, nlh, sizeof(struct nfgenmsg)) {
+		attrs |= 1U << mnl_attr_get_type(attr);
+		assert_int_equal(mnl_attr_get_u32(attr), 0);
+	}
+	assert_int_equal(attrs, 1U << NFQA_CFG_FLAGS | 1U << NFQA_CFG_MASK);
+	batch.size = batch.used + 1;
+	assert_false(nfq_append_barrier(&batch, 3));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -378,6 +399,7 @@ int main(void)
 		cmocka_unit_test(what_does_not_fit_is_not_begun),
 		cmocka_unit_test(the_largest_payload_is_an_attributes),
 		cmocka_unit_test(configuration_is_one_message_with_one_mask),
+		cmocka_unit_test(a_barrier_configures_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

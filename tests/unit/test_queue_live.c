@@ -135,6 +135,88 @@ static void without_policy_the_default_decides(void **state)
 	live_close(&live);
 }
 
+/* ---- packets that vanish ---- */
+
+static void flush(struct live *live)
+{
+	live_need(rules_remove(live->rules_fd) == 0, "deleting the chains");
+	assert_int_equal(live_kernel(live).pending, 0);
+	live_rules(live, OUT, 0, 1);
+}
+
+/* `gone` packets wait and vanish, `after` more come before anybody reads. */
+static void flush_unread(uint32_t gone, uint32_t after)
+{
+	static uint8_t seen[2 * MANY];
+	struct live live;
+
+	memset(seen, 0, sizeof(seen));
+	live_open(&live);
+	live_bind(&live, ACCEPT_ALL);
+	live_rules(&live, OUT, 0, 1);
+	live_send_numbers(&live, 0, 10);
+	live_settle(&live);
+	live_send_numbers(&live, 10, gone);
+	flush(&live);
+	live_send_numbers(&live, 10 + gone, after);
+	live.queue.looked_at_ns = 0; /* long ago */
+	live_settle(&live);
+
+	assert_int_equal(live_receive(&live, seen, 2 * MANY), 10 + after);
+	for (uint32_t i = 10 + gone; i < 10 + gone + after; i++)
+		assert_int_equal(seen[i], 1);
+	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].packets, 10 + after);
+	assert_int_equal(live.queue.shm->readmitted, after);
+	assert_int_equal(live_kernel(&live).id_sequence, 10 + gone + 2 * after);
+	assert_int_equal(live.queue.shm->resending, 0);
+	assert_int_equal(live.queue.errors, 0);
+
+	/* And on as before. */
+	live_send_numbers(&live, 0, 10);
+	live_settle(&live);
+	assert_int_equal(live_receive(&live, seen, 2 * MANY), 10);
+	assert_int_equal(live.queue.shm->readmitted, after);
+	live_close(&live);
+}
+
+static void vanished_packets_are_not_counted_as_judged(void **state)
+{
+	(void)state;
+	flush_unread(1, 0);
+	flush_unread(150, 0);
+	flush_unread(MANY, 0);
+}
+
+static void those_that_came_after_them_are_judged(void **state)
+{
+	(void)state;
+	flush_unread(1, 1);
+	flush_unread(150, 20);
+	flush_unread(20, 150);
+	flush_unread(MANY, 1000);
+}
+
+static void a_look_at_a_whole_queue_changes_nothing(void **state)
+{
+	static uint8_t seen[MANY];
+	struct live live;
+
+	(void)state;
+	live_open(&live);
+	live_bind(&live, ACCEPT_ALL);
+	live_rules(&live, OUT, 0, 1);
+	live_send_numbers(&live, 0, MANY);
+	for (int i = 0; i < MANY / 64; i++) {
+		live.queue.looked_at_ns = 0;
+		live_need(queue_turn(&live.queue, live.buffers) > 0, "turn");
+	}
+	live_settle(&live);
+	assert_int_equal(live_receive(&live, seen, MANY), MANY);
+	assert_int_equal(live.queue.shm->readmitted, 0);
+	assert_int_equal(live_kernel(&live).id_sequence, MANY);
+	live_close(&live);
+}
+
 /* ---- rewriting ---- */
 
 static void want_header_fields(const struct live *live)
@@ -349,6 +431,9 @@ int main(void)
 		cmocka_unit_test(rejects_at_once),
 		cmocka_unit_test(replies_of_accepted_flows_pass),
 		cmocka_unit_test(without_policy_the_default_decides),
+		cmocka_unit_test(vanished_packets_are_not_counted_as_judged),
+		cmocka_unit_test(those_that_came_after_them_are_judged),
+		cmocka_unit_test(a_look_at_a_whole_queue_changes_nothing),
 		cmocka_unit_test(rewritten_packets_arrive_whole),
 		cmocka_unit_test(a_hungrier_policy_sees_whole_packets),
 		cmocka_unit_test(rules_keep_their_counters_by_name),
