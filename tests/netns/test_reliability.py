@@ -480,6 +480,10 @@ def test_flow_ends_with_the_answer_that_forbids_it(lab, offload):
             first = load.sent + 2 * load.allowed  # the round under way may have begun before
             load.hold(4)
             last = load.sent
+            load.hold(2)
+            numbered = kernel_line(inner)[3]
+            until(lambda n=numbered: (line := kernel_line(inner))[3] - line[0] >= n,
+                  "all of them to be judged by this policy, and not by the next")
             assert lab.http("PUT", "/v1/policies/p", loose).status == 200
             forbidden.append((first, last))
             load.flow(20)
