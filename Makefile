@@ -155,6 +155,8 @@ install: all
 	install -D -m 644 deploy/completion/nsgatectl.bash $(SHARE)/bash-completion/completions/nsgatectl
 	install -D -m 644 -t $(SHARE)/nsgate lib/policy-v1.schema.json
 	install -D -m 644 -t $(SHARE)/nsgate/policies deploy/policies/*.json
+	install -D -m 644 -t $(SHARE)/nsgate/prometheus deploy/prometheus/nsgate.rules.yml
+	install -D -m 644 -t $(SHARE)/nsgate/grafana deploy/grafana/nsgate.json
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d deploy/sysusers.d/nsgate.conf
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d deploy/tmpfiles.d/nsgate.conf
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system

@@ -21,7 +21,7 @@ struct ctl {
  * Return: the exit code, with the reason in `fail` where it is not 0.
  */
 command_fn ctl_attach, ctl_detach;
-command_fn ctl_ls, ctl_show, ctl_stats, ctl_namespace_policy;
+command_fn ctl_ready, ctl_ls, ctl_show, ctl_stats, ctl_namespace_policy;
 command_fn ctl_policy_check, ctl_policy_set, ctl_policy_get, ctl_policy_ls, ctl_policy_rm;
 command_fn ctl_schema;
 command_fn ctl_metrics;

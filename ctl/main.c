@@ -71,6 +71,8 @@ static const struct command commands[] = {
 	 COMMAND_LINE, run_options, ctl_run},
 	{"lend", "NAME -- CMD...", "run a command with a netfilter socket of a namespace", 2,
 	 COMMAND_LINE, NULL, ctl_lend},
+	{"ready", "", "do broker and agent both work? exits with 3 where not", 0, 0, NULL,
+	 ctl_ready},
 	{"doctor", "", "look for what is missing or wrong on this machine", 0, 0, NULL, ctl_doctor},
 	{"schema", "", "print the JSON Schema of policies", 0, 0, NULL, ctl_schema},
 	{0},

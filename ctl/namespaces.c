@@ -14,6 +14,18 @@ static enum nsgate_status out_of_memory(struct failure *fail)
 			   "out of memory; use --json, which needs less");
 }
 
+int ctl_ready(const struct ctl *ctl, const struct command_args *args, struct failure *fail)
+{
+	struct json_object *document = NULL;
+	enum nsgate_status status = query_get(ctl, fail, &document, "/readyz");
+
+	(void)args;
+	if (status == NSGATE_STATUS_OK && ctl->json)
+		document_print(ctl, document);
+	json_object_put(document);
+	return status;
+}
+
 int ctl_ls(const struct ctl *ctl, const struct command_args *args, struct failure *fail)
 {
 	struct json_object *document = NULL;

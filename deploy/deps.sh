@@ -19,7 +19,10 @@ packages_of()
 	demo) echo python3 iproute2 jq ;;
 	test) echo libcmocka-dev python3 python3-pytest python3-jsonschema iproute2 nftables procps netbase \
 		socat curl jq ;;
-	fleet) echo prometheus kubernetes-client curl ;;
+	fleet)
+		echo prometheus curl
+		command -v kubectl >/dev/null || echo kubernetes-client # it conflicts with others
+		;;
 	lint) echo clang-format clang-tidy cppcheck shellcheck mandoc ;;
 	fuzz) echo clang libclang-rt-dev ;;
 	*)

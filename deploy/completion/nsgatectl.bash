@@ -80,7 +80,7 @@ _nsgatectl()
 
 	local candidates=''
 	case $command in
-	'') candidates='attach detach ls show stats policy namespace metrics run lend doctor schema' ;;
+	'') candidates='attach detach ls show stats policy namespace metrics run lend ready doctor schema' ;;
 	'policy ') candidates='check set get ls rm' ;;
 	'namespace ') candidates='policy' ;;
 	attach)
