@@ -135,10 +135,13 @@ static int map_counters(struct ns *ns)
 	if (map == MAP_FAILED)
 		return -errno;
 	ns->shm = map;
+	/* Elsewhere than on a tmpfs the kernel would read ahead: pages that nobody looks at. */
+	(void)madvise(map, ns->shm_size, MADV_RANDOM);
 	for (unsigned int i = 0; i < ns->record.queue_count; i++) {
 		if (ns->shm[i].magic != NSGATE_SHM_MAGIC) {
-			/* A fresh one, or one of another layout: its counts cannot be read. */
-			memset(&ns->shm[i], 0, offsetof(struct shm_queue, rules));
+			/* Of another layout: its counts cannot be read. A fresh one is zero. */
+			if (ns->shm[i].magic)
+				memset(&ns->shm[i], 0, sizeof(ns->shm[i]));
 			ns->shm[i].magic = NSGATE_SHM_MAGIC;
 		}
 		follow_binding(&ns->shm[i], ns->record.bound_at_ns);

@@ -68,17 +68,36 @@ static void store_rule(struct shm_rule *to, const struct shm_rule *from)
 	__atomic_store_n(&to->count.bytes, from->count.bytes, __ATOMIC_RELAXED);
 }
 
-/* A rule that is where it was, which is most of them, is not written at all. */
+/* Is the slot in use as the counter of that rule, or free and is to be? */
+static bool is_stored(const struct shm_rule *slot, const struct shm_rule *wanted)
+{
+	if (slot->name_hash == wanted->name_hash)
+		return true;
+	return !slot->name_hash && !wanted->count.packets && !wanted->count.bytes;
+}
+
+/*
+ * A rule that is where it was, which is most of them, is not written at all; one without hits has
+ * no slot, until it is hit.
+ */
 static void store_rules(struct shm_queue *shm, const struct shm_rule *rules, uint32_t count)
 {
 	static const struct shm_rule unused;
 
 	for (uint32_t i = 0; i < count; i++) {
-		if (shm->rules[i].name_hash != rules[i].name_hash)
-			store_rule(&shm->rules[i], &rules[i]);
+		const bool has_hits = rules[i].count.packets || rules[i].count.bytes;
+
+		if (!shm_rule_touched(shm->rules_touched, i) && !has_hits)
+			continue;
+		if (is_stored(&shm->rules[i], &rules[i]))
+			continue;
+		shm_rule_touch(shm->rules_touched, i);
+		store_rule(&shm->rules[i], has_hits ? &rules[i] : &unused);
 	}
-	for (uint32_t i = count; i < shm->rules_used; i++)
-		store_rule(&shm->rules[i], &unused);
+	for (uint32_t i = count; i < shm->rules_used; i++) {
+		if (shm_rule_touched(shm->rules_touched, i) && shm->rules[i].name_hash)
+			store_rule(&shm->rules[i], &unused);
+	}
 	__atomic_store_n(&shm->rules_used, count, __ATOMIC_RELAXED);
 }
 
@@ -92,8 +111,11 @@ static void keep_counters(struct shm_queue *shm, const struct policy_info *info,
 		scratch[i] = (struct shm_rule){.name_hash = info->rules[i].name_hash};
 	table_fill(&table, scratch, count);
 	for (uint32_t i = 0; i < shm->rules_used && i < NSGATE_RULES_MAX; i++) {
-		struct shm_rule *rule = table_find(&table, scratch, shm->rules[i].name_hash);
+		struct shm_rule *rule;
 
+		if (!shm_rule_touched(shm->rules_touched, i))
+			continue;
+		rule = table_find(&table, scratch, shm->rules[i].name_hash);
 		if (rule)
 			rule->count = shm->rules[i].count;
 	}
@@ -172,6 +194,7 @@ void queue_bind(struct queue *queue, struct queue_binding *binding)
 	SWAP(queue->generation, binding->generation);
 	SWAP(queue->accept_without_policy, binding->accept_without_policy);
 	queue->state.counters = queue->shm->rules;
+	queue->state.touched = queue->shm->rules_touched;
 	queue->config_owed = false;
 	if (!queue->policy)
 		return;

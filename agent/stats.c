@@ -47,10 +47,11 @@
 /* ---- a block of shared memory ---- */
 
 #define FIRST_WORD (offsetof(struct shm_queue, fate) / sizeof(uint64_t))
-#define END_WORD (offsetof(struct shm_queue, rules) / sizeof(uint64_t))
+#define END_WORD (offsetof(struct shm_queue, rules_touched) / sizeof(uint64_t))
 
 static_assert(offsetof(struct shm_queue, turn) < offsetof(struct shm_queue, fate) &&
-		      offsetof(struct shm_queue, latency) < offsetof(struct shm_queue, rules),
+		      offsetof(struct shm_queue, latency) <
+			      offsetof(struct shm_queue, rules_touched),
 	      "every counter but those of the rules lies between the two");
 
 /* Everything but the rules, in whole words. `to` is the reader's own. */
@@ -352,7 +353,8 @@ void stats_rule(const struct ns *ns, size_t index, struct shm_count *ret)
 		const struct shm_rule *slot = &ns->shm[i].rules[index];
 
 		/* Slots are in the order of the rules once the queue is bound. */
-		if (__atomic_load_n(&slot->name_hash, __ATOMIC_RELAXED) != hash)
+		if (!shm_rule_touched(ns->shm[i].rules_touched, (uint32_t)index) ||
+		    __atomic_load_n(&slot->name_hash, __ATOMIC_RELAXED) != hash)
 			continue;
 		ret->packets += __atomic_load_n(&slot->count.packets, __ATOMIC_RELAXED);
 		ret->bytes += __atomic_load_n(&slot->count.bytes, __ATOMIC_RELAXED);

@@ -135,6 +135,7 @@ struct policy_bucket {
 struct policy_state {
 	struct policy_bucket *buckets; /* policy_info.limit_count of them, or NULL where 0 */
 	struct shm_rule *counters; /* rule_count of them: hits are counted here as they happen */
+	uint64_t *touched;	   /* of those counters, see shm.h; NULL where nobody asks */
 	uint64_t now_ns;	   /* CLOCK_MONOTONIC, set by the caller once per turn */
 };
 

@@ -277,6 +277,7 @@ int policy_state_init(struct policy_state *state, const struct policy *policy,
 		buckets[i].tokens = policy->limits[i].capacity;
 	state->buckets = buckets;
 	state->counters = counters;
+	state->touched = NULL;
 	state->now_ns = 0;
 	return 0;
 }

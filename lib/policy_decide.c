@@ -184,12 +184,23 @@ static void add(uint64_t *counter, uint64_t amount)
 			 __ATOMIC_RELAXED);
 }
 
+/* The first hit of a rule: the name is there before any count is. */
+static __attribute__((noinline)) void claim(const struct judge *judge, int32_t index)
+{
+	if (judge->state->touched)
+		shm_rule_touch(judge->state->touched, (uint32_t)index);
+	__atomic_store_n(&judge->state->counters[index].name_hash,
+			 judge->policy->info.rules[index].name_hash, __ATOMIC_RELEASE);
+}
+
 static void count(const struct judge *judge, int32_t index)
 {
-	struct shm_count *hits = &judge->state->counters[index].count;
+	struct shm_rule *slot = &judge->state->counters[index];
 
-	add(&hits->packets, 1);
-	add(&hits->bytes, judge->pkt->length);
+	if (slot->name_hash == 0)
+		claim(judge, index);
+	add(&slot->count.packets, 1);
+	add(&slot->count.bytes, judge->pkt->length);
 }
 
 /* Return: has the packet another mark now, as far as later rules are concerned? */

@@ -11,8 +11,11 @@
  * sees the same even value before and after has a snapshot in which every packet counted has
  * left the kernel's queue; that is what lets "seen = decided + pending" be exact.
  *
- * A namespace's memfd holds `queue_count` blocks one after the other. The memfd is sparse: only
- * the rule slots in use take memory.
+ * A namespace's memfd holds `queue_count` blocks one after the other. The memfd is sparse, and a
+ * page that was only read takes memory like one that was written. So the slot of a rule is left
+ * alone, by writer and readers, until the rule is hit for the first time; `rules_touched` says in
+ * which groups of slots any was. A slot in use holds the name of the rule at its place in the
+ * policy in force.
  */
 #ifndef NSGATE_SHM_H
 #define NSGATE_SHM_H
@@ -75,6 +78,10 @@ struct shm_control {
 	uint64_t user_dropped, user_dropped_raw;
 };
 
+/* Slots that share a bit of `rules_touched`. */
+#define SHM_RULES_GROUP 64
+#define SHM_RULES_TOUCHED_WORDS (NSGATE_RULES_MAX / SHM_RULES_GROUP / 64)
+
 struct shm_rule {
 	uint64_t name_hash; /* FNV-1a of the rule's name; 0 is an unused slot */
 	struct shm_count count;
@@ -105,10 +112,29 @@ struct shm_queue {
 	uint64_t resend_lost;
 	uint64_t latency_max_us;
 	uint64_t latency[SHM_LATENCY_BUCKETS];
+	uint64_t rules_touched[SHM_RULES_TOUCHED_WORDS];
 	struct shm_rule rules[NSGATE_RULES_MAX];
 };
 
 static_assert(sizeof(struct shm_rule) == 24, "shm layout");
 static_assert(sizeof(struct shm_queue) % 8 == 0, "shm layout");
+static_assert(NSGATE_RULES_MAX % (64 * SHM_RULES_GROUP) == 0, "every slot has its bit");
+
+/* May the slot of rule `index` be in use? If not, it is all zero. */
+static inline int shm_rule_touched(const uint64_t *touched, uint32_t index)
+{
+	const uint32_t group = index / SHM_RULES_GROUP;
+
+	return __atomic_load_n(&touched[group / 64], __ATOMIC_RELAXED) >> group % 64 & 1;
+}
+
+/* Before the slot of rule `index` is used. One thread writes. */
+static inline void shm_rule_touch(uint64_t *touched, uint32_t index)
+{
+	const uint32_t group = index / SHM_RULES_GROUP;
+
+	__atomic_store_n(&touched[group / 64], touched[group / 64] | UINT64_C(1) << group % 64,
+			 __ATOMIC_RELEASE);
+}
 
 #endif

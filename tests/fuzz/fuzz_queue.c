@@ -255,6 +255,7 @@ static void expect(const struct message *message)
 		return;
 	alone.shm = reference_shm;
 	alone.state.counters = reference_shm->rules;
+	alone.state.touched = reference_shm->rules_touched;
 	if (!packet->odd)
 		whole.copy_range = CONTENT_MAX;
 	memset(&writer, 0, sizeof(writer));

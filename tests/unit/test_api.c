@@ -985,6 +985,7 @@ static void metrics_are_in_the_text_format(void **state)
 
 	(void)state;
 	assert_int_equal(policy_compile(GOOD, strlen(GOOD), &web.policy, &problems), 0);
+	shm_rule_touch(block.rules_touched, 0);
 	block.rules[0].name_hash = policy_info(web.policy)->rules[0].name_hash;
 	block.rules[0].count.packets = 9;
 	block.fate[SHM_FATE_DROPPED].packets = 3;

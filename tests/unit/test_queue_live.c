@@ -312,6 +312,17 @@ static void a_hungrier_policy_sees_whole_packets(void **state)
 
 /* ---- binding ---- */
 
+/* As policy_decide() does with a hit. */
+static void hit(struct live *live, uint32_t index, uint64_t packets)
+{
+	struct shm_queue *shm = live->queue.shm;
+
+	shm_rule_touch(shm->rules_touched, index);
+	shm->rules[index].name_hash = policy_info(live->queue.policy)->rules[index].name_hash;
+	shm->rules[index].count.packets += packets;
+	shm->rules[index].count.bytes += packets;
+}
+
 static void rules_keep_their_counters_by_name(void **state)
 {
 	struct live live;
@@ -321,9 +332,9 @@ static void rules_keep_their_counters_by_name(void **state)
 	live_bind(&live, "{\"version\":1,\"rules\":[{\"name\":\"a\",\"action\":\"accept\"},"
 			 "{\"name\":\"b\",\"action\":\"accept\"},"
 			 "{\"name\":\"c\",\"action\":\"accept\"}]}");
-	live.queue.shm->rules[0].count.packets = 10;
-	live.queue.shm->rules[1].count.packets = 20;
-	live.queue.shm->rules[2].count.bytes = 30;
+	hit(&live, 0, 10);
+	hit(&live, 1, 20);
+	hit(&live, 2, 30);
 	live_bind(&live, "{\"version\":1,\"rules\":[{\"name\":\"c\",\"action\":\"drop\"},"
 			 "{\"name\":\"a\",\"action\":\"accept\"}]}");
 	assert_int_equal(live.queue.shm->rules_used, 2);
@@ -333,7 +344,68 @@ static void rules_keep_their_counters_by_name(void **state)
 	live_bind(&live, "{\"version\":1,\"rules\":[{\"name\":\"b\",\"action\":\"drop\"},"
 			 "{\"name\":\"a\",\"action\":\"accept\"}]}");
 	assert_int_equal(live.queue.shm->rules[0].count.packets, 0);
+	assert_int_equal(live.queue.shm->rules[0].name_hash, 0);
 	assert_int_equal(live.queue.shm->rules[1].count.packets, 10);
+	live_close(&live);
+}
+
+/* A policy of so many rules, `first` before the others and `last` after them. */
+static char *many_rules(const char *first, const char *last, uint16_t port, unsigned int others)
+{
+	const size_t size = 200 + 80 * (size_t)others;
+	char *text = malloc(size);
+	size_t used;
+
+	assert_non_null(text);
+	used = (size_t)snprintf(
+		text, size,
+		"{\"version\":1,\"rules\":[{\"name\":\"%s\",\"action\":\"continue\","
+		"\"dport\":[%u]}",
+		first, port);
+	for (unsigned int i = 0; i < others; i++)
+		used += (size_t)snprintf(text + used, size - used,
+					 ",{\"name\":\"o%u\",\"action\":\"drop\",\"ttl\":[0]}", i);
+	snprintf(text + used, size - used, ",{\"name\":\"%s\",\"action\":\"accept\"}]}", last);
+	return text;
+}
+
+/* Memory is for the rules that are hit; and the agent after this one finds their counts. */
+static void takes_no_memory_for_rules_without_hits(void **state)
+{
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	const unsigned int others = 2000;
+	struct live live;
+	unsigned char *resident;
+	size_t pages, used = 0;
+	char *text;
+
+	(void)state;
+	live_open(&live);
+	text = many_rules("a", "z", live.port, others);
+	live_bind(&live, text);
+	free(text);
+	live_rules(&live, OUT, 0, 1);
+	live_send_numbers(&live, 0, 10);
+	live_settle(&live);
+	assert_int_equal(live.queue.shm->rules[0].count.packets, 10);
+	assert_int_equal(live.queue.shm->rules[others + 1].count.packets, 10);
+
+	text = many_rules("z", "a", live.port, others);
+	live_bind(&live, text);
+	free(text);
+	live_send_numbers(&live, 10, 5);
+	live_settle(&live);
+	assert_int_equal(live.queue.shm->rules[0].count.packets, 15);
+	assert_int_equal(live.queue.shm->rules[others + 1].count.packets, 15);
+
+	pages = (sizeof(struct shm_queue) + page - 1) / page;
+	resident = malloc(pages);
+	assert_non_null(resident);
+	assert_int_equal(mincore(live.queue.shm, sizeof(struct shm_queue), resident), 0);
+	for (size_t i = 0; i < pages; i++)
+		used += resident[i] & 1;
+	assert_true(used <= 4);
+	free(resident);
 	live_close(&live);
 }
 
@@ -437,6 +509,7 @@ int main(void)
 		cmocka_unit_test(rewritten_packets_arrive_whole),
 		cmocka_unit_test(a_hungrier_policy_sees_whole_packets),
 		cmocka_unit_test(rules_keep_their_counters_by_name),
+		cmocka_unit_test(takes_no_memory_for_rules_without_hits),
 		cmocka_unit_test(verdicts_that_cannot_be_sent_are_made_up_for),
 		cmocka_unit_test(forged_messages_are_ignored),
 	};

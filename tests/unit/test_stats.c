@@ -424,6 +424,7 @@ static void writes_the_contract(void **state)
 			    "{\"name\":\"b\",\"action\":\"drop\"}]}");
 	ns.generation = 3;
 	for (int queue = 0; queue < QUEUES; queue++) {
+		shm_rule_touch(blocks[queue].rules_touched, 0);
 		for (int rule = 0; rule < 2; rule++)
 			blocks[queue].rules[rule].name_hash =
 				policy_info(ns.policy)->rules[rule].name_hash;
