@@ -323,6 +323,7 @@ static bool take_message(void)
  * next messages are read; whoever else wants something waits until they have.
  */
 #define MESSAGES_AT_ONCE 128
+#define LAST_WORDS 1024 /* more than a socket holds */
 
 static void broker_ready(struct loop_source *source, uint32_t events)
 {
@@ -337,6 +338,15 @@ static void broker_ready(struct loop_source *source, uint32_t events)
 	for (int i = 0; i < MESSAGES_AT_ONCE && take_message(); i++)
 		;
 	settle();
+}
+
+/* What the old one had said last, a removal perhaps, the new one knows nothing of. */
+static void leave_for_another(void)
+{
+	for (int i = 0; i < LAST_WORDS && take_message(); i++)
+		;
+	if (broker.source.fd >= 0)
+		link_lost("another broker connected");
 }
 
 static void listener_ready(struct loop_source *source, uint32_t events)
@@ -355,7 +365,7 @@ static void listener_ready(struct loop_source *source, uint32_t events)
 		return;
 	}
 	if (broker.source.fd >= 0)
-		link_lost("another broker connected");
+		leave_for_another();
 	broker.source.ready = broker_ready;
 	if (loop_add(&broker.source, fd, EPOLLIN) < 0)
 		close(fd);

@@ -292,10 +292,18 @@ static void confine(void)
 		  log_number(abi), NULL);
 }
 
+static int sooner(int a, int b)
+{
+	if (a < 0)
+		return b;
+	return b >= 0 && b < a ? b : a;
+}
+
 /* Whatever an event changed, what it leaves to be said to the broker is said after it. */
 static void run(void)
 {
-	while (!stopping && loop_step(api_timeout_ms()) == 0) {
+	while (!stopping && loop_step(sooner(api_timeout_ms(), ns_timeout_ms())) == 0) {
+		ns_tick();
 		broker_link_pump();
 		if (api_timeout_ms() == 0)
 			api_run();

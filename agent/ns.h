@@ -52,6 +52,7 @@ struct ns {
 	unsigned int todo;	  /* enum ns_todo */
 	struct ns_change *change; /* waits for the broker's answer to NS_RULES */
 	uint32_t change_id;	  /* id of the last NS_RULES, 0: none unanswered */
+	bool rules_refused;	  /* the answer to the last one was an error: asked again */
 	struct log_limit log_limit;
 };
 
@@ -104,6 +105,10 @@ void ns_set_state(struct ns *ns, bool orphaned, bool degraded, const char *text)
 
 /* The descriptors of NS_HELD in their order, all still the namespace's. Return: how many. */
 unsigned int ns_fds(const struct ns *ns, int *ret_fds);
+
+/* Ask again for rules that could not be put in force. Milliseconds until then; -1: none. */
+int ns_timeout_ms(void);
+void ns_tick(void);
 
 /* The broker came or went. */
 void ns_broker_connected(void);

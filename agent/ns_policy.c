@@ -19,6 +19,7 @@
 
 #include "agent.h"
 #include "hash.h"
+#include "loop.h"
 #include "nsgate/hook.h"
 #include "nsgate/mark.h"
 #include "worker.h"
@@ -327,6 +328,58 @@ void ns_rebind(struct ns *ns, const char *policy_name, struct policy *policy,
 	change_release(change);
 }
 
+/*
+ * Packets are judged by the new policy, and the rules are those of the old one: flows that the
+ * kernel remembers go on, hooks that are new are not judged. That must not stay so.
+ */
+#define RETRY_MS 1000
+
+static int64_t retry_at_ms; /* 0: nothing is to be asked again */
+
+int ns_timeout_ms(void)
+{
+	const int64_t left = retry_at_ms - loop_now_ms();
+
+	if (!retry_at_ms)
+		return -1;
+	return left > 0 ? (int)left : 0;
+}
+
+void ns_tick(void)
+{
+	if (!retry_at_ms || retry_at_ms > loop_now_ms())
+		return;
+	retry_at_ms = 0;
+	for (struct ns *ns = ns_first(); ns; ns = ns->next)
+		if (ns->rules_refused && agent_status.broker_connected)
+			ns->todo |= NS_TODO_RULES;
+}
+
+static void rules_taken(struct ns *ns)
+{
+	const bool healed = ns->rules_refused;
+
+	ns->record.rules = ns->wanted;
+	ns->rules_refused = false;
+	if (healed)
+		ns_policy_judge_state(ns);
+}
+
+static void rules_refused(struct ns *ns, const char *text)
+{
+	const bool again = ns->rules_refused && ns->state == NS_STATE_DEGRADED;
+
+	ns->rules_refused = true;
+	if (!retry_at_ms)
+		retry_at_ms = loop_now_ms() + RETRY_MS;
+	if (ns->state == NS_STATE_ORPHANED)
+		return;
+	snprintf(ns->reason, sizeof(ns->reason), "%s", text);
+	ns->state = NS_STATE_DEGRADED;
+	if (!again)
+		ns_log(LOG_LEVEL_ERROR, "degraded", ns, ns->reason);
+}
+
 void ns_rules_answer(const struct nsgate_msg_reply *reply)
 {
 	struct ns *ns = ns_first();
@@ -336,13 +389,10 @@ void ns_rules_answer(const struct nsgate_msg_reply *reply)
 	if (!ns)
 		return; /* overtaken by a later request, or the namespace is gone */
 	ns->change_id = 0;
-	if (reply->status == NSGATE_STATUS_OK) {
-		ns->record.rules = ns->wanted;
-	} else {
-		snprintf(ns->reason, sizeof(ns->reason), "%s", reply->text);
-		ns->state = NS_STATE_DEGRADED;
-		ns_log(LOG_LEVEL_ERROR, "degraded", ns, ns->reason);
-	}
+	if (reply->status == NSGATE_STATUS_OK)
+		rules_taken(ns);
+	else
+		rules_refused(ns, reply->text);
 	ns_change_end(ns, reply->status, reply->text);
 }
 

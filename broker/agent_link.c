@@ -15,6 +15,7 @@
 #include "ipc.h"
 #include "log.h"
 #include "loop.h"
+#include "owed.h"
 
 /* A socket file that was just made may not listen yet: try often for a moment, then seldom. */
 #define RETRY_SOON_MS 2
@@ -117,13 +118,20 @@ static bool say_rules_reply(struct holding *holding)
 	return say(&message.header, NULL, 0);
 }
 
+static bool say_remove_cookie(uint64_t cookie, uint32_t *ret_id)
+{
+	struct nsgate_msg_ns_remove message = {.cookie = cookie};
+
+	ipc_header(&message.header, NSGATE_MSG_NS_REMOVE, ++agent.next_id);
+	if (!say(&message.header, NULL, 0))
+		return false;
+	*ret_id = agent.next_id;
+	return true;
+}
+
 static bool say_remove(struct holding *holding)
 {
-	struct nsgate_msg_ns_remove message = {.cookie = holding->record.cookie};
-
-	holding->remove_id = ++agent.next_id;
-	ipc_header(&message.header, NSGATE_MSG_NS_REMOVE, holding->remove_id);
-	return say(&message.header, NULL, 0);
+	return say_remove_cookie(holding->record.cookie, &holding->remove_id);
 }
 
 static bool say_held_end(void)
@@ -160,6 +168,8 @@ static bool pump(struct holding *holding)
 void agent_link_pump(void)
 {
 	if (agent.state != LINK_READY || agent.wants_write)
+		return;
+	if (!owed_pump(say_remove_cookie))
 		return;
 	for (struct holding *holding = holding_first(); holding; holding = holding->next)
 		if (holding->state == HOLDING_DRAINING && !pump(holding))

@@ -13,7 +13,9 @@
 #include "ipc.h"
 #include "log.h"
 #include "name.h"
+#include "owed.h"
 #include "prepare.h"
+#include "queue_setup.h"
 #include "records.h"
 #include "restore.h"
 #include "rules.h"
@@ -134,6 +136,10 @@ static void finish(struct holding *holding)
 {
 	int err = holding->orphaned ? 0 : rules_remove(holding->kit.rules);
 
+	if (!holding->orphaned)
+		for (unsigned int i = 0; i < holding->kit.queue_count; i++)
+			queue_unbind(holding->kit.queues[i],
+				     (uint16_t)(holding->record.queue_first + i));
 	if (err)
 		log_event(LOG_LEVEL_ERROR, "detach.rules", "netns", holding->record.name, "error",
 			  log_errno(err), NULL);
@@ -145,6 +151,8 @@ static void finish(struct holding *holding)
 	       err ? "detached, but the table inet nsgate could not be deleted: see the broker's "
 		     "log"
 		   : "");
+	if (!holding->orphaned)
+		kit_part(&holding->kit);
 	holding_free(holding);
 }
 
@@ -157,6 +165,7 @@ static void drain(struct holding *holding)
 		log_event(LOG_LEVEL_WARNING, "detach.pause", "netns", holding->record.name, "error",
 			  log_errno(err), NULL);
 	if (!agent_here) {
+		owed_add(holding->record.cookie, 0);
 		finish(holding);
 		return;
 	}
@@ -321,6 +330,8 @@ void attach_agent_reply(const struct nsgate_msg_reply *message)
 {
 	struct holding *next;
 
+	if (owed_answered(message->header.id))
+		return;
 	for (struct holding *holding = holding_first(); holding; holding = next) {
 		uint32_t id = message->header.id;
 
@@ -360,8 +371,7 @@ static void restore(const struct nsgate_ns_record *record)
 		return;
 	}
 	holding->state = HOLDING_IN_FORCE;
-	if (enforce_rules(holding, &record->rules) < 0)
-		log_event(LOG_LEVEL_ERROR, "restore.rules", "netns", record->name, NULL);
+	enforce_record(holding);
 	log_event(LOG_LEVEL_INFO, "restored", "netns", record->name, NULL);
 }
 
@@ -389,6 +399,7 @@ void attach_agent_lost(void)
 	struct holding *next;
 
 	agent_here = false;
+	owed_link_lost();
 	enforce_agent_lost();
 	for (struct holding *holding = holding_first(); holding; holding = next) {
 		next = holding->next;
@@ -399,6 +410,8 @@ void attach_agent_lost(void)
 			       "again");
 			holding_free(holding);
 		} else if (holding->state == HOLDING_DRAINING) {
+			owed_add(holding->record.cookie,
+				 0); /* it may only be the link that is lost */
 			finish(holding);
 		}
 	}
@@ -409,6 +422,10 @@ void attach_adopt(const struct nsgate_ns_record *record, int *fds, unsigned int 
 	struct holding *holding;
 	int err;
 
+	if (owed_has(record->cookie)) {
+		fds_close(fds, fd_count); /* it was detached: the agent has not heard it yet */
+		return;
+	}
 	if (holding_find_cookie(record->cookie)) {
 		fds_close(fds, fd_count); /* ours already: the agent only lost its connection */
 		return;
@@ -419,8 +436,6 @@ void attach_adopt(const struct nsgate_ns_record *record, int *fds, unsigned int 
 		return;
 	}
 	err = prepare_adopted(holding, record, fds, fd_count);
-	if (!err && record->rules.generation)
-		err = enforce_rules(holding, &record->rules);
 	if (err) {
 		/* The agent goes on; nobody can change its rules, and the operator must know. */
 		log_event(LOG_LEVEL_ERROR, "adopt.failed", "netns", record->name, "error",
@@ -430,6 +445,8 @@ void attach_adopt(const struct nsgate_ns_record *record, int *fds, unsigned int 
 	}
 	holding->state = HOLDING_IN_FORCE;
 	holding->todo |= TODO_LINKS;
+	if (record->rules.generation)
+		enforce_record(holding);
 	log_event(LOG_LEVEL_INFO, "adopted", "netns", record->name, NULL);
 }
 
@@ -470,6 +487,8 @@ void attach_tick(void)
 		} else {
 			log_event(LOG_LEVEL_WARNING, "detach.timeout", "netns",
 				  holding->record.name, NULL);
+			owed_add(holding->record.cookie,
+				 holding->todo & TODO_REMOVE ? 0 : holding->remove_id);
 			finish(holding);
 		}
 	}

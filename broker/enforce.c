@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "broker.h"
@@ -15,6 +17,9 @@
 #include "queue_setup.h"
 #include "records.h"
 #include "rules.h"
+
+/* How the reason begins by which such a namespace is degraded. */
+#define RULES_OWED_TEXT "the rules could not be installed"
 
 static bool spec_valid(const struct nsgate_rules_spec *spec)
 {
@@ -58,6 +63,59 @@ int enforce_install(int rules_fd, const struct nsgate_ns_record *record,
 	return spec_valid(spec) ? rules_install(rules_fd, &queues, spec) : -EINVAL;
 }
 
+/* ---- rules that could not be installed ---- */
+
+#define RETRY_MS 1000
+
+static int64_t retry_at_ms; /* 0: nothing is owed */
+
+static void rules_owe(struct holding *holding, int error)
+{
+	if (!retry_at_ms)
+		retry_at_ms = loop_now_ms() + RETRY_MS;
+	if (holding->rules_owed)
+		return;
+	holding->rules_owed = true;
+	log_event(LOG_LEVEL_ERROR, "rules.failed", "netns", holding->record.name, "error",
+		  log_errno(error), NULL);
+	if (holding->degraded[0])
+		return;
+	snprintf(holding->degraded, sizeof(holding->degraded),
+		 RULES_OWED_TEXT ": %s; it is tried again", strerror(-error));
+	holding->todo |= TODO_STATE;
+}
+
+static void rules_paid(struct holding *holding)
+{
+	if (!holding->rules_owed)
+		return;
+	holding->rules_owed = false;
+	log_event(LOG_LEVEL_INFO, "rules.healed", "netns", holding->record.name, NULL);
+	if (strncmp(holding->degraded, RULES_OWED_TEXT, strlen(RULES_OWED_TEXT)) != 0)
+		return;
+	holding->degraded[0] = '\0';
+	holding->todo |= TODO_STATE;
+}
+
+void enforce_record(struct holding *holding)
+{
+	const struct nsgate_rules_spec spec = holding->record.rules;
+	int err = enforce_rules(holding, &spec);
+
+	if (err)
+		rules_owe(holding, err);
+}
+
+static void retry_all(void)
+{
+	retry_at_ms = 0;
+	for (struct holding *holding = holding_first(); holding; holding = holding->next)
+		if (holding->rules_owed && holding->state == HOLDING_IN_FORCE && !holding->opened)
+			enforce_record(holding);
+}
+
+/* ---- the rules ---- */
+
 int enforce_rules(struct holding *holding, const struct nsgate_rules_spec *spec)
 {
 	int err;
@@ -68,6 +126,7 @@ int enforce_rules(struct holding *holding, const struct nsgate_rules_spec *spec)
 	if (err)
 		return err;
 	(void)rules_changed(holding->kit.rules, &holding->ruleset);
+	rules_paid(holding);
 	holding->record.rules = *spec;
 	err = records_save(&holding->record);
 	if (err) /* it only matters if both daemons die */
@@ -110,9 +169,11 @@ static void open_without_agent(void)
 		if (holding->state != HOLDING_IN_FORCE || holding->opened ||
 		    !(holding->record.rules.flags & NSGATE_RULES_BYPASS))
 			continue;
-		holding->opened = true;
-		if (rules_pause(holding->kit.rules) < 0)
+		if (rules_pause(holding->kit.rules) < 0) {
+			open_at_ms = loop_now_ms() + RETRY_MS;
 			continue;
+		}
+		holding->opened = true;
 		for (unsigned int i = 0; i < holding->kit.queue_count; i++)
 			release(holding, i);
 		log_event(LOG_LEVEL_WARNING, "opened", "netns", holding->record.name, "why",
@@ -126,9 +187,8 @@ static void close_again(struct holding *holding)
 	if (!holding->opened)
 		return;
 	holding->opened = false;
-	if (enforce_rules(holding, &holding->record.rules) < 0)
-		log_event(LOG_LEVEL_ERROR, "rules.failed", "netns", holding->record.name, NULL);
-	else
+	enforce_record(holding);
+	if (!holding->rules_owed)
 		log_event(LOG_LEVEL_INFO, "closed", "netns", holding->record.name, NULL);
 }
 
@@ -142,17 +202,16 @@ static int64_t audit_at_ms;
 
 static void audit(struct holding *holding)
 {
-	struct nsgate_rules_spec spec = holding->record.rules;
-	int err;
-
-	if (holding->state != HOLDING_IN_FORCE || holding->opened || !spec.generation ||
+	if (holding->state != HOLDING_IN_FORCE || holding->opened ||
+	    !holding->record.rules.generation ||
 	    rules_changed(holding->kit.rules, &holding->ruleset) <= 0)
 		return;
-	err = enforce_rules(holding, &spec);
-	log_event(err ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, err ? "repair.failed" : "repaired",
-		  "netns", holding->record.name, "why",
-		  "somebody changed nftables rules there, and this kernel has no owned tables",
-		  "error", err ? log_errno(err) : NULL, NULL);
+	enforce_record(holding);
+	if (!holding->rules_owed)
+		log_event(LOG_LEVEL_WARNING, "repaired", "netns", holding->record.name, "why",
+			  "somebody changed nftables rules there, and this kernel has no owned "
+			  "tables",
+			  NULL);
 }
 
 static void audit_all(void)
@@ -186,20 +245,28 @@ static int left_ms(int64_t at_ms)
 	return left > 0 ? (int)left : 0;
 }
 
+static int sooner(int a, int b)
+{
+	if (a < 0)
+		return b;
+	return b >= 0 && b < a ? b : a;
+}
+
 int enforce_timeout_ms(void)
 {
 	int open = open_at_ms ? left_ms(open_at_ms) : -1;
 	int next_audit = audits() ? left_ms(audit_at_ms) : -1;
+	int retry = retry_at_ms ? left_ms(retry_at_ms) : -1;
 
-	if (open < 0 || (next_audit >= 0 && next_audit < open))
-		return next_audit;
-	return open;
+	return sooner(open, sooner(next_audit, retry));
 }
 
 void enforce_tick(void)
 {
 	if (open_at_ms && open_at_ms <= loop_now_ms())
 		open_without_agent();
+	if (retry_at_ms && retry_at_ms <= loop_now_ms())
+		retry_all();
 	if (audits() && audit_at_ms <= loop_now_ms())
 		audit_all();
 }

@@ -12,6 +12,12 @@
  */
 int enforce_rules(struct holding *holding, const struct nsgate_rules_spec *spec);
 
+/*
+ * Put the rules that are on record in force. Where that fails now, the namespace is degraded, and
+ * it is tried again until it succeeds.
+ */
+void enforce_record(struct holding *holding);
+
 /* The bare installation, for a namespace that is not held yet. Return: as rules_install(). */
 int enforce_install(int rules_fd, const struct nsgate_ns_record *record,
 		    const struct nsgate_rules_spec *spec);

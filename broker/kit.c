@@ -28,6 +28,7 @@
 
 #include "nsgate/proto.h"
 #include "ipc.h"
+#include "parting.h"
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71 /* asm-generic/socket.h, since Linux 5.14 */
@@ -127,6 +128,15 @@ void kit_close(struct kit *kit)
 	fd_close(&kit->aux);
 	fd_close(&kit->route);
 	fd_close(&kit->proc);
+}
+
+void kit_part(struct kit *kit)
+{
+	for (unsigned int i = 0; i < NSGATE_QUEUES_MAX; i++)
+		parting_close(&kit->queues[i]);
+	parting_close(&kit->aux);
+	parting_close(&kit->rules);
+	kit_close(kit);
 }
 
 int kit_socket_netns(int socket_fd)

@@ -37,6 +37,9 @@ int kit_open(int target, struct kit *kit);
 
 void kit_close(struct kit *kit);
 
+/* As kit_close() after a table was deleted: nobody waits for the kernel (parting.h). */
+void kit_part(struct kit *kit);
+
 /*
  * Which namespace does a socket belong to? The cookie (SO_NETNS_COOKIE, never used twice) and the
  * inode of its nsfs file. Return: 0 or -errno.

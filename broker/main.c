@@ -36,6 +36,7 @@
 #include "names.h"
 #include "notify.h"
 #include "options.h"
+#include "parting.h"
 #include "queue_setup.h"
 #include "records.h"
 #include "server.h"
@@ -252,9 +253,11 @@ static void run(void)
 		agent_link_tick();
 		attach_tick();
 		enforce_tick();
+		parting_tick();
 		agent_link_pump();
 		timeout = nearest(server_tick(), agent_link_timeout_ms());
 		timeout = nearest(timeout, nearest(attach_timeout_ms(), enforce_timeout_ms()));
+		timeout = nearest(timeout, parting_timeout_ms());
 		if (loop_step(timeout) < 0)
 			break;
 	}

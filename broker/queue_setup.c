@@ -166,3 +166,12 @@ int queue_release(int fd, uint16_t number, int proc)
 		;
 	return (int)kernel.pending;
 }
+
+void queue_unbind(int fd, uint16_t number)
+{
+	_Alignas(struct nlmsghdr) char buffer[MESSAGE_BYTES];
+	struct nlmsghdr *nlh = config_begin(buffer, number);
+
+	put_command(nlh, NFQNL_CFG_CMD_UNBIND);
+	(void)netlink_send(fd, nlh, nlh->nlmsg_len);
+}

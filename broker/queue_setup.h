@@ -26,4 +26,7 @@ int queue_setup(int fd, uint16_t number, uint32_t length);
  */
 int queue_release(int fd, uint16_t number, int proc);
 
+/* Give the number back although copies of the socket are open. What waits is dropped. */
+void queue_unbind(int fd, uint16_t number);
+
 #endif

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Descriptors that are closed a moment later. The first netfilter socket that is closed after a
+ * table was deleted waits until the kernel has freed the table, tens of milliseconds in which
+ * nobody else would be served. After that moment nothing has to be waited for.
+ */
+#ifndef NSGATE_PARTING_H
+#define NSGATE_PARTING_H
+
+/* Close it soon; -1 is passed over. Where too many wait, the oldest is closed at once. */
+void parting_close(int *fd);
+
+/* Milliseconds until parting_tick() has something to do; -1: nothing. */
+int parting_timeout_ms(void);
+void parting_tick(void);
+
+#endif
