@@ -165,6 +165,15 @@ install: all
 uninstall:
 	rm -rf $(INSTALLED:%=$(DESTDIR)$(PREFIX)/%)
 
+#: make deb        build a Debian package into $(BUILD)/deb, checked by lintian
+deb:
+	@deploy/deps.sh build deb
+	rm -rf $(BUILD)/deb && mkdir -p $(BUILD)/deb/nsgate-$(VERSION)
+	tar -c --exclude-vcs --exclude='./build*' . | tar -x -C $(BUILD)/deb/nsgate-$(VERSION)
+	mv $(BUILD)/deb/nsgate-$(VERSION)/deploy/debian $(BUILD)/deb/nsgate-$(VERSION)/debian
+	cd $(BUILD)/deb/nsgate-$(VERSION) && env -u MAKEFLAGS -u MAKELEVEL dpkg-buildpackage -b -us -uc -ui
+	lintian --allow-root --info --fail-on error,warning,info $(BUILD)/deb/*.changes
+
 # ---- measuring and fuzzing ----
 
 #: make bench      time it against peers, as root, into bench/RESULTS.md; bench-micro: without a kernel
@@ -180,6 +189,6 @@ help:
 	@sed -n 's/^#: //p' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: all unit-programs platform-programs asan-programs check unit asan-unit platform netns demo deps fuzz fuzz-check \
-	lint $(LINTERS) install uninstall clean help
+	lint $(LINTERS) install uninstall deb clean help
 .SECONDARY:
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) -path $(BUILD)/deb -prune -o -name '*.d' -type f -print 2>/dev/null)

@@ -106,14 +106,14 @@ int ctl_attach(const struct ctl *ctl, const struct command_args *args, struct fa
 	return status;
 }
 
-int ctl_detach(const struct ctl *ctl, const struct command_args *args, struct failure *fail)
+static int detach(const struct ctl *ctl, const char *name, struct failure *fail)
 {
 	struct nsgate_msg_detach message = {0};
 	enum nsgate_status status;
 	struct json_object *done;
 
 	ipc_header(&message.header, NSGATE_MSG_DETACH, ASK_ID);
-	status = request_take_name("NAME", args->operands[0], message.name, fail);
+	status = request_take_name("NAME", name, message.name, fail);
 	if (status == NSGATE_STATUS_OK)
 		status = dial_once(ctl->runtime_dir, &message.header, NULL, 0, fail);
 	if (status != NSGATE_STATUS_OK)
@@ -129,4 +129,38 @@ int ctl_detach(const struct ctl *ctl, const struct command_args *args, struct fa
 	document_print(ctl, done);
 	json_object_put(done);
 	return status;
+}
+
+/* One that goes by itself meanwhile is as good as detached. */
+static int detach_all(const struct ctl *ctl, struct failure *fail)
+{
+	struct json_object *document = NULL, *list;
+	int status = query_get(ctl, fail, &document, "/v1/namespaces");
+
+	list = document_find(document, "namespaces");
+	for (size_t i = 0; status == NSGATE_STATUS_OK && list && i < json_object_array_length(list);
+	     i++) {
+		struct json_object *name =
+			document_find(json_object_array_get_idx(list, i), "name");
+
+		status = detach(ctl, json_object_get_string(name), fail);
+		if (status == NSGATE_STATUS_NOT_FOUND) {
+			failure_free(fail);
+			status = NSGATE_STATUS_OK;
+		}
+	}
+	json_object_put(document);
+	return status;
+}
+
+int ctl_detach(const struct ctl *ctl, const struct command_args *args, struct failure *fail)
+{
+	bool all = command_given(args, "all");
+
+	if (all == (args->operand_count == 1))
+		return failure_set(fail, NSGATE_STATUS_USAGE,
+				   "detach: give the NAME of a namespace, or --all");
+	if (all)
+		return detach_all(ctl, fail);
+	return detach(ctl, args->operands[0], fail);
 }

@@ -28,6 +28,11 @@ static const struct command_option attach_options[] = {
 static_assert(sizeof(attach_options) / sizeof(*attach_options) <= COMMAND_OPTIONS_MAX,
 	      "command_parse() has room for them");
 
+static const struct command_option detach_options[] = {
+	{"all", NULL, "detach everything that is attached", false},
+	{0},
+};
+
 static const struct command_option rm_options[] = {
 	{"force", NULL, "remove it even where namespaces use it", false},
 	{0},
@@ -52,7 +57,8 @@ static const struct command_option run_options[] = {
 static const struct command commands[] = {
 	{"attach", "TARGET", "judge a namespace's packets: netns:NAME, pid:N, path:/FILE, self", 1,
 	 1, attach_options, ctl_attach},
-	{"detach", "NAME", "let go of a namespace", 1, 1, NULL, ctl_detach},
+	{"detach", "NAME | --all", "let go of a namespace, or of every one", 0, 1, detach_options,
+	 ctl_detach},
 	{"ls", "", "list the attached namespaces", 0, 0, NULL, ctl_ls},
 	{"show", "NAME", "what is known of a namespace", 1, 1, NULL, ctl_show},
 	{"stats", "[NAME]", "counters of one namespace or of all", 0, 1, NULL, ctl_stats},

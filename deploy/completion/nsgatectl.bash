@@ -72,6 +72,7 @@ _nsgatectl()
 		metrics) options+=' --listen --output' ;;
 		run) options+=' --name --policy --label --pending --network --user' ;;
 		attach) options+=' --name --policy --label --pending --allow-host --replace --queue --queues' ;;
+		detach) options+=' --all' ;;
 		'policy rm') options+=' --force' ;;
 		esac
 		mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")

@@ -299,6 +299,19 @@ def test_broker_that_may_enter_nothing_says_so(own_lab):
 # ---- letting go ----
 
 
+def test_detach_all(lab):
+    pair = lab.pair()
+    for netns in pair:
+        lab.attach(netns, default="accept")
+    done = lab.must("detach", "--all")
+    assert sorted(done.stdout.splitlines()) == sorted(f"detached {n}" for n in pair)
+    assert lab.names() == []
+    assert lab.must("detach", "--all").stdout == ""
+    for arguments in (["--all", "x"], []):
+        done = lab.ctl("detach", *arguments)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
 def test_detach_leaves_nothing(lab):
     netns, outside = lab.pair()
     before = lab.fds()
