@@ -18,7 +18,6 @@
 #include <string.h>
 
 #include "agent.h"
-#include "hash.h"
 #include "loop.h"
 #include "nsgate/hook.h"
 #include "nsgate/mark.h"
@@ -194,21 +193,14 @@ static int bind_queues(struct ns *ns, struct policy *policy)
 	return err;
 }
 
-static uint64_t policy_hash(const struct policy *policy)
-{
-	size_t length;
-	const char *text = policy_source(policy, &length);
-
-	return hash_bytes(text, length);
-}
-
 static void note_policy(struct ns *ns, struct policy *policy)
 {
 	struct policy *old = ns->policy;
 
 	ns->policy = policy ? policy_ref(policy) : NULL;
 	policy_unref(old);
-	__atomic_store_n(&ns->shm->policy_hash, policy ? policy_hash(policy) : 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&ns->shm->policy_hash, policy ? policy_info(policy)->source_hash : 0,
+			 __ATOMIC_RELAXED);
 }
 
 /* Attached or degraded, by the policy alone; the broker's word is in ns_set_state(). */
@@ -405,7 +397,7 @@ static uint32_t first_generation(const struct ns *ns)
 
 	if (!inherited)
 		return 1;
-	if (ns->policy && ns->shm->policy_hash == policy_hash(ns->policy))
+	if (ns->policy && ns->shm->policy_hash == policy_info(ns->policy)->source_hash)
 		return inherited;
 	return next_generation(inherited);
 }

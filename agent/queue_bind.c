@@ -107,6 +107,10 @@ static void keep_counters(struct shm_queue *shm, const struct policy_info *info,
 	const uint32_t count = (uint32_t)info->rule_count;
 	struct rule_table table;
 
+	if (!shm_rules_any_touched(shm->rules_touched)) {
+		__atomic_store_n(&shm->rules_used, count, __ATOMIC_RELAXED);
+		return;
+	}
 	for (uint32_t i = 0; i < count; i++)
 		scratch[i] = (struct shm_rule){.name_hash = info->rules[i].name_hash};
 	table_fill(&table, scratch, count);

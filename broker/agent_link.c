@@ -21,6 +21,8 @@
 #define RETRY_SOON_MS 2
 #define RETRY_SOON_TIMES 100
 #define RETRY_LATER_MS 1000
+/* Messages of the agent taken at once: a new policy is asked for in all its namespaces in a row. */
+#define MESSAGES_IN_A_ROW 16
 
 enum link_state { LINK_ABSENT, LINK_GREETING, LINK_READY };
 
@@ -212,26 +214,33 @@ static bool take_message(const union nsgate_msg *message, int *fds, unsigned int
 	return true;
 }
 
-static void agent_ready(struct loop_source *source, uint32_t events)
+/* Return: whether there was a message, and there may be more. */
+static bool receive_one(int fd)
 {
 	static union nsgate_msg message;
 	int fds[NSGATE_NSFD_MAX];
 	unsigned int fd_count;
-	int err;
+	const int err = ipc_receive(fd, &message, fds, NSGATE_NSFD_MAX, &fd_count);
 
+	if (err == -EAGAIN)
+		return false;
+	if (err)
+		link_lost(err == -ENOTCONN ? "closed" : log_errno(err));
+	else if (!take_message(&message, fds, fd_count))
+		link_lost("it said what it may not say now");
+	return agent.state != LINK_ABSENT;
+}
+
+static void agent_ready(struct loop_source *source, uint32_t events)
+{
 	if (events & EPOLLOUT) {
 		agent.wants_write = false;
 		loop_change(source, EPOLLIN);
 	}
 	if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
 		return;
-	err = ipc_receive(source->fd, &message, fds, NSGATE_NSFD_MAX, &fd_count);
-	if (err == -EAGAIN)
-		return;
-	if (err)
-		link_lost(err == -ENOTCONN ? "closed" : log_errno(err));
-	else if (!take_message(&message, fds, fd_count))
-		link_lost("it said what it may not say now");
+	for (int i = 0; i < MESSAGES_IN_A_ROW && receive_one(source->fd); i++)
+		;
 }
 
 static void try_connect(void)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "records.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +26,8 @@ struct record_file {
 	struct nsgate_ns_record record;
 };
 
+static_assert(sizeof(struct record_file) <= 4096, "written whole or not at all");
+
 static int dir_fd = -1;
 
 static void file_name(char name[FILE_NAME_MAX], uint64_t cookie, const char *suffix)
@@ -48,23 +51,42 @@ void records_close(void)
 	fd_close(&dir_fd);
 }
 
-int records_save(const struct nsgate_ns_record *record)
+/*
+ * A record is smaller than a page, and the kernel does not stop within one: a broker that is killed
+ * has written all of it or nothing. No fsync: a power cut ends the namespaces too.
+ */
+static int write_record(int fd, const struct record_file *file)
 {
-	struct record_file file = {.magic = RECORD_MAGIC, .size = sizeof(file), .record = *record};
-	char name[FILE_NAME_MAX];
-	int err = 0;
-	int fd = openat(dir_fd, TEMPORARY, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	const ssize_t written = pwrite(fd, file, sizeof(*file), 0);
+	const int err = written < 0 ? -errno : written == (ssize_t)sizeof(*file) ? 0 : -EIO;
+
+	close(fd);
+	return err;
+}
+
+static int save_first(const struct record_file *file, const char *name)
+{
+	const int fd = openat(dir_fd, TEMPORARY, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	int err;
 
 	if (fd < 0)
 		return -errno;
-	if (write(fd, &file, sizeof(file)) != (ssize_t)sizeof(file))
-		err = -EIO;
-	close(fd);
-	file_name(name, record->cookie, "");
-	/* No fsync: a power cut ends the namespaces too. */
+	err = write_record(fd, file);
 	if (!err && renameat(dir_fd, TEMPORARY, dir_fd, name) < 0)
 		err = -errno;
 	return err;
+}
+
+int records_save(const struct nsgate_ns_record *record)
+{
+	const struct record_file file = {
+		.magic = RECORD_MAGIC, .size = sizeof(file), .record = *record};
+	char name[FILE_NAME_MAX];
+	int fd;
+
+	file_name(name, record->cookie, "");
+	fd = openat(dir_fd, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? save_first(&file, name) : write_record(fd, &file);
 }
 
 void records_remove(uint64_t cookie)

@@ -99,6 +99,7 @@ struct policy_info {
 	size_t rule_count;
 	const struct policy_rule_info *rules;
 	uint32_t limit_count; /* token buckets that a policy_state needs */
+	uint64_t source_hash; /* FNV-1a of the document as it was read */
 };
 
 /*

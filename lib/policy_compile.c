@@ -216,6 +216,7 @@ int policy_compile(const char *json, size_t length, struct policy **ret_policy,
 	memcpy(policy->source, json, length);
 	policy->source[length] = '\0';
 	policy->source_length = length;
+	policy->info.source_hash = hash_bytes(json, length);
 
 	err = read_doc(policy, &doc, problems);
 	if (err == 0)

@@ -128,6 +128,16 @@ static inline int shm_rule_touched(const uint64_t *touched, uint32_t index)
 	return __atomic_load_n(&touched[group / 64], __ATOMIC_RELAXED) >> group % 64 & 1;
 }
 
+/* Is any? */
+static inline int shm_rules_any_touched(const uint64_t *touched)
+{
+	uint64_t any = 0;
+
+	for (int i = 0; i < SHM_RULES_TOUCHED_WORDS; i++)
+		any |= __atomic_load_n(&touched[i], __ATOMIC_RELAXED);
+	return any != 0;
+}
+
 /* Before the slot of rule `index` is used. One thread writes. */
 static inline void shm_rule_touch(uint64_t *touched, uint32_t index)
 {
