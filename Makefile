@@ -3,7 +3,7 @@
 #: make demo       install what is missing, build, and show nsgate at work on real packets (root)
 #: make check      install what is missing, build, and run all tests (root)
 #: make unit | asan-unit | platform | netns    build and run one kind of tests
-#: make lint       run the linters
+#: make lint       run the linters, and count the instructions of a decision
 #: make install    into $(DESTDIR)$(PREFIX); `make uninstall` removes it
 #: make deps       install the Debian packages for all of the above but lint (root)
 #: make clean
@@ -124,7 +124,8 @@ MAN := $(wildcard doc/man/*.[1578])
 
 LINTERS := lint-format lint-tidy lint-cppcheck lint-shell lint-man
 lint:
-	@tests/run-all --minutes 20 $(LINTERS)
+	@$(MAKE) --no-print-directory --silent $(BUILD)/bench/micro
+	@CC='$(CC)' tests/run-all --build $(BUILD) --minutes 20 $(LINTERS) instructions
 lint-format:
 	clang-format --dry-run -Werror $(SOURCES) $(HEADERS)
 lint-tidy:

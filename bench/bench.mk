@@ -8,7 +8,7 @@ bench-programs: $(BENCH_PROGRAMS) $(BUILD)/bench/micro
 bench-micro: $(BUILD)/bench/micro
 	bench/micro $(BUILD)
 bench-micro-check: $(BUILD)/bench/micro
-	bench/micro $(BUILD) --check
+	CC='$(CC)' bench/micro $(BUILD) --check
 
 $(BUILD)/bench/load: $(patsubst %.c,$(BUILD)/%.o,$(wildcard bench/load*.c)) $(BUILD)/libnsgate.a
 	$(link) $(LIBS_lib)

@@ -24,7 +24,7 @@ packages_of()
 		command -v kubectl >/dev/null || echo kubernetes-client # it conflicts with others
 		;;
 	deb) echo build-essential debhelper dpkg-dev fakeroot lintian ;;
-	lint) echo clang-format clang-tidy cppcheck shellcheck mandoc ;;
+	lint) echo clang-format clang-tidy cppcheck shellcheck mandoc valgrind ;;
 	fuzz) echo clang libclang-rt-dev ;;
 	*)
 		echo "deps.sh: no set $1: build, demo, test, fleet, deb, lint or fuzz" >&2
