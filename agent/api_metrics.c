@@ -2,7 +2,7 @@
 /*
  * GET /metrics: Prometheus' text format, version 0.0.4. All samples of a metric follow its HELP
  * and TYPE, so the namespaces are read once, before the first line. Labels are netns, policy,
- * verdict and rule, nothing that a packet can choose.
+ * verdict, reason and rule, nothing that a packet can choose.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -166,6 +166,17 @@ static void put_offloaded(struct jw *w, const struct stats_all *all, bool bytes)
 	}
 }
 
+static void put_unjudged(struct jw *w, const struct stats_all *all)
+{
+	const char *name = "nsgate_unjudged_packets_total";
+
+	put_head(w, name, "counter", "Let pass without a verdict, as the policy says, by reason.");
+	for (size_t i = 0; i < all->count; i++)
+		for (int reason = 0; reason < STATS_UNJUDGED_MAX; reason++)
+			put_sample(w, name, all->list[i].ns, "reason", stats_unjudged_names[reason],
+				   all->list[i].stats.unjudged[reason]);
+}
+
 static void put_rules(struct jw *w, const struct stats_all *all, bool bytes)
 {
 	const char *name = bytes ? "nsgate_rule_bytes_total" : "nsgate_rule_packets_total";
@@ -248,6 +259,7 @@ enum MHD_Result api_get_metrics(struct api_request *request)
 	put_figures(&w, &all);
 	put_offloaded(&w, &all, false);
 	put_offloaded(&w, &all, true);
+	put_unjudged(&w, &all);
 	put_latency(&w, &all, 50);
 	put_latency(&w, &all, 99);
 	put_rules(&w, &all, false);

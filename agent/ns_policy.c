@@ -64,6 +64,8 @@ static struct nsgate_rules_spec wanted_spec(const struct ns *ns, uint32_t genera
 		spec.hooks = info->hooks;
 		if (info->open_on_agent_down)
 			spec.flags |= NSGATE_RULES_BYPASS;
+		if (info->open_on_overload)
+			spec.flags |= NSGATE_RULES_OVERLOAD;
 		if (info->offload)
 			spec.flags |= NSGATE_RULES_OFFLOAD;
 	} else {
@@ -75,18 +77,18 @@ static struct nsgate_rules_spec wanted_spec(const struct ns *ns, uint32_t genera
 	return spec;
 }
 
-/* What is offloaded is to be counted also if nobody asks before the next change. */
-static void note_offload(struct ns *ns)
+/* What passes without us is to be counted also if nobody asks before the next change. */
+static void note_passing(struct ns *ns)
 {
-	if (ns->wanted.flags & NSGATE_RULES_OFFLOAD)
-		ns->last.offloads = true;
+	if (ns->wanted.flags & STATS_PASSING)
+		ns->last.passes = true;
 }
 
 static void want_rules(struct ns *ns, uint32_t generation)
 {
 	ns->generation = generation;
 	ns->wanted = wanted_spec(ns, generation);
-	note_offload(ns);
+	note_passing(ns);
 	ns->todo |= NS_TODO_RULES;
 }
 
@@ -411,10 +413,10 @@ int ns_policy_start(struct ns *ns, struct policy *policy)
 	err = bind_queues(ns, policy);
 	if (err)
 		return err;
-	ns->last.offloads = ns->shm->policy_hash; /* a predecessor's policy may have offloaded */
+	ns->last.passes = ns->shm->policy_hash; /* a predecessor's policy may have let some pass */
 	note_policy(ns, policy);
 	ns->wanted = wanted_spec(ns, ns->generation);
-	note_offload(ns);
+	note_passing(ns);
 	return 0;
 }
 

@@ -18,10 +18,10 @@
 #define TABLE "nsgate"
 #define REQUEST_BYTES 128
 
-static const char *const counter_names[SHM_DIRECTION_MAX] = {
-	[SHM_DIRECTION_IN] = "offloaded_in",
-	[SHM_DIRECTION_OUT] = "offloaded_out",
-	[SHM_DIRECTION_FORWARD] = "offloaded_forward",
+static const char *const counter_names[OFFLOAD_COUNTERS] = {
+	[SHM_DIRECTION_IN] = "offloaded_in",	       [SHM_DIRECTION_OUT] = "offloaded_out",
+	[SHM_DIRECTION_FORWARD] = "offloaded_forward", [OFFLOAD_PASSED_DOWN] = "passed_agent_down",
+	[OFFLOAD_PASSED_OVERLOAD] = "passed_overload",
 };
 
 static void note_counter(const struct nlattr *data, struct shm_count *ret)
@@ -54,7 +54,7 @@ static void note_object(const struct nlmsghdr *nlh, void *context)
 	}
 	if (!name || !data)
 		return;
-	for (int i = 0; i < SHM_DIRECTION_MAX; i++) {
+	for (int i = 0; i < OFFLOAD_COUNTERS; i++) {
 		if (strcmp(name, counter_names[i]) == 0) {
 			note_counter(data, &counts->of[i]);
 			counts->found[i] = true;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the kernel accepted by itself because the flow was accepted before ("offload"): the named
- * counters offloaded_in, offloaded_out, offloaded_forward of the table `inet nsgate`.
+ * What the kernel accepted by itself, because the flow was accepted before ("offload"), or because
+ * the policy lets packets pass where nobody judges or the queue is overloaded: named counters of
+ * the table `inet nsgate`.
  */
 #ifndef NSGATE_OFFLOAD_H
 #define NSGATE_OFFLOAD_H
@@ -10,9 +11,15 @@
 
 #include "nsgate/shm.h"
 
+enum offload_counter { /* after those of the directions: enum shm_direction */
+		       OFFLOAD_PASSED_DOWN = SHM_DIRECTION_MAX,
+		       OFFLOAD_PASSED_OVERLOAD,
+		       OFFLOAD_COUNTERS
+};
+
 struct offload_counts {
-	struct shm_count of[SHM_DIRECTION_MAX];
-	bool found[SHM_DIRECTION_MAX]; /* such a counter exists */
+	struct shm_count of[OFFLOAD_COUNTERS];
+	bool found[OFFLOAD_COUNTERS]; /* such a counter exists */
 };
 
 /*

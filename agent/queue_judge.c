@@ -91,11 +91,12 @@ static void count_fate(struct judgement *j, enum shm_fate fate)
 /*
  * Accept, with `mark` as the lower 24 bits and `answer` (NSGATE_MARK_*) for the settle chain.
  * That chain clears the kernel's own bits, so a mark that would not change need not be sent;
- * bits of the answer that came in, which no rule of ours sets, must not pass for ours.
+ * bits of the answer that came in, which no rule of ours sets, must not pass for ours, and
+ * NSGATE_MARK_UNJUDGED is to go.
  */
 static void accept_with(struct judgement *j, uint32_t mark, uint32_t answer)
 {
-	const uint32_t answers = NSGATE_MARK_REMEMBER | NSGATE_MARK_REJECT;
+	const uint32_t answers = NSGATE_MARK_REMEMBER | NSGATE_MARK_REJECT | NSGATE_MARK_UNJUDGED;
 	const uint32_t wanted = (mark & ~NSGATE_MARK_MASK) | answer;
 
 	j->out->verdict = NF_ACCEPT;

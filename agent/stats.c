@@ -23,7 +23,9 @@
  * What was seen as pending and is gone without a decision needs no second look.
  *
  * Where the policy lets packets pass on overload, those were numbered and never pending; the
- * kernel does not count them. They cannot be told from flushed ones and are not reported.
+ * kernel does not count them, but the rules do, together with those that found the queue full and
+ * were not numbered. Which of the missing ones were flushed cannot be told, unless they were seen
+ * as pending before.
  */
 #include "stats.h"
 
@@ -250,34 +252,67 @@ static bool read_queue(struct ns *ns, unsigned int i, struct stats *stats)
 
 /* ---- a namespace ---- */
 
-static void step_offloaded(struct stats_step *step, uint64_t raw)
+/* A counter of the kernel's that begins again from zero with its table. */
+static void step_counter(uint64_t *total, uint64_t *last, uint64_t raw)
 {
-	step->total += raw >= step->raw ? raw - step->raw : raw;
-	step->raw = raw;
+	*total += raw >= *last ? raw - *last : raw;
+	*last = raw;
 }
 
-static void read_offloaded(struct ns *ns, struct stats *stats)
+static void step_offloaded(struct stats_step *step, uint64_t raw)
 {
+	step_counter(&step->total, &step->raw, raw);
+}
+
+static void read_counters(struct ns *ns)
+{
+	struct shm_control *control = &ns->shm->control;
 	struct offload_counts counts;
 
-	if (ns->policy && policy_info(ns->policy)->offload)
-		ns->last.offloads = true;
-	if (ns->record.rules.flags & NSGATE_RULES_OFFLOAD)
-		ns->last.offloads = true;
-	if (!ns->last.offloads)
+	if (ns->aux_fd < 0 || offload_read(ns->aux_fd, &counts) < 0)
 		return;
-	if (ns->aux_fd >= 0 && offload_read(ns->aux_fd, &counts) == 0) {
-		for (int i = 0; i < SHM_DIRECTION_MAX; i++) {
-			if (!counts.found[i])
-				continue;
-			step_offloaded(&ns->last.offloaded[i][0], counts.of[i].packets);
-			step_offloaded(&ns->last.offloaded[i][1], counts.of[i].bytes);
-		}
+	for (int i = 0; i < SHM_DIRECTION_MAX; i++) {
+		if (!counts.found[i])
+			continue;
+		step_offloaded(&ns->last.offloaded[i][0], counts.of[i].packets);
+		step_offloaded(&ns->last.offloaded[i][1], counts.of[i].bytes);
 	}
+	if (counts.found[OFFLOAD_PASSED_DOWN])
+		step_counter(&control->passed_down, &control->passed_down_raw,
+			     counts.of[OFFLOAD_PASSED_DOWN].packets);
+	if (counts.found[OFFLOAD_PASSED_OVERLOAD])
+		step_counter(&control->passed_overload, &control->passed_overload_raw,
+			     counts.of[OFFLOAD_PASSED_OVERLOAD].packets);
+}
+
+static bool lets_pass(const struct policy *policy)
+{
+	const struct policy_info *info = policy_info(policy);
+
+	return info->offload || info->open_on_agent_down || info->open_on_overload;
+}
+
+/* Those that were not delivered were numbered; those that found the queue full were not. */
+static void read_passed(struct ns *ns, struct stats *stats)
+{
+	const struct shm_control *control = &ns->shm->control;
+	uint64_t numbered = 0;
+
+	if (ns->record.rules.flags & STATS_PASSING || (ns->policy && lets_pass(ns->policy)))
+		ns->last.passes = true;
+	if (ns->last.passes)
+		read_counters(ns);
 	for (int i = 0; i < SHM_DIRECTION_MAX; i++) {
 		stats->offloaded[i].packets = ns->last.offloaded[i][0].total;
 		stats->offloaded[i].bytes = ns->last.offloaded[i][1].total;
 	}
+	for (unsigned int i = 0; i < ns->record.queue_count && i < NSGATE_QUEUES_MAX; i++)
+		numbered += ns->shm[i].control.unaccounted;
+	stats->unjudged[STATS_UNJUDGED_AGENT_DOWN] = control->passed_down;
+	if (numbered > control->passed_overload)
+		numbered = control->passed_overload;
+	stats->unjudged[STATS_UNJUDGED_UNDELIVERED] = numbered;
+	stats->unjudged[STATS_UNJUDGED_QUEUE_FULL] = control->passed_overload - numbered;
 }
 
 /* Return: true where a second reading, SETTLE_MS later, would know more. */
@@ -304,7 +339,7 @@ void stats_read(struct ns *ns, struct stats *ret)
 		settle();
 		read_once(ns, ret);
 	}
-	read_offloaded(ns, ret);
+	read_passed(ns, ret);
 }
 
 int stats_read_all(struct stats_all *ret)
@@ -329,7 +364,7 @@ int stats_read_all(struct stats_all *ret)
 	for (size_t i = 0; i < all.count; i++) {
 		if (again[i])
 			read_once(all.list[i].ns, &all.list[i].stats);
-		read_offloaded(all.list[i].ns, &all.list[i].stats);
+		read_passed(all.list[i].ns, &all.list[i].stats);
 	}
 	free(again);
 	*ret = all;

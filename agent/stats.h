@@ -16,6 +16,15 @@ struct ns;
 
 #define STATS_BYTES_MAX (128U * 1024 * 1024) /* of one document of all namespaces */
 
+/* Why packets passed without a verdict, where the policy says that they may. */
+enum stats_unjudged {
+	STATS_UNJUDGED_AGENT_DOWN,
+	STATS_UNJUDGED_QUEUE_FULL,
+	STATS_UNJUDGED_UNDELIVERED,
+	STATS_UNJUDGED_MAX
+};
+extern const char *const stats_unjudged_names[STATS_UNJUDGED_MAX];
+
 struct stats {
 	/* Sums over the queues of what struct shm_queue says. */
 	struct shm_count fate[SHM_FATE_MAX]; /* dropped packets include those flushed */
@@ -29,6 +38,7 @@ struct stats {
 	uint64_t dropped;      /* by the kernel: the queue was full */
 	uint64_t user_dropped; /* by the kernel: the socket's buffer was full */
 	uint64_t flushed;      /* vanished from the queue undecided (its link went down, ...) */
+	uint64_t unjudged[STATS_UNJUDGED_MAX]; /* packets */
 	struct shm_count offloaded[SHM_DIRECTION_MAX];
 
 	uint64_t latency_max_us;

@@ -26,6 +26,14 @@ static const char *const protocol_names[] = {
 };
 static_assert(sizeof(protocol_names) / sizeof(*protocol_names) == SHM_PROTO_MAX, "a name for each");
 
+const char *const stats_unjudged_names[] = {
+	[STATS_UNJUDGED_AGENT_DOWN] = "agent_down",
+	[STATS_UNJUDGED_QUEUE_FULL] = "queue_full",
+	[STATS_UNJUDGED_UNDELIVERED] = "undelivered",
+};
+static_assert(sizeof(stats_unjudged_names) / sizeof(*stats_unjudged_names) == STATS_UNJUDGED_MAX,
+	      "a name for each");
+
 static void write_count(struct jw *w, const char *key, struct shm_count count)
 {
 	jw_open(w, key, '{');
@@ -68,6 +76,10 @@ static void write_packets(struct jw *w, const struct stats *stats)
 
 static void write_kinds(struct jw *w, const struct stats *stats)
 {
+	jw_open(w, "unjudged", '{');
+	for (int i = 0; i < STATS_UNJUDGED_MAX; i++)
+		jw_uint(w, stats_unjudged_names[i], stats->unjudged[i]);
+	jw_close(w, '}');
 	jw_open(w, "audit", '{');
 	jw_uint(w, "would_drop", stats->would_drop);
 	jw_close(w, '}');

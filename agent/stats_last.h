@@ -10,7 +10,11 @@
 #include <stdint.h>
 
 #include "nsgate/limits.h"
+#include "nsgate/proto.h"
 #include "nsgate/shm.h"
+
+/* Rules (enum nsgate_rules_flag) whose packets the kernel has to be asked about. */
+#define STATS_PASSING (NSGATE_RULES_OFFLOAD | NSGATE_RULES_BYPASS | NSGATE_RULES_OVERLOAD)
 
 /* A counter of the kernel's that may wrap or start again from zero: the sum of its steps. */
 struct stats_step {
@@ -31,7 +35,7 @@ struct stats_last_queue {
 struct stats_last {
 	struct stats_last_queue queues[NSGATE_QUEUES_MAX];
 	struct stats_step offloaded[SHM_DIRECTION_MAX][2]; /* packets, bytes */
-	bool offloads;					   /* the policy does, or did once */
+	bool passes; /* the policy lets packets pass without us, or did once: STATS_PASSING */
 };
 
 #endif

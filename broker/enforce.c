@@ -23,7 +23,8 @@
 
 static bool spec_valid(const struct nsgate_rules_spec *spec)
 {
-	const uint32_t flags = NSGATE_RULES_BYPASS | NSGATE_RULES_OFFLOAD | NSGATE_RULES_STRICT;
+	const uint32_t flags = NSGATE_RULES_BYPASS | NSGATE_RULES_OFFLOAD | NSGATE_RULES_STRICT |
+			       NSGATE_RULES_OVERLOAD;
 
 	return spec->hooks && !(spec->hooks >> NSGATE_HOOK_MAX) && !(spec->flags & ~flags) &&
 	       spec->generation >= 1 && spec->generation <= NSGATE_CTMARK_GEN_MAX;
@@ -50,15 +51,20 @@ static void forget_before_reuse(struct holding *holding, uint32_t generation)
 			  "error", log_errno(err), NULL);
 }
 
-int enforce_install(int rules_fd, const struct nsgate_ns_record *record,
-		    const struct nsgate_rules_spec *spec)
+static struct rules_queues queues_of(const struct nsgate_ns_record *record)
 {
-	const struct rules_queues queues = {
+	return (struct rules_queues){
 		.backend = (enum nsgate_backend)record->backend,
 		.owned = broker_features.owned_tables,
 		.first = record->queue_first,
 		.count = record->queue_count,
 	};
+}
+
+int enforce_install(int rules_fd, const struct nsgate_ns_record *record,
+		    const struct nsgate_rules_spec *spec)
+{
+	const struct rules_queues queues = queues_of(record);
 
 	return spec_valid(spec) ? rules_install(rules_fd, &queues, spec) : -EINVAL;
 }
@@ -149,17 +155,22 @@ static void release(struct holding *holding, unsigned int i)
 	const off_t at = (off_t)(i * sizeof(struct shm_queue) +
 				 offsetof(struct shm_queue, control.released));
 	uint64_t released = 0;
-	int let_pass =
-		queue_release(holding->kit.queues[i], (uint16_t)(holding->record.queue_first + i),
-			      holding->kit.proc);
+	int waited = queue_release(holding->kit.queues[i],
+				   (uint16_t)(holding->record.queue_first + i), holding->kit.proc);
 
-	if (let_pass <= 0 ||
-	    pread(holding->shm, &released, sizeof(released), at) != sizeof(released))
+	if (waited <= 0 || pread(holding->shm, &released, sizeof(released), at) != sizeof(released))
 		return;
-	released += (uint64_t)let_pass;
+	released += (uint64_t)waited;
 	if (pwrite(holding->shm, &released, sizeof(released), at) != sizeof(released))
 		log_event(LOG_LEVEL_WARNING, "release.uncounted", "netns", holding->record.name,
-			  "packets", log_number(let_pass), NULL);
+			  "packets", log_number(waited), NULL);
+}
+
+static int let_pass(struct holding *holding)
+{
+	const struct rules_queues queues = queues_of(&holding->record);
+
+	return rules_open(holding->kit.rules, &queues, &holding->record.rules);
 }
 
 static void open_without_agent(void)
@@ -169,7 +180,7 @@ static void open_without_agent(void)
 		if (holding->state != HOLDING_IN_FORCE || holding->opened ||
 		    !(holding->record.rules.flags & NSGATE_RULES_BYPASS))
 			continue;
-		if (rules_pause(holding->kit.rules) < 0) {
+		if (let_pass(holding) < 0) {
 			open_at_ms = loop_now_ms() + RETRY_MS;
 			continue;
 		}

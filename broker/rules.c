@@ -118,12 +118,17 @@ static bool valid(const struct rules_queues *queues, const struct nsgate_rules_s
 	return queues->count >= 1 && queues->first + queues->count - 1 <= UINT16_MAX;
 }
 
-int rules_install(int fd, const struct rules_queues *queues, const struct nsgate_rules_spec *spec)
+static int install_set(int fd, const struct rules_queues *queues,
+		       const struct nsgate_rules_spec *spec, bool opened)
 {
+	const bool on_overload = spec->flags & NSGATE_RULES_OVERLOAD && !opened;
 	struct rules_set set = {
 		.hooks = spec->hooks,
 		.generation = spec->generation,
 		.offload = spec->flags & NSGATE_RULES_OFFLOAD,
+		.opened = opened,
+		.may_pass = spec->flags & (NSGATE_RULES_BYPASS | NSGATE_RULES_OVERLOAD),
+		.unjudged = on_overload ? RULES_COUNTER_OVERLOAD : RULES_COUNTER_AGENT_DOWN,
 		.queue = {.backend = queues->backend,
 			  .first = queues->first,
 			  .count = queues->count,
@@ -155,6 +160,16 @@ int rules_install(int fd, const struct rules_queues *queues, const struct nsgate
 			break;
 	}
 	return first_error;
+}
+
+int rules_install(int fd, const struct rules_queues *queues, const struct nsgate_rules_spec *spec)
+{
+	return install_set(fd, queues, spec, false);
+}
+
+int rules_open(int fd, const struct rules_queues *queues, const struct nsgate_rules_spec *spec)
+{
+	return install_set(fd, queues, spec, true);
 }
 
 int rules_pause(int fd)

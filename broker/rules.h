@@ -43,6 +43,9 @@ struct rules_queues {
  */
 int rules_install(int fd, const struct rules_queues *queues, const struct nsgate_rules_spec *spec);
 
+/* As rules_install(), but queue nothing: let everything pass, and count it. */
+int rules_open(int fd, const struct rules_queues *queues, const struct nsgate_rules_spec *spec);
+
 /* Queue nothing more. Packets that wait still get the answer that the agent gives them. */
 int rules_pause(int fd);
 

@@ -6,6 +6,10 @@
  * that knowledge is in the top byte of its mark. Accepting only leaves this chain: a later base
  * chain, settle_<hook> too, still sees the packet.
  *
+ * Where the policy lets packets pass without a verdict, they are marked so before the queue; the
+ * agent's answer takes the mark away. Where nobody judges and all may pass, just the queue is left
+ * out.
+ *
  * The order follows the number of packets: flows that need no asking leave first, then one test
  * of the conntrack state sends the rare kinds to notices_<hook>.
  *
@@ -78,8 +82,9 @@ static bool hook_incoming(uint32_t hook)
 static const char *offload_counter(uint32_t hook)
 {
 	if (hook == NSGATE_HOOK_FORWARD)
-		return rules_counter_names[2];
-	return rules_counter_names[hook_incoming(hook) ? 0 : 1];
+		return rules_counter_names[RULES_COUNTER_OFFLOADED_FORWARD];
+	return rules_counter_names[hook_incoming(hook) ? RULES_COUNTER_OFFLOADED_IN
+						       : RULES_COUNTER_OFFLOADED_OUT];
 }
 
 /* ct mark & (generation, bit) == this generation, bit */
@@ -142,6 +147,15 @@ static void add_flags_rule_end(const struct rules_set *set, uint32_t flags)
 
 static void queue_rule(const struct rules_set *set, const char *chain)
 {
+	/* meta mark set meta mark | 0x40000000 */
+	if (set->may_pass) {
+		nft_rule_begin(set->batch, chain);
+		add_flags_rule_end(set, NSGATE_MARK_UNJUDGED);
+	}
+
+	if (set->opened)
+		return;
+
 	/* queue flags bypass,fanout to 0-3 */
 	nft_rule_begin(set->batch, chain);
 	nft_queue(set->batch, &set->queue);

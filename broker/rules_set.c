@@ -8,9 +8,15 @@
 #include "nsgate/hook.h"
 #include "nsgate/mark.h"
 
-const char *const rules_counter_names[] = {"offloaded_in", "offloaded_out", "offloaded_forward"};
+const char *const rules_counter_names[] = {
+	[RULES_COUNTER_OFFLOADED_IN] = "offloaded_in",
+	[RULES_COUNTER_OFFLOADED_OUT] = "offloaded_out",
+	[RULES_COUNTER_OFFLOADED_FORWARD] = "offloaded_forward",
+	[RULES_COUNTER_AGENT_DOWN] = "passed_agent_down",
+	[RULES_COUNTER_OVERLOAD] = "passed_overload",
+};
 static_assert(sizeof(rules_counter_names) / sizeof(rules_counter_names[0]) == RULES_COUNTERS,
-	      "one counter per direction");
+	      "a name for each");
 
 void rules_chain_name(char name[RULES_CHAIN_NAME_MAX], const char *role, uint32_t hook)
 {

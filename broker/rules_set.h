@@ -14,8 +14,18 @@
 #define RULES_JUDGE_PRIORITY 10
 #define RULES_SETTLE_PRIORITY 20
 
-/* Named counters of what the kernel accepted without asking, by direction of the hook. */
-#define RULES_COUNTERS 3
+/*
+ * Named counters: of what the kernel accepted without asking, by direction of the hook; of what
+ * passed unjudged, by the reason.
+ */
+enum rules_counter {
+	RULES_COUNTER_OFFLOADED_IN,
+	RULES_COUNTER_OFFLOADED_OUT,
+	RULES_COUNTER_OFFLOADED_FORWARD,
+	RULES_COUNTER_AGENT_DOWN,
+	RULES_COUNTER_OVERLOAD,
+	RULES_COUNTERS
+};
 extern const char *const rules_counter_names[RULES_COUNTERS];
 
 struct rules_set {
@@ -23,8 +33,11 @@ struct rules_set {
 	uint32_t hooks; /* mask of NSGATE_HOOK_BIT() */
 	uint32_t generation;
 	bool offload;
-	bool ct_state; /* the kernel has conntrack expressions */
-	bool ct_mark;  /* and connection marks */
+	bool ct_state;		     /* the kernel has conntrack expressions */
+	bool ct_mark;		     /* and connection marks */
+	bool opened;		     /* nobody judges: let everything pass */
+	bool may_pass;		     /* or may some of it pass without a verdict? */
+	enum rules_counter unjudged; /* which counts that */
 	struct nft_queue_range queue;
 };
 

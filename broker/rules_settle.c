@@ -4,10 +4,12 @@
  *
  * settle_<hook> sees every packet that judge_<hook> or the agent let through, and acts on the
  * agent's answer in the packet mark. A packet that was not queued carries nothing there and
- * leaves at the first rule. In the hook out the chain is of type route: where the agent changed
- * the mark, the kernel has just routed the packet by a mark with nsgate's byte in it, and has to
- * do so again by the mark that the routing rules may know. The notice that a rejection sends passes
- * the hooks as any packet, so the flow is noted as rejected before it is made (see rules_judge.c).
+ * leaves at the first rule. One that was queued and let pass without the agent still bears
+ * NSGATE_MARK_UNJUDGED, and is counted. In the hook out the chain is of type route: where the agent
+ * changed the mark, the kernel has just routed the packet by a mark with nsgate's byte in it, and
+ * has to do so again by the mark that the routing rules may know. The notice that a rejection sends
+ * passes the hooks as any packet, so the flow is noted as rejected before it is made (see
+ * rules_judge.c).
  */
 #include "rules_set.h"
 
@@ -92,6 +94,14 @@ void rules_settle(const struct rules_set *set, uint32_t hook)
 	nft_match_meta(batch, NFT_META_MARK, NSGATE_MARK_MASK, NFT_CMP_EQ, 0);
 	nft_verdict(batch, NF_ACCEPT);
 	nft_rule_end(batch);
+
+	/* meta mark & 0x40000000 != 0 counter name C */
+	if (set->may_pass) {
+		nft_rule_begin(batch, chain);
+		nft_match_meta(batch, NFT_META_MARK, NSGATE_MARK_UNJUDGED, NFT_CMP_NEQ, 0);
+		nft_count(batch, rules_counter_names[set->unjudged]);
+		nft_rule_end(batch);
+	}
 
 	/* meta mark & 0x20000000 != 0 goto reject_in */
 	nft_rule_begin(batch, chain);

@@ -123,6 +123,22 @@ static void print_head(struct json_object *stats, FILE *to, bool colour)
 	print_pair(to, "", line, TABLE_TONE_PLAIN, colour);
 }
 
+/* Only where there were any. */
+static void print_unjudged(struct json_object *stats, FILE *to, bool colour)
+{
+	const uint64_t down = document_count(stats, "unjudged.agent_down");
+	const uint64_t full = document_count(stats, "unjudged.queue_full");
+	const uint64_t undelivered = document_count(stats, "unjudged.undelivered");
+	char line[256];
+
+	if (down + full + undelivered == 0)
+		return;
+	snprintf(line, sizeof(line),
+		 "%" PRIu64 " nobody judged, %" PRIu64 " queue full, %" PRIu64 " not delivered",
+		 down, full, undelivered);
+	print_pair(to, "unjudged", line, TABLE_TONE_WARN, colour);
+}
+
 static bool print_fates(struct json_object *stats, FILE *to, bool colour)
 {
 	static const char *const headings[] = {"FATE", ">PACKETS", ">BYTES", NULL};
@@ -225,6 +241,7 @@ bool render_stats(struct json_object *stats, FILE *to, bool colour)
 		print_fates, print_directions, print_protocols, print_rules};
 
 	print_head(stats, to, colour);
+	print_unjudged(stats, to, colour);
 	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
 		fputc('\n', to);
 		if (!parts[i](stats, to, colour))

@@ -29,6 +29,11 @@
 #define NSGATE_MARK_REPLY 0x02000000U /* conntrack direction reply */
 #define NSGATE_MARK_KNOWN 0x04000000U /* flow accepted under the generation in force */
 #define NSGATE_MARK_STALE 0x08000000U /* flow accepted under an earlier generation */
+/*
+ * Queued where it may pass without a verdict. The agent clears it, so what still has it in the
+ * settle chain was let pass by the kernel: nobody was bound to the queue, or it was overloaded.
+ */
+#define NSGATE_MARK_UNJUDGED 0x40000000U
 
 /* Agent to kernel. */
 #define NSGATE_MARK_REMEMBER 0x10000000U /* accepted: note it in the connection mark */

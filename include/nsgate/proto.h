@@ -136,9 +136,10 @@ struct nsgate_msg_features {
 static_assert(sizeof(struct nsgate_msg_features) == 40, "wire format");
 
 enum nsgate_rules_flag {
-	NSGATE_RULES_BYPASS = 1 << 0,  /* nobody bound to the queue: let packets pass */
-	NSGATE_RULES_OFFLOAD = 1 << 1, /* the kernel accepts further packets of accepted flows */
-	NSGATE_RULES_STRICT = 1 << 2,  /* reserved: egress guard */
+	NSGATE_RULES_BYPASS = 1 << 0,	/* nobody bound to the queue: let packets pass */
+	NSGATE_RULES_OFFLOAD = 1 << 1,	/* the kernel accepts further packets of accepted flows */
+	NSGATE_RULES_STRICT = 1 << 2,	/* reserved: egress guard */
+	NSGATE_RULES_OVERLOAD = 1 << 3, /* the queue lets packets pass when it is overloaded */
 };
 
 /* What the agent wants enforced in a namespace; all that the broker knows of its policy. */

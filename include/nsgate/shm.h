@@ -76,6 +76,12 @@ struct shm_control {
 	uint64_t released;	       /* let pass by the broker while no agent was there */
 	uint64_t dropped, dropped_raw; /* the kernel's column: sum of its steps, as last read */
 	uint64_t user_dropped, user_dropped_raw;
+	/*
+	 * Let pass without a verdict, in the first block for all of a namespace: because nobody
+	 * judged, and on overload. Sums of the steps of the rules' counters, as last read.
+	 */
+	uint64_t passed_down, passed_down_raw;
+	uint64_t passed_overload, passed_overload_raw;
 };
 
 /* Slots that share a bit of `rules_touched`. */

@@ -228,9 +228,9 @@ def shared_words(lab, stats):
     by the kernel on overload, packets that takeovers sent round and that were numbered twice).
     """
     with open(f"{lab.runtime}/attached/{stats['netns']['cookie']}.counters", "rb") as file:
-        head = file.read(336)
+        head = file.read(368)
     assert head[:4] == struct.pack("=I", 0x4e534732), "include/nsgate/shm.h has changed"
-    return [struct.unpack("=Q", head[at:at + 8])[0] for at in (24, 48, 328)]
+    return [struct.unpack("=Q", head[at:at + 8])[0] for at in (24, 48, 360)]
 
 
 def books(lab, netns, name="x", crashes=0):
@@ -431,7 +431,9 @@ def test_both_killed_and_back_under_load(own_lab, order):
               "both to be judged again")
         judged()
     for name, leaf in zip(("closed", "open"), leaves):
-        books(lab, leaf, name)
+        stats = books(lab, leaf, name)
+        passed = 2 * (20 + 20) if name == "open" else 0  # twice both ports, with nobody there
+        assert stats["unjudged"] == {"agent_down": passed, "queue_full": 0, "undelivered": 0}
         lab.must("detach", name)
         assert leaf.ruleset() == ""
 
@@ -726,19 +728,19 @@ WHOLE = [{"name": "ok", "action": "accept", "protocol": ["udp"], "dport": [OK],
           "set": {"ttl": 33}}]  # has every packet copied as a whole
 
 
-@pytest.mark.parametrize("what", ["closed", "open", "undelivered"])
+@pytest.mark.parametrize("what", ["closed", "open", "undelivered", "undelivered-open"])
 def test_queue_full_while_the_agent_is_stopped(own_lab, what):
     lab, length, sent = own_lab, 100, 400
     lab.start_broker("--queue-length", str(length))
     lab.start_agent()
     lab.wait_ready()
     inner, outside = lab.pair()
-    lab.put_policy("p", default="drop", on_overload="open" if what == "open" else "closed",
-                   rules=WHOLE if what == "undelivered" else POLICY["rules"])
+    lab.put_policy("p", default="drop", on_overload="open" if "open" in what else "closed",
+                   rules=WHOLE if "undelivered" in what else POLICY["rules"])
     lab.must("attach", f"netns:{inner}", "--name", "x", "--policy", "p")
     tap = Tap(inner, hooks=("input",))
     arrived = Arrivals(inner, OK, NO, families=[socket.AF_INET])
-    payload = b"x" * (1400 if what == "undelivered" else 20)
+    payload = b"x" * (1400 if "undelivered" in what else 20)
     for turn in range(1, 4):
         with stopped(lab.agent):
             outside.send("10.77.0.1", OK, sent // 2, payload)
@@ -750,17 +752,26 @@ def test_queue_full_while_the_agent_is_stopped(own_lab, what):
         packets, queue = stats["packets"], stats["queue"]
         assert tap.total("before")[0] == turn * sent
         passed = arrived.total()
-        if what == "open":
-            # The rest passed unjudged, forbidden ones too, and is counted nowhere.
-            assert passed == tap.total("behind")[0] == turn * sent
-            assert packets["seen"] == packets["accepted"] == turn * length
+        unjudged = stats["unjudged"]
+        assert unjudged["agent_down"] == 0
+        if "open" in what:
+            # The rest passed unjudged, forbidden ones too.
+            assert passed + packets["dropped"] == tap.total("before")[0]
+            assert passed == tap.total("behind")[0]
             assert queue["dropped"] == queue["user_dropped"] == 0
-            assert arrived.seen[NO, 4] == turn * sent // 2
+            assert arrived.seen[NO, 4] + packets["dropped"] == turn * sent // 2
+            assert unjudged["queue_full"] + unjudged["undelivered"] + packets["seen"] == turn * sent
         else:
+            assert unjudged["queue_full"] == unjudged["undelivered"] == 0
             assert packets["seen"] + queue["dropped"] + queue["user_dropped"] == turn * sent
             assert passed == packets["accepted"] == tap.total("behind")[0]
             assert arrived.seen[NO, 4] == 0
         assert queue["flushed"] == 0
+    if what == "open":
+        assert packets["accepted"] == 3 * length
+        assert unjudged == {"agent_down": 0, "queue_full": 3 * (sent - length), "undelivered": 0}
+    if what == "undelivered-open":
+        assert unjudged["undelivered"] > 0
     if what == "closed":
         assert queue["dropped"] == 3 * (sent - length)
     if what == "undelivered":

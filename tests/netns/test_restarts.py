@@ -299,11 +299,25 @@ def test_both_killed_with_on_agent_down_open(own_lab):
 def test_agent_dead_with_on_agent_down_open(own_lab):
     lab = own_lab.start()
     inner, outside = lab.pair()
-    lab.attach(inner, default="drop", on_agent_down="open")
+    name = lab.attach(inner, default="drop", on_agent_down="open")
     arrived = Arrivals(inner, 7)
     end(lab.agent)
     outside.send("10.77.0.1", 7, 20)
     arrived.wait(20, timeout=5)
+    outside.send("10.77.0.1", 7, 30)  # these do not even wait
+    arrived.wait(50)
+    for _ in range(2):
+        lab.start_agent()
+        lab.wait_ready()
+        lab.expect(name, {"unjudged.agent_down": 50, "packets.accepted": 20})
+        end(lab.agent)
+    lab.start_agent()
+    lab.wait_ready()
+    lab.expect(name, {"state": "attached"})
+    seen = lab.stats(name)["packets"]["seen"]
+    outside.send("10.77.0.1", 7, 10)
+    lab.expect(name, {"packets.seen": seen + 10, "unjudged.agent_down": 50})
+    assert arrived.total() == 50
 
 
 @pytest.mark.parametrize("first", ["broker", "agent"])

@@ -410,10 +410,13 @@ static const char *at(struct json_object *object, const char *path)
 static void writes_the_contract(void **state)
 {
 	static const char *const order[] = {
-		"schema",     "name",	 "state",   "policy",	   "mode",
-		"generation", "netns",	 "labels",  "attached_at", "queue",
-		"packets",    "bytes",	 "audit",   "direction",   "protocol",
-		"rules",      "default", "replies", "no_policy",   "verdict_latency_us",
+		"schema",   "name",	 "state",
+		"policy",   "mode",	 "generation",
+		"netns",    "labels",	 "attached_at",
+		"queue",    "packets",	 "bytes",
+		"unjudged", "audit",	 "direction",
+		"protocol", "rules",	 "default",
+		"replies",  "no_policy", "verdict_latency_us",
 	};
 	struct json_object *stats;
 	unsigned int i = 0;
@@ -581,6 +584,26 @@ static int read_real_counters(void)
 	stats_read(&ns, &stats);
 	if (stats_offloaded(&stats).packets != 13 || stats_offloaded(&stats).bytes != 1210)
 		return 3;
+	/* Of those that passed on overload, two were numbered; no more of them than passed. */
+	blocks[1].control.unaccounted = 2;
+	if (system("nft 'add counter inet nsgate passed_agent_down { packets 9 bytes 90 };"
+		   "add counter inet nsgate passed_overload { packets 6 bytes 60 }'") != 0)
+		return 77;
+	stats_read(&ns, &stats);
+	if (stats.unjudged[STATS_UNJUDGED_AGENT_DOWN] != 9 ||
+	    stats.unjudged[STATS_UNJUDGED_QUEUE_FULL] != 4 ||
+	    stats.unjudged[STATS_UNJUDGED_UNDELIVERED] != 2)
+		return 4;
+	blocks[0].control.unaccounted = 7;
+	stats_read(&ns, &stats);
+	if (stats.unjudged[STATS_UNJUDGED_QUEUE_FULL] != 0 ||
+	    stats.unjudged[STATS_UNJUDGED_UNDELIVERED] != 6)
+		return 5;
+	/* The next agent goes on where this one was. */
+	memset(&ns.last, 0, sizeof(ns.last));
+	stats_read(&ns, &stats);
+	if (stats.unjudged[STATS_UNJUDGED_AGENT_DOWN] != 9)
+		return 6;
 	close(ns.aux_fd);
 	policy_unref(ns.policy);
 	ns.policy = NULL;
