@@ -3,24 +3,48 @@
 
 #include <errno.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/types.h>
 #include <unistd.h>
 
 #define PROC_CHUNK 4096
 
-/* Columns: number, port id, waiting, copy mode, copy range, dropped, user dropped, last id, 1. */
+/* A decimal number after blanks. Return: what follows it, or NULL. */
+static const char *read_column(const char *text, uint32_t *ret)
+{
+	uint32_t value = 0;
+
+	text += strspn(text, " ");
+	if (*text < '0' || *text > '9')
+		return NULL;
+	for (; *text >= '0' && *text <= '9'; text++)
+		value = value * 10 + (uint32_t)(*text - '0');
+	*ret = value;
+	return text;
+}
+
+/*
+ * Columns: number, port id, waiting, copy mode, copy range, dropped, user dropped, last id, 1. By
+ * hand, because workers read it between packets.
+ */
 static bool parse_line(const char *line, uint16_t number, struct queue_kernel *ret)
 {
-	unsigned int of;
+	uint32_t of = 0;
 	struct queue_kernel read;
+	uint32_t *const columns[] = {&of,
+				     &read.portid,
+				     &read.pending,
+				     &read.copy_mode,
+				     &read.copy_range,
+				     &read.dropped,
+				     &read.user_dropped,
+				     &read.id_sequence};
 
-	if (sscanf(line, "%u %u %u %u %u %u %u %u", &of, &read.portid, &read.pending,
-		   &read.copy_mode, &read.copy_range, &read.dropped, &read.user_dropped,
-		   &read.id_sequence) != 8 ||
-	    of != number)
-		return false;
+	for (size_t i = 0; i < sizeof(columns) / sizeof(columns[0]); i++) {
+		line = read_column(line, columns[i]);
+		if (!line || of != number)
+			return false;
+	}
 	*ret = read;
 	return true;
 }
