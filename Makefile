@@ -182,7 +182,7 @@ include bench/bench.mk
 
 #: make fuzz | fuzz-check    fuzz what strangers feed us, FUZZ_SECONDS (60) a target; needs clang
 fuzz fuzz-check: all
-	@$(MAKE) --no-print-directory -f tests/fuzz/fuzz.mk PROGRAMS_DIR=$(BUILD) run-$@
+	@$(MAKE) $(jobs) --no-print-directory --silent -f tests/fuzz/fuzz.mk PROGRAMS_DIR=$(BUILD) run-$@
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan build-fuzz

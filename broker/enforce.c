@@ -11,24 +11,14 @@
 #include "conntrack.h"
 #include "log.h"
 #include "loop.h"
-#include "nsgate/hook.h"
-#include "nsgate/mark.h"
 #include "nsgate/shm.h"
 #include "queue_setup.h"
+#include "record.h"
 #include "records.h"
 #include "rules.h"
 
 /* How the reason begins by which such a namespace is degraded. */
 #define RULES_OWED_TEXT "the rules could not be installed"
-
-static bool spec_valid(const struct nsgate_rules_spec *spec)
-{
-	const uint32_t flags = NSGATE_RULES_BYPASS | NSGATE_RULES_OFFLOAD | NSGATE_RULES_STRICT |
-			       NSGATE_RULES_OVERLOAD;
-
-	return spec->hooks && !(spec->hooks >> NSGATE_HOOK_MAX) && !(spec->flags & ~flags) &&
-	       spec->generation >= 1 && spec->generation <= NSGATE_CTMARK_GEN_MAX;
-}
 
 /*
  * Generations are few and come round: a flow that slept through all of them must not wake up known
@@ -66,7 +56,7 @@ int enforce_install(int rules_fd, const struct nsgate_ns_record *record,
 {
 	const struct rules_queues queues = queues_of(record);
 
-	return spec_valid(spec) ? rules_install(rules_fd, &queues, spec) : -EINVAL;
+	return record_rules_valid(spec) ? rules_install(rules_fd, &queues, spec) : -EINVAL;
 }
 
 /* ---- rules that could not be installed ---- */
@@ -126,7 +116,7 @@ int enforce_rules(struct holding *holding, const struct nsgate_rules_spec *spec)
 {
 	int err;
 
-	if (spec_valid(spec))
+	if (record_rules_valid(spec))
 		forget_before_reuse(holding, spec->generation);
 	err = enforce_install(holding->kit.rules, &holding->record, spec);
 	if (err)

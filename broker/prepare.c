@@ -274,13 +274,11 @@ static int make_counters(struct holding *holding, struct refusal *refusal)
 }
 
 /* A file that names a namespace is worth watching, but not worth failing for. */
-static void follow_name(const struct holding *holding)
+static void follow_name(const struct nsgate_ns_record *record, const char *name)
 {
-	const struct nsgate_ns_record *record = &holding->record;
-
 	if (record->target_kind == NSGATE_TARGET_PATH && strchr(record->target, '/') &&
 	    names_follow(strchr(record->target, '/')) < 0)
-		log_event(LOG_LEVEL_WARNING, "name.unwatched", "netns", record->name, "target",
+		log_event(LOG_LEVEL_WARNING, "name.unwatched", "netns", name, "target",
 			  record->target, NULL);
 }
 
@@ -311,7 +309,7 @@ int prepare_holding(struct holding *holding, const struct nsgate_msg_attach *mes
 		records_remove(holding->record.cookie);
 	if (make_counters(holding, refusal) < 0)
 		return -1;
-	follow_name(holding);
+	follow_name(&holding->record, message->name);
 	if (holding_watch(holding) < 0)
 		return refuse(refusal, NSGATE_STATUS_FAILED, "cannot watch %s for changes: %s",
 			      message->target, strerror(errno));
@@ -362,7 +360,7 @@ static int open_restored(struct holding *holding, int target, struct refusal *re
 			      record->target);
 	if (bind_queues(holding, refusal) < 0 || make_counters(holding, refusal) < 0)
 		return -1;
-	follow_name(holding);
+	follow_name(record, record->name);
 	if (holding_watch(holding) < 0)
 		return refuse(refusal, NSGATE_STATUS_FAILED, "cannot watch it: %s",
 			      strerror(errno));
@@ -425,6 +423,6 @@ int prepare_adopted(struct holding *holding, const struct nsgate_ns_record *reco
 	fd_close(&netns);
 	if (err)
 		return err;
-	follow_name(holding);
+	follow_name(record, record->name);
 	return holding_watch(holding);
 }

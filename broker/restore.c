@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "broker.h"
@@ -18,12 +20,27 @@ static const char *after_colon(const char *target)
 	return colon ? colon + 1 : target;
 }
 
-static int open_or_errno(const char *path)
+/*
+ * Whatever stands at that path now, a device or a pipe, must neither notice nor hold the broker up:
+ * only what was found to be a file of a namespace is opened for real.
+ */
+static int open_namespace(const char *path)
 {
-	/* O_NONBLOCK: whatever stands at that path now must not hold the broker up. */
-	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	int err, opened = -1, place = open(path, O_PATH | O_CLOEXEC);
+	char self[64];
+	struct statfs fs;
 
-	return fd < 0 ? -errno : fd;
+	if (place < 0)
+		return -errno;
+	if (fstatfs(place, &fs) < 0 || fs.f_type != NSFS_MAGIC) {
+		err = -ENOENT;
+	} else {
+		snprintf(self, sizeof(self), "/proc/self/fd/%d", place);
+		opened = open(self, O_RDONLY | O_CLOEXEC);
+		err = opened < 0 ? -errno : 0;
+	}
+	close(place);
+	return err ? err : opened;
 }
 
 int restore_target(const struct nsgate_ns_record *record)
@@ -36,9 +53,9 @@ int restore_target(const struct nsgate_ns_record *record)
 	switch ((enum nsgate_target_kind)record->target_kind) {
 	case NSGATE_TARGET_NETNS:
 		snprintf(path, sizeof(path), "%s/%s", broker_config.netns_dir, name);
-		return open_or_errno(path);
+		return open_namespace(path);
 	case NSGATE_TARGET_PATH:
-		return open_or_errno(name);
+		return open_namespace(name);
 	case NSGATE_TARGET_PID:
 		if (sscanf(record->target, "pid:%d", &pid) != 1 &&
 		    sscanf(record->target, "path:/proc/%d/", &pid) != 1)

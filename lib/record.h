@@ -7,6 +7,9 @@
 
 #include "nsgate/proto.h"
 
+/* Can these rules be put in force: hooks, flags and a generation that exist? */
+bool record_rules_valid(const struct nsgate_rules_spec *rules);
+
 /* Are its texts terminated, printable and valid names, and its numbers within their bounds? */
 bool record_valid(const struct nsgate_ns_record *record);
 

@@ -14,18 +14,22 @@ include Makefile
 NSGATE_CFLAGS := $(filter-out -D_FORTIFY_SOURCE=2,$(NSGATE_CFLAGS))
 
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
-FUZZ_LIBS := $(BUILD)/libagent.a $(BUILD)/libnsgate.a
+FUZZ_LIBS := $(BUILD)/libagent.a $(BUILD)/libbroker.a $(BUILD)/libnsgate.a
 wrap = $(addprefix -Wl$(comma)--wrap=,$(1))
 comma := ,
 
 $(FUZZERS:%=$(BUILD)/%): $(BUILD)/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/every_match.o $(FUZZ_LIBS)
-	$(link) $(LIBS_agent)
+	$(link) $(LIBS_agent) $(LIBS_broker)
 # The targets themselves are not what is to be covered; their comparisons would be most of the work.
 $(BUILD)/tests/fuzz/%.o: override CFLAGS := -O1 -g -fsanitize=address,undefined \
 	-fno-sanitize-recover=undefined -fsanitize-coverage=inline-8bit-counters,pc-table
 # The kernel as these two see it is a model inside them.
 $(BUILD)/fuzz_judge: NSGATE_LDFLAGS += $(call wrap,recvmmsg recv sendmsg clock_gettime)
 $(BUILD)/fuzz_queue: NSGATE_LDFLAGS += $(call wrap,recvmmsg sendmsg clock_gettime recvfrom recv getsockopt pread)
+# What takes privilege; and time, and who it is.
+$(BUILD)/fuzz_broker: NSGATE_LDFLAGS += $(call wrap,kit_open kit_identify queue_setup queue_unbind \
+	queue_release rules_install rules_open rules_pause rules_remove rules_changed conntrack_forget \
+	conntrack_forget_all loop_now_ms ipc_peer)
 $(BUILD)/tests/fuzz/every_match.o: tests/fuzz/every_match.json
 $(BUILD)/tests/fuzz/every_match.o: tests/fuzz/every_match.S
 	@mkdir -p $(@D)

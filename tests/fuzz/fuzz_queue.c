@@ -63,7 +63,7 @@ static struct {
 	time_t clock;
 	unsigned int sends_to_fail, receives_to_fail;
 	uint64_t decided;
-	bool sends_failed; /* for good, some time */
+	bool sends_failed; /* a verdict, for good, some time; or what queue_look() asked */
 	bool handed_over; /* the broker has connected the socket: only the kernel can write to it */
 } kernel;
 
@@ -376,7 +376,12 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
 	(void)flags;
 	MUST(message->msg_iovlen == 1 && part->iov_len > 0);
 	if (kernel.sends_to_fail > 0) {
+		struct verdict first;
+
 		kernel.sends_to_fail--;
+		/* A lock that could not be passed: what vanishes cannot be told for certain. */
+		verdict_read(bytes, part->iov_len, &first);
+		kernel.sends_failed |= first.is_config && !first.has_copy_range;
 		errno = ENOBUFS;
 		return -1;
 	}

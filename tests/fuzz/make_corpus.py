@@ -374,6 +374,138 @@ def make_ipc():
     put("fuzz_ipc", "changed", composed(3, change=bytes(range(1, 30))))
 
 
+# ---- what is said on broker.sock and agent.sock: the steps of fuzz_broker.c and fuzz_agent.c ----
+
+HELLO, REPLY, ATTACH, DETACH, PROBE, FEATURES, NS_ADD, NS_HELD, HELD_END, NS_RULES, NS_REMOVE, \
+    NS_LINKS, NS_STATE = range(1, 14)
+NETNS, PID, PATH, SELF, HANDOFF = range(1, 6)
+REPLACE = 4
+
+
+def said(*body, change=b"", at=0, fds=None):
+    """The end of a message's step: its fields, what is changed in it, its descriptors."""
+    changes = struct.pack("!HB", at, len(change)) + change if change else b""
+    return bytes(body) + changes + bytes(3) + (
+        b"\0" if fds is None else bytes([len(fds) + 1, *fds]))
+
+
+def client(which, kind, *fields, identity=7, **more):
+    return bytes([which << 4 | 2]) + said(kind, identity, *fields, **more)
+
+
+def connect(which, uid=0):
+    return bytes([which << 4 | (uid != 0)]) + client(which, HELLO)
+
+
+def from_agent(kind, *fields, **more):
+    return b"\x09" + said(kind, *fields, **more)
+
+
+def kernel(namespace=1, opening=0, binding=0, rules=0):
+    return b"\x0e" + struct.pack("!H", namespace - 1 | opening << 2 | binding << 5 | rules << 8)
+
+
+AGENT_HERE = b"\x07" + from_agent(HELLO) + from_agent(HELD_END)
+IN_FORCE = from_agent(NS_RULES, 0, 1)
+DONE = from_agent(REPLY, 0)
+REFUSED = from_agent(REPLY, 1)
+WAIT = b"\x0d\xff\xff"
+
+
+def make_broker():
+    begin = connect(0) + AGENT_HERE
+    for kind in (NETNS, PID, PATH, SELF, HANDOFF):
+        attach = client(0, ATTACH, kind, 0, 1)
+        put("fuzz_broker", "attach-%d" % kind, begin + attach + IN_FORCE + client(0, DETACH, 1) + DONE)
+        put("fuzz_broker", "refused-%d" % kind, begin + attach + REFUSED)
+        put("fuzz_broker", "gone-%d" % kind, begin + attach + IN_FORCE + b"\x06")
+    web = client(0, ATTACH, NETNS, 0, 1)
+    stories = {
+        "no-agent": connect(0) + web + client(0, DETACH, 1),
+        "stranger": connect(0, 1) + web + client(0, PROBE) + client(0, DETACH, 1),
+        "probe": begin + client(0, PROBE),
+        "early": b"\0" + client(0, PROBE),
+        "silent": b"\0" + WAIT,
+        "no-answer": begin + web + WAIT,
+        "no-drain": begin + web + IN_FORCE + client(0, DETACH, 1) + WAIT,
+        "replace": begin + web + IN_FORCE + kernel(2) +
+                   client(0, ATTACH, NETNS, REPLACE, 1) + IN_FORCE + DONE,
+        "twice": begin + web + IN_FORCE + client(0, ATTACH, NETNS, 0, 2) + kernel(2) + web,
+        "host": begin + kernel(4) + web + client(0, ATTACH, NETNS, 2, 1) + IN_FORCE,
+        "ended": begin + client(0, ATTACH, PID, 0, 1, fds=[7]) + IN_FORCE + DONE,
+        "no-namespace": begin + client(0, ATTACH, PATH, 0, 1, fds=[8]),
+        "name-removed": begin + web + IN_FORCE + b"\x0f\1" + DONE,
+        "cannot-enter": begin + kernel(1, opening=2) + web + kernel(1, opening=4) + web,
+        "taken": begin + kernel(1, binding=5) + web,
+        "no-rules": begin + web + kernel(1, rules=2) + IN_FORCE + DONE,
+        "handoff-full": begin + client(0, ATTACH, HANDOFF, 0, 1, identity=8) + IN_FORCE +
+                        connect(1) + client(1, DETACH, 1) + DONE,
+        "handoff-full-alone": begin + kernel(1, opening=2) +
+                              client(0, ATTACH, HANDOFF, 0, 1, identity=8) + IN_FORCE,
+        "agent-lost": begin + web + IN_FORCE + b"\x0c" + WAIT + WAIT + AGENT_HERE,
+        "agent-lost-early": begin + web + b"\x1c",
+        "orphan-held": connect(0) + b"\x07" + from_agent(HELLO) + from_agent(NS_HELD, 2) +
+                       from_agent(HELD_END) + client(0, DETACH, 2) + DONE,
+        "held": connect(0) + b"\x07" + from_agent(HELLO) + from_agent(NS_HELD, 1) +
+                from_agent(HELD_END) + client(0, DETACH, 1) + DONE,
+        "held-pipe": connect(0) + b"\x07" + from_agent(HELLO) +
+                     from_agent(NS_HELD, 1, fds=[4, 9, 1, 1]) + from_agent(HELD_END) + b"\x0c" + WAIT,
+        "held-twice": connect(0) + b"\x07" + from_agent(HELLO) + from_agent(NS_HELD, 1) +
+                      from_agent(NS_HELD, 2) + kernel(2) + from_agent(NS_HELD, 1) + from_agent(HELD_END),
+        "rules-again": begin + web + IN_FORCE + from_agent(NS_RULES, 1, 3) + from_agent(NS_RULES, 0, 0),
+        "bad-rules": begin + web + from_agent(NS_RULES, 0, 0, change=b"\xff" * 16, at=24),
+        "early-rules": connect(0) + b"\x07" + from_agent(NS_RULES, 0, 0),
+        "bad-name": begin + client(0, ATTACH, NETNS, 0, 1, change=b"../x\n", at=32) +
+                    client(0, DETACH, 1, change=b"\xff" * 31, at=16),
+        "queues": begin + client(0, ATTACH, NETNS, 0, 1, change=b"\xff\xff\1\0", at=24),
+        "labels": begin + client(0, ATTACH, NETNS, 0, 1, change=b"a=b\0c=d\0", at=416) + IN_FORCE,
+    }
+    for name, story in stories.items():
+        put("fuzz_broker", name, story)
+
+
+def broker_says(kind, *fields, **more):
+    return b"\4" + said(kind, *fields, **more)
+
+
+def make_agent():
+    begin = b"\1" + broker_says(HELLO)
+    add = broker_says(NS_ADD, 1)
+    links = broker_says(NS_LINKS, 1, 0, 3)
+    accepted, failed = broker_says(REPLY, 0), broker_says(REPLY, 1)
+    served = begin + add + links + accepted
+    stories = {
+        "served": served + broker_says(NS_REMOVE, 1),
+        "taken-over": begin + broker_says(NS_ADD, 0x41) + broker_says(HELD_END),
+        "bad-generation": begin + broker_says(NS_ADD, 0x41, change=b"\1\xff\xff\xff", at=80) + links,
+        "no-policy": begin + broker_says(NS_ADD, 0x81),
+        "pending": begin + broker_says(NS_ADD, 0x91) + links + accepted,
+        "watched": begin + broker_says(NS_ADD, 0x21) + links + accepted,
+        "rules-failed": begin + add + links + failed,
+        "broker-back": served + b"\0" + begin + accepted,
+        "early": b"\1" + add,
+        "replaced": served + b"\1",
+        "state": served + broker_says(NS_STATE, 1, 0, 1) + broker_says(NS_STATE, 1, 0, 0) +
+                 broker_says(NS_STATE, 1, 1, 0),
+        "bad-state": served + broker_says(NS_STATE, 1, 0, 1, change=b"\n", at=32),
+        "bad-links": served + broker_says(NS_LINKS, 1, 0, 3, change=b"x" * 16, at=36),
+        "many-links": served + broker_says(NS_LINKS, 1, 4, 0),
+        "other-counters": begin + broker_says(NS_ADD, 1, fds=[5, 3, 1, 1]),
+        "no-counters": begin + broker_says(NS_ADD, 1, fds=[9, 9, 9, 9]),
+        "directory": begin + broker_says(NS_ADD, 1, fds=[10, 10, 10, 10]),
+        "unknown": begin + broker_says(NS_REMOVE, 3) + broker_says(NS_LINKS, 3, 0, 1),
+        "several": begin + b"".join(broker_says(NS_ADD, n) + broker_says(NS_LINKS, n, 0, 2) + accepted
+                                    for n in range(4)),
+        "policies": served + b"".join(b"\2" + bytes([n]) + accepted for n in (0, 1, 2, 4, 0)),
+        "rebound": served + b"".join(b"\2" + bytes([8 | n]) + failed for n in (0x10, 0x11, 0x12, 0x90)),
+        "change-alone": served + b"\0\2\1" + begin,
+        "overtaken": served + b"\2\0\2\1" + accepted,
+        "accepting": b"\x0b" + begin + broker_says(NS_ADD, 0x91) + links,
+    }
+    for name, story in stories.items():
+        put("fuzz_agent", name, story)
+
+
 # ---- requests: RFC 9112 ----
 
 
@@ -456,6 +588,8 @@ def main():
     make_queue()
     make_policy()
     make_ipc()
+    make_broker()
+    make_agent()
     make_http()
     make_dictionaries()
 
