@@ -183,15 +183,20 @@ static int compile_doc(struct policy *policy, const struct policy_doc *doc)
 /* Read the policy's own source into a document. Return: 0, -EINVAL (problems noted), -ENOMEM. */
 static int read_doc(struct policy *policy, struct policy_doc *doc, struct policy_problems *problems)
 {
-	struct policy_reader reader = {.problems = problems, .doc = doc};
+	struct policy_json_list rules = {.name = "rules", .max = NSGATE_RULES_MAX};
+	struct policy_reader reader = {.problems = problems, .doc = doc, .rules = &rules};
 	struct json_object *document;
 	int err;
 
-	err = policy_json_read(policy->source, policy->source_length, &document, problems);
+	err = policy_json_read_list(policy->source, policy->source_length, &document, &rules,
+				    problems);
+	if (err == 0) {
+		policy_doc_read(&reader, document);
+		json_object_put(document);
+	}
+	policy_json_list_free(&rules);
 	if (err < 0)
 		return err;
-	policy_doc_read(&reader, document);
-	json_object_put(document);
 	if (reader.no_memory)
 		return -ENOMEM;
 	return problems->total > 0 ? -EINVAL : 0;

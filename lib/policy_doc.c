@@ -13,6 +13,7 @@
 
 #include "nsgate/hook.h"
 #include "policy_doc.h"
+#include "policy_json.h"
 #include "policy_match.h"
 #include "policy_rule.h"
 #include "policy_value.h"
@@ -161,7 +162,7 @@ static void read_rules(struct policy_reader *reader, struct json_object *value)
 		policy_complain(reader, "must be a list of rules, in brackets");
 		return;
 	}
-	count = json_object_array_length(value);
+	count = reader->rules->count;
 	if (count > NSGATE_RULES_MAX) {
 		policy_complain(reader, "%zu rules are too many; at most %d are allowed", count,
 				NSGATE_RULES_MAX);
@@ -175,10 +176,17 @@ static void read_rules(struct policy_reader *reader, struct json_object *value)
 		return;
 	}
 	for (size_t i = 0; i < count; i++) {
+		struct json_object *rule;
+
+		if (policy_json_list_get(reader->rules, i, &rule) < 0) {
+			reader->no_memory = true;
+			return;
+		}
 		before = policy_path_index(&reader->path, i);
 		doc->rule_count = i + 1;
-		policy_rule_read(reader, &doc->rules[i], json_object_array_get_idx(value, i));
+		policy_rule_read(reader, &doc->rules[i], rule);
 		policy_path_pop(&reader->path, before);
+		json_object_put(rule);
 	}
 }
 

@@ -29,6 +29,8 @@ union policy_value {
 	uint64_t links; /* bits of the interface patterns */
 };
 
+struct policy_json_list;
+
 struct policy_doc_match {
 	enum policy_field field;
 	bool negated;
@@ -73,6 +75,7 @@ struct policy_reader {
 	struct policy_problems *problems;
 	struct policy_path path;
 	struct policy_doc *doc;
+	struct policy_json_list *rules; /* of the document, where "rules" is a list */
 	bool no_memory;
 };
 

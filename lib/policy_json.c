@@ -7,12 +7,16 @@
  * meaning only, and a mistake is named by line and column. The scan needs no memory but its own:
  * an object may have at most POLICY_OBJECT_KEYS_MAX keys, which are compared with each other
  * after their escapes are resolved.
+ *
+ * The list of the rules is most of a large document. The scan notes where each of its members
+ * stands; json-c reads the document as if the list were empty, and the members one by one.
  */
 #include <assert.h>
 #include <errno.h>
 #include <json-c/json.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "hash.h"
@@ -27,6 +31,9 @@ struct scan {
 	struct policy_problems *problems;
 	struct policy_path path;
 	int depth;
+	struct policy_json_list *list; /* to be noted, or NULL */
+	bool listed;		       /* the value that comes is that list */
+	bool no_memory;
 };
 
 struct scan_string {
@@ -269,6 +276,7 @@ static bool note_key(struct scan *scan, struct scan_keys *keys, const struct sca
 
 static bool scan_object(struct scan *scan)
 {
+	const struct policy_json_list *list = scan->depth == 1 ? scan->list : NULL;
 	struct scan_keys keys = {.count = 0};
 	struct scan_string key;
 	size_t before;
@@ -287,6 +295,8 @@ static bool scan_object(struct scan *scan)
 		skip_space(scan);
 		if (!take(scan, ':'))
 			return fail(scan, "expected a colon after the key");
+		scan->listed = list && key.length == strlen(list->name) &&
+			       memcmp(key.bytes, list->name, key.length) == 0;
 		if (!scan_value(scan))
 			return false;
 		policy_path_pop(&scan->path, before);
@@ -295,16 +305,57 @@ static bool scan_object(struct scan *scan)
 	return take(scan, '}') || fail(scan, "expected a comma or the object's closing brace");
 }
 
+static size_t offset(const struct scan *scan)
+{
+	return (size_t)(scan->at - scan->start);
+}
+
+/* Of the same list twice, which is a mistake but goes on, json-c keeps the last. */
+static void begin_list(struct scan *scan, struct policy_json_list *list)
+{
+	list->text = (const char *)scan->start;
+	list->count = 0;
+	list->from = list->end = offset(scan);
+}
+
+static bool note_member(struct scan *scan, struct policy_json_list *list, size_t from)
+{
+	list->end = offset(scan);
+	if (list->count == list->room && list->count < list->max) {
+		const size_t room = list->room ? list->room * 2 : 64;
+		struct policy_json_span *members =
+			reallocarray(list->members, room, sizeof(*members));
+
+		if (!members) {
+			scan->no_memory = true;
+			return false;
+		}
+		list->members = members;
+		list->room = room;
+	}
+	if (list->count < list->max)
+		list->members[list->count] = (struct policy_json_span){
+			.from = (uint32_t)from, .length = (uint32_t)(list->end - from)};
+	list->count++;
+	return true;
+}
+
 static bool scan_array(struct scan *scan)
 {
-	size_t before, index = 0;
+	struct policy_json_list *list = scan->listed ? scan->list : NULL;
+	size_t before, from, index = 0;
 
+	scan->listed = false;
+	if (list)
+		begin_list(scan, list);
 	skip_space(scan);
 	if (take(scan, ']'))
 		return true;
 	do {
 		before = policy_path_index(&scan->path, index++);
-		if (!scan_value(scan))
+		skip_space(scan);
+		from = offset(scan);
+		if (!scan_value(scan) || (list && !note_member(scan, list, from)))
 			return false;
 		policy_path_pop(&scan->path, before);
 		skip_space(scan);
@@ -334,6 +385,7 @@ static bool scan_value(struct scan *scan)
 		return fail(scan, "the document ends in the middle");
 	switch (*scan->at) {
 	case '{':
+		scan->listed = false;
 		return scan_nested(scan, scan_object);
 	case '[':
 		return scan_nested(scan, scan_array);
@@ -366,14 +418,45 @@ static bool scan_document(struct scan *scan)
 	return scan->at == scan->end || fail(scan, "there is text after the end of the document");
 }
 
+static struct json_tokener *new_tokener(int flags)
+{
+	struct json_tokener *tokener = json_tokener_new_ex(NSGATE_POLICY_DEPTH_MAX + 2);
+
+	if (tokener)
+		json_tokener_set_flags(tokener,
+				       JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8 | flags);
+	return tokener;
+}
+
+/* The whole text but the members of the list. */
+static struct json_object *parse(struct json_tokener *tokener, const char *text, size_t length,
+				 const struct policy_json_list *list)
+{
+	if (list && list->count) {
+		json_tokener_parse_ex(tokener, text, (int)list->from);
+		if (json_tokener_get_error(tokener) != json_tokener_continue)
+			return NULL;
+		text += list->end;
+		length -= list->end;
+	}
+	return json_tokener_parse_ex(tokener, text, (int)length);
+}
+
 int policy_json_read(const char *text, size_t length, struct json_object **ret_document,
 		     struct policy_problems *problems)
+{
+	return policy_json_read_list(text, length, ret_document, NULL, problems);
+}
+
+int policy_json_read_list(const char *text, size_t length, struct json_object **ret_document,
+			  struct policy_json_list *list, struct policy_problems *problems)
 {
 	struct scan scan = {
 		.start = (const unsigned char *)text,
 		.at = (const unsigned char *)text,
 		.end = (const unsigned char *)text + length,
 		.problems = problems,
+		.list = list,
 	};
 	struct json_tokener *tokener;
 	struct json_object *document;
@@ -386,13 +469,12 @@ int policy_json_read(const char *text, size_t length, struct json_object **ret_d
 		return -EINVAL;
 	}
 	if (!scan_document(&scan))
-		return -EINVAL;
+		return scan.no_memory ? -ENOMEM : -EINVAL;
 
-	tokener = json_tokener_new_ex(NSGATE_POLICY_DEPTH_MAX + 2);
+	tokener = new_tokener(0);
 	if (!tokener)
 		return -ENOMEM;
-	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-	document = json_tokener_parse_ex(tokener, text, (int)length);
+	document = parse(tokener, text, length, list);
 	error = json_tokener_get_error(tokener);
 	json_tokener_free(tokener);
 	if (error != json_tokener_success || !document) {
@@ -402,4 +484,36 @@ int policy_json_read(const char *text, size_t length, struct json_object **ret_d
 	}
 	*ret_document = document;
 	return 0;
+}
+
+/* The text was scanned: only for want of memory can it be refused. */
+int policy_json_list_get(struct policy_json_list *list, size_t i, struct json_object **ret_member)
+{
+	const struct policy_json_span *span = &list->members[i];
+	struct json_object *member;
+
+	if (!list->tokener)
+		list->tokener = new_tokener(JSON_TOKENER_ALLOW_TRAILING_CHARS);
+	if (!list->tokener)
+		return -ENOMEM;
+	json_tokener_reset(list->tokener);
+	/* With the comma or bracket behind it, which ends a number. */
+	member = json_tokener_parse_ex(list->tokener, list->text + span->from,
+				       (int)span->length + 1);
+	if (json_tokener_get_error(list->tokener) != json_tokener_success) {
+		json_object_put(member);
+		return -ENOMEM;
+	}
+	*ret_member = member;
+	return 0;
+}
+
+void policy_json_list_free(struct policy_json_list *list)
+{
+	free(list->members);
+	if (list->tokener)
+		json_tokener_free(list->tokener);
+	list->members = NULL;
+	list->tokener = NULL;
+	list->count = list->room = 0;
 }

@@ -3,10 +3,27 @@
 #define NSGATE_POLICY_JSON_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "policy.h"
 
 #define POLICY_OBJECT_KEYS_MAX 128 /* more than any object of a policy can rightly have */
+
+/*
+ * The members of one list of a document, each made into a tree when it is asked for: a tree of ten
+ * thousand rules takes twenty megabytes.
+ */
+struct policy_json_list {
+	const char *name; /* the list's key in the object at the top */
+	size_t max;	  /* further members are only counted */
+	const char *text;
+	struct policy_json_span {
+		uint32_t from, length;
+	} * members;
+	size_t count, room;
+	size_t from, end; /* of all members */
+	struct json_tokener *tokener;
+};
 
 /*
  * Read a policy's text strictly: RFC 8259 to the letter, valid UTF-8, no key twice in an object,
@@ -18,5 +35,20 @@
  */
 int policy_json_read(const char *text, size_t length, struct json_object **ret_document,
 		     struct policy_problems *problems);
+
+/*
+ * The same, but the list `list->name` is empty in the document, if it is there and a list, and its
+ * members are in `list`. The caller sets `name` and `max`, the rest to zero; keeps `text`; and
+ * frees the list, in any case.
+ */
+int policy_json_read_list(const char *text, size_t length, struct json_object **ret_document,
+			  struct policy_json_list *list, struct policy_problems *problems);
+void policy_json_list_free(struct policy_json_list *list);
+
+/*
+ * Member `i` of those that were kept. NULL is a null. The caller json_object_put()s it.
+ * Return: 0 or -ENOMEM.
+ */
+int policy_json_list_get(struct policy_json_list *list, size_t i, struct json_object **ret_member);
 
 #endif
