@@ -21,6 +21,7 @@
 #define NSGATE_SHM_H
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "nsgate/limits.h"
@@ -127,7 +128,7 @@ static_assert(sizeof(struct shm_queue) % 8 == 0, "shm layout");
 static_assert(NSGATE_RULES_MAX % (64 * SHM_RULES_GROUP) == 0, "every slot has its bit");
 
 /* May the slot of rule `index` be in use? If not, it is all zero. */
-static inline int shm_rule_touched(const uint64_t *touched, uint32_t index)
+static inline bool shm_rule_touched(const uint64_t *touched, uint32_t index)
 {
 	const uint32_t group = index / SHM_RULES_GROUP;
 
@@ -135,7 +136,7 @@ static inline int shm_rule_touched(const uint64_t *touched, uint32_t index)
 }
 
 /* Is any? */
-static inline int shm_rules_any_touched(const uint64_t *touched)
+static inline bool shm_rules_any_touched(const uint64_t *touched)
 {
 	uint64_t any = 0;
 
