@@ -2,6 +2,7 @@
 #: make            build everything into $(BUILD)
 #: make demo       install what is missing, build, and show nsgate at work on real packets (root)
 #: make check      install what is missing, build, and run all tests (root)
+#: make runtimes-check    install container runtimes, and test nsgate with them (root)
 #: make unit | asan-unit | platform | netns    build and run one kind of tests
 #: make lint       run the linters, and count the instructions of a decision
 #: make install    into $(DESTDIR)$(PREFIX); `make uninstall` removes it
@@ -27,17 +28,21 @@ LIBS_broker := -lmnl -lnftnl -lnl-route-3 -lnl-3 -lcap -lseccomp
 LIBS_agent := -lmnl -lnetfilter_queue -ljson-c -lmicrohttpd -lcap -lseccomp
 LIBS_ctl := -ljson-c -lmnl -lcurl -lmicrohttpd -lnftables -lnl-route-3 -lnl-3
 LIBS_handoff := -lcap
+LIBS_hook := -ljson-c
 
 DAEMONS := nsgate-broker nsgate-agent
 COMMANDS := nsgatectl nsgate-handoff
-BINARIES := $(DAEMONS:%=$(BUILD)/%) $(COMMANDS:%=$(BUILD)/%)
+HELPERS := oci-hook nsgate-runc
+BINARIES := $(DAEMONS:%=$(BUILD)/%) $(COMMANDS:%=$(BUILD)/%) $(HELPERS:%=$(BUILD)/%)
 
 objects = $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(1)/*.c))
 LIB_OBJS := $(call objects,lib) $(BUILD)/lib/policy_schema.o
 BROKER_OBJS := $(call objects,broker)
 AGENT_OBJS := $(call objects,agent)
 HANDOFF_OBJS := $(BUILD)/ctl/handoff.o
-CTL_OBJS := $(filter-out $(HANDOFF_OBJS),$(call objects,ctl))
+OCI_HOOK_OBJS := $(BUILD)/ctl/oci_hook.o
+RUNC_SHIM_OBJS := $(BUILD)/ctl/runc_shim.o
+CTL_OBJS := $(filter-out $(HANDOFF_OBJS) $(OCI_HOOK_OBJS) $(RUNC_SHIM_OBJS),$(call objects,ctl))
 
 UNIT_TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 PLATFORM_TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/platform/test_*.c))
@@ -65,6 +70,10 @@ $(BUILD)/nsgatectl: $(CTL_OBJS) $(BUILD)/libnsgate.a
 	$(link) $(LIBS_ctl)
 $(BUILD)/nsgate-handoff: $(HANDOFF_OBJS) $(BUILD)/libctl.a $(BUILD)/libnsgate.a
 	$(link) $(LIBS_handoff)
+$(BUILD)/oci-hook: $(OCI_HOOK_OBJS) $(BUILD)/libctl.a $(BUILD)/libnsgate.a
+	$(link) $(LIBS_hook)
+$(BUILD)/nsgate-runc: $(RUNC_SHIM_OBJS) $(BUILD)/libctl.a $(BUILD)/libnsgate.a
+	$(link) $(LIBS_hook)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
@@ -77,7 +86,7 @@ $(BUILD)/lib/policy_schema.o: lib/policy-v1.schema.json
 # ---- tests ----
 
 $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(BUILD)/libagent.a $(BUILD)/libbroker.a $(BUILD)/libctl.a $(BUILD)/libnsgate.a
-	$(link) $(LIBS_agent) $(LIBS_broker) -lcmocka
+	$(link) $(LIBS_agent) $(LIBS_broker) $(LIBS_ctl) -lcmocka
 $(BUILD)/tests/unit/policy_lint: $(BUILD)/tests/unit/policy_lint.o $(BUILD)/libnsgate.a
 	$(link) $(LIBS_lib)
 $(BUILD)/tests/platform/test_%: $(BUILD)/tests/platform/test_%.o $(BUILD)/tests/platform/platform.o $(BUILD)/libbroker.a $(BUILD)/libnsgate.a
@@ -106,6 +115,11 @@ platform: platform-programs
 	@tests/run-all --build $(BUILD) platform
 netns: all
 	@tests/run-all --build $(BUILD) netns
+runtimes-check:
+	$(need_root)
+	@deploy/deps.sh build test runtimes
+	@$(MAKE) $(jobs) --no-print-directory --silent all
+	@tests/run-all --build $(BUILD) runtimes
 demo:
 	$(need_root)
 	@deploy/deps.sh build demo
@@ -117,7 +131,7 @@ deps:
 
 # ---- linters: each of them counts as one test in .ci/run ----
 
-SOURCES := $(wildcard $(addsuffix /*.c,agent broker ctl lib bench bench/peers tests/unit tests/platform tests/fuzz))
+SOURCES := $(wildcard $(addsuffix /*.c,agent broker ctl lib bench bench/peers tests/unit tests/platform tests/netns/runtimes tests/fuzz))
 HEADERS := $(wildcard $(addsuffix /*.h,agent broker ctl lib include/nsgate bench bench/peers tests/unit tests/platform tests/fuzz))
 SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/completion/* tests/*.sh tests/fuzz/run tests/netns/run)
 MAN := $(wildcard doc/man/*.[1578])
@@ -146,6 +160,7 @@ lint-man:
 UNITS := $(notdir $(wildcard deploy/systemd/*.service))
 SHARE := $(DESTDIR)$(PREFIX)/share
 INSTALLED = $(DAEMONS:%=sbin/%) $(COMMANDS:%=bin/%) $(foreach page,$(MAN),share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) \
+	libexec/nsgate share/containers/oci/hooks.d/50-nsgate.json \
 	share/bash-completion/completions/nsgatectl share/nsgate lib/sysusers.d/nsgate.conf lib/tmpfiles.d/nsgate.conf \
 	$(UNITS:%=lib/systemd/system/%)
 
@@ -160,6 +175,9 @@ install: all
 	install -D -m 644 -t $(SHARE)/nsgate/grafana deploy/grafana/nsgate.json
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d deploy/sysusers.d/nsgate.conf
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d deploy/tmpfiles.d/nsgate.conf
+	install -D -t $(DESTDIR)$(PREFIX)/libexec/nsgate $(HELPERS:%=$(BUILD)/%)
+	install -d $(SHARE)/containers/oci/hooks.d
+	sed 's|@PREFIX@|$(PREFIX)|g' deploy/oci/50-nsgate.json >$(SHARE)/containers/oci/hooks.d/50-nsgate.json
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	for unit in $(UNITS); do sed 's|@PREFIX@|$(PREFIX)|g' "deploy/systemd/$$unit" \
 		> "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit" || exit; done
@@ -189,7 +207,7 @@ clean:
 help:
 	@sed -n 's/^#: //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all unit-programs platform-programs asan-programs check unit asan-unit platform netns demo deps fuzz fuzz-check \
+.PHONY: all unit-programs platform-programs asan-programs check unit asan-unit platform netns runtimes-check demo deps fuzz fuzz-check \
 	lint $(LINTERS) install uninstall deb clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -path $(BUILD)/deb -prune -o -name '*.d' -type f -print 2>/dev/null)

@@ -2,6 +2,7 @@
 #include "attach.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,6 +13,7 @@
 #include "enforce.h"
 #include "ipc.h"
 #include "log.h"
+#include "members.h"
 #include "name.h"
 #include "owed.h"
 #include "prepare.h"
@@ -74,6 +76,107 @@ static void replace_others(const struct holding *with)
 	}
 }
 
+static int refuse_member(struct refusal *refusal, const char *container, int err)
+{
+	refusal->status = NSGATE_STATUS_FAILED;
+	if (err == -ESRCH) {
+		refusal->status = NSGATE_STATUS_NOT_FOUND;
+		snprintf(refusal->text, sizeof(refusal->text),
+			 "container %s is gone: its first process has ended", container);
+	} else if (err == -ENOSPC) {
+		snprintf(refusal->text, sizeof(refusal->text),
+			 "container %s would be one too many in its namespace: %d at most",
+			 container, MEMBERS_MAX);
+	} else {
+		snprintf(refusal->text, sizeof(refusal->text),
+			 "cannot look after the first process of container %s: %s", container,
+			 strerror(-err));
+	}
+	return -1;
+}
+
+/*
+ * A container in a namespace that is attached already: count it in. One that asks for another
+ * policy is refused: whichever of the two would hold, somebody would be wrong about it.
+ */
+static int join(struct holding *holding, const struct member_request *request,
+		struct refusal *refusal)
+{
+	const char *policy = members_policy(holding);
+	int err;
+
+	if (holding->state != HOLDING_IN_FORCE || holding->asker) {
+		refusal->status = NSGATE_STATUS_BUSY;
+		snprintf(refusal->text, sizeof(refusal->text),
+			 "%s is being attached or detached by somebody else: try again",
+			 holding->record.name);
+		return -1;
+	}
+	if (strcmp(policy, request->policy) != 0) {
+		refusal->status = NSGATE_STATUS_FAILED;
+		snprintf(refusal->text, sizeof(refusal->text),
+			 "its network namespace is attached already, as %s with policy %s, not %s: "
+			 "containers that share one must ask for the same policy",
+			 holding->record.name, policy, request->policy);
+		return -1;
+	}
+	err = members_add(holding, request);
+	if (err)
+		return refuse_member(refusal, request->container, err);
+	log_event(LOG_LEVEL_INFO, "member.joined", "netns", holding->record.name, "container",
+		  request->container, NULL);
+	return 0;
+}
+
+/* Return: is it a container, and is all done with it: answered, `fds` closed? */
+static bool join_request(struct client *client, const struct nsgate_msg_attach *message, int *fds,
+			 unsigned int fd_count)
+{
+	struct refusal refusal = {.status = NSGATE_STATUS_OK};
+	struct member_request request;
+	struct holding *holding;
+	int err;
+
+	if (!(message->flags & NSGATE_ATTACH_CONTAINER))
+		return false;
+	if (!members_request(message, fds[0], &request)) {
+		refusal.status = NSGATE_STATUS_USAGE;
+		snprintf(refusal.text, sizeof(refusal.text),
+			 "the label " NSGATE_LABEL_CONTAINER " must be the container's id");
+	} else {
+		err = members_find_holding(fds[0], &holding);
+		if (err == -ENOENT)
+			return false;
+		if (err)
+			refuse_member(&refusal, request.container, err);
+		else
+			join(holding, &request, &refusal);
+	}
+	fds_close(fds, fd_count);
+	client_reply(client, message->header.id, refusal.status, "%s", refusal.text);
+	return true;
+}
+
+/* The first container of a namespace. Return: 0, or -1 with the refusal. */
+static int prepare_first(struct holding *holding, const struct nsgate_msg_attach *message, int *fds,
+			 unsigned int fd_count, struct refusal *refusal)
+{
+	struct member_request request;
+	bool container = (message->flags & NSGATE_ATTACH_CONTAINER) &&
+			 members_request(message, fcntl(fds[0], F_DUPFD_CLOEXEC, 0), &request);
+	int err = prepare_holding(holding, message, fds, fd_count, refusal);
+
+	if (!container)
+		return err;
+	if (!err) {
+		err = request.pidfd < 0 ? -EMFILE : members_add(holding, &request);
+		if (err)
+			err = refuse_member(refusal, request.container, err);
+	}
+	fd_close(&request.pidfd);
+	return err;
+}
+
 void attach_request(struct client *client, const struct nsgate_msg_attach *message, int *fds,
 		    unsigned int fd_count)
 {
@@ -95,13 +198,15 @@ void attach_request(struct client *client, const struct nsgate_msg_attach *messa
 		client_reply(client, id, refusal.status, "%s", refusal.text);
 		return;
 	}
+	if (join_request(client, message, fds, fd_count))
+		return;
 	holding = holding_new(attach_orphaned);
 	if (!holding) {
 		fds_close(fds, fd_count);
 		client_reply(client, id, NSGATE_STATUS_FAILED, "the broker is out of memory");
 		return;
 	}
-	if (prepare_holding(holding, message, fds, fd_count, &refusal) < 0) {
+	if (prepare_first(holding, message, fds, fd_count, &refusal) < 0) {
 		log_event(LOG_LEVEL_WARNING, "attach.refused", "netns", message->name, "why",
 			  refusal.text, NULL);
 		client_reply(client, id, refusal.status, "%s", refusal.text);
@@ -175,6 +280,29 @@ static void drain(struct holding *holding)
 	holding->todo = (holding->todo & TODO_STATE) | TODO_REMOVE;
 }
 
+static void refuse_without_agent(struct client *client, uint32_t id)
+{
+	client_reply(client, id, NSGATE_STATUS_UNREACHABLE,
+		     "nsgate-agent, which knows what is attached, does not answer on "
+		     "%s/agent.sock: start it, then detach again",
+		     broker_config.runtime_dir);
+}
+
+/* Detach and answer when it is done. */
+static void detach_for(struct holding *holding, struct client *client, uint32_t id)
+{
+	if (holding->asker) {
+		client_reply(client, id, NSGATE_STATUS_BUSY,
+			     "%s is being attached or detached by somebody else: try again",
+			     holding->record.name);
+		return;
+	}
+	holding->asker = client;
+	holding->asker_id = id;
+	if (holding->state != HOLDING_DRAINING)
+		drain(holding);
+}
+
 void attach_detach(struct client *client, const struct nsgate_msg_detach *message)
 {
 	struct holding *holding;
@@ -186,11 +314,7 @@ void attach_detach(struct client *client, const struct nsgate_msg_detach *messag
 	}
 	holding = holding_find(message->name);
 	if (!holding && !agent_here) {
-		client_reply(client, message->header.id, NSGATE_STATUS_UNREACHABLE,
-			     "nsgate-agent, which knows what is attached, does not answer on "
-			     "%s/agent.sock: "
-			     "start it, then detach again",
-			     broker_config.runtime_dir);
+		refuse_without_agent(client, message->header.id);
 		return;
 	}
 	if (!holding) {
@@ -199,16 +323,31 @@ void attach_detach(struct client *client, const struct nsgate_msg_detach *messag
 			     message->name);
 		return;
 	}
-	if (holding->asker) {
-		client_reply(client, message->header.id, NSGATE_STATUS_FAILED,
-			     "%s is being attached or detached by somebody else: try again",
-			     message->name);
+	detach_for(holding, client, message->header.id);
+}
+
+void attach_leave(struct client *client, const struct nsgate_msg_leave *message)
+{
+	const uint32_t id = message->header.id;
+	struct holding *holding;
+
+	if (!ipc_text_valid(message->container, sizeof(message->container))) {
+		client_reply(client, id, NSGATE_STATUS_USAGE, "the container's id is not text");
 		return;
 	}
-	holding->asker = client;
-	holding->asker_id = message->header.id;
-	if (holding->state != HOLDING_DRAINING)
-		drain(holding);
+	holding = members_find(message->container);
+	if (!holding && !agent_here) {
+		refuse_without_agent(client, id);
+	} else if (!holding) {
+		client_reply(client, id, NSGATE_STATUS_NOT_FOUND,
+			     "no namespace is attached for container %s", message->container);
+	} else if (members_remove(holding, message->container)) {
+		detach_for(holding, client, id);
+	} else {
+		log_event(LOG_LEVEL_INFO, "member.left", "netns", holding->record.name, "container",
+			  message->container, NULL);
+		client_reply(client, id, NSGATE_STATUS_OK, NULL);
+	}
 }
 
 void attach_client_gone(const struct client *client)

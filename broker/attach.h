@@ -14,6 +14,10 @@ void attach_request(struct client *client, const struct nsgate_msg_attach *messa
 
 void attach_detach(struct client *client, const struct nsgate_msg_detach *message);
 
+/* A container has ended, the runtime says. The answer comes when its namespace is let go of, where
+ * it was the last. */
+void attach_leave(struct client *client, const struct nsgate_msg_leave *message);
+
 /* The client is gone: nobody waits for an answer; what it kept (a handoff) is detached. */
 void attach_client_gone(const struct client *client);
 

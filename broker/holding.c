@@ -10,6 +10,7 @@
 
 #include "ipc.h"
 #include "log.h"
+#include "members.h"
 
 static struct holding *first;
 static unsigned int count;
@@ -120,6 +121,7 @@ void holding_free(struct holding *holding)
 	if (!holding)
 		return;
 	unlink_holding(holding);
+	members_free(holding);
 	loop_remove(&holding->links_source);
 	loop_remove(&holding->watch_source);
 	links_close(holding->links);

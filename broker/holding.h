@@ -26,6 +26,7 @@
 #include "nsgate/proto.h"
 
 struct client;
+struct member;
 
 enum holding_state {
 	HOLDING_OPENED,
@@ -59,7 +60,8 @@ struct holding {
 	uint32_t offer_id, remove_id; /* ids of the last NS_ADD and NS_REMOVE */
 	struct client *asker;	      /* who waits for the outcome; NULL: nobody */
 	uint32_t asker_id;
-	struct client *keeper; /* a handoff's connection: its end is the end of the holding */
+	struct member *members; /* containers that share it (members.h) */
+	struct client *keeper;	/* a handoff's connection: its end is the end of the holding */
 
 	/* The answer to the agent's last NS_RULES. */
 	uint32_t rules_id;

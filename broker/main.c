@@ -11,6 +11,7 @@
  *   enforce     which rules are in force, also while no agent is there
  *   kit         entering; queue_setup: binding; rules, nft_*: nftables; links: names of links
  *   records     what is attached, on disk; restore: finding it again
+ *   members     the containers that share a namespace
  *   agent_link  agent.sock: what the agent is told and may say
  */
 #include <errno.h>

@@ -17,6 +17,7 @@
 #include "custody.h"
 #include "ipc.h"
 #include "log.h"
+#include "members.h"
 #include "name.h"
 #include "names.h"
 #include "nsgate/shm.h"
@@ -68,6 +69,9 @@ static int check_fds(const struct nsgate_msg_attach *message, const int *fds, un
 {
 	const char *why = NULL;
 
+	if ((message->flags & NSGATE_ATTACH_CONTAINER) && message->target_kind != NSGATE_TARGET_PID)
+		return refuse(refusal, NSGATE_STATUS_USAGE,
+			      "a container is attached by the pid of its first process");
 	switch ((enum nsgate_target_kind)message->target_kind) {
 	case NSGATE_TARGET_PID:
 		if (fd_count == 1)
@@ -104,12 +108,17 @@ static int check_fds(const struct nsgate_msg_attach *message, const int *fds, un
 
 static int check_free(const struct nsgate_msg_attach *message, struct refusal *refusal)
 {
-	if (holding_find(message->name) && !(message->flags & NSGATE_ATTACH_REPLACE))
-		return refuse(refusal, NSGATE_STATUS_FAILED,
-			      "the name %s is in use: detach it first, say --replace, or choose "
-			      "another with --name",
+	const struct holding *holder = holding_find(message->name);
+
+	if (!holder || (message->flags & NSGATE_ATTACH_REPLACE))
+		return 0;
+	if (holder->state == HOLDING_DRAINING)
+		return refuse(refusal, NSGATE_STATUS_BUSY, "%s is still being detached: try again",
 			      message->name);
-	return 0;
+	return refuse(refusal, NSGATE_STATUS_FAILED,
+		      "the name %s is in use: detach it first, say --replace, or choose "
+		      "another with --name",
+		      message->name);
 }
 
 /* A full handoff brings everything along, for brokers that may not enter the namespace. */
@@ -157,7 +166,7 @@ static int enter(struct holding *holding, const struct nsgate_msg_attach *messag
 		err = open_handed(&holding->kit, fds, fd_count);
 	} else {
 		err = kit_open(fds[0], &holding->kit);
-		if (message->target_kind == NSGATE_TARGET_PID)
+		if (holding->record.has_watch)
 			holding->watch = fds[0];
 		else
 			close(fds[0]); /* an open netns fd would pin the namespace */
@@ -218,6 +227,10 @@ static int identify(struct holding *holding, const struct nsgate_msg_attach *mes
 		if (other == holding || other->record.cookie != record->cookie)
 			continue;
 		record->cookie = 0;
+		if (other->state == HOLDING_DRAINING)
+			return refuse(refusal, NSGATE_STATUS_BUSY,
+				      "%s is still being detached from %s: try again",
+				      message->target, other->record.name);
 		return refuse(refusal, NSGATE_STATUS_FAILED,
 			      "%s is attached already, as %s: detach that first, or rebind it with "
 			      "`nsgatectl namespace policy`",
@@ -290,7 +303,9 @@ static void fill_record(struct nsgate_ns_record *record, const struct nsgate_msg
 	record->queue_first = message->queue_first;
 	record->queue_count = message->queue_count;
 	record->backend = (uint16_t)broker_features.backend;
-	record->has_watch = message->target_kind == NSGATE_TARGET_PID;
+	record->has_watch =
+		message->target_kind == NSGATE_TARGET_PID &&
+		!(message->flags & NSGATE_ATTACH_CONTAINER); /* they are watched apart */
 	memcpy(record->policy, message->policy, sizeof(record->policy));
 	memcpy(record->target, message->target, sizeof(record->target));
 	memcpy(record->labels, message->labels, sizeof(record->labels));
@@ -299,6 +314,10 @@ static void fill_record(struct nsgate_ns_record *record, const struct nsgate_msg
 int prepare_holding(struct holding *holding, const struct nsgate_msg_attach *message, int *fds,
 		    unsigned int fd_count, struct refusal *refusal)
 {
+	if ((message->flags & NSGATE_ATTACH_CONTAINER) && check_free(message, refusal) < 0) {
+		fds_close(fds, fd_count);
+		return -1;
+	}
 	fill_record(&holding->record, message);
 	if (enter(holding, message, fds, fd_count, refusal) < 0 ||
 	    identify(holding, message, refusal) < 0 || bind_queues(holding, refusal) < 0)
@@ -322,7 +341,8 @@ int prepare_check(const struct nsgate_msg_attach *message, const int *fds, unsig
 	if (check_texts(message, ret_refusal) < 0 ||
 	    check_fds(message, fds, fd_count, ret_refusal) < 0)
 		return -1;
-	return check_free(message, ret_refusal);
+	/* A container that joins others has no use for its own name. */
+	return message->flags & NSGATE_ATTACH_CONTAINER ? 0 : check_free(message, ret_refusal);
 }
 
 /* The agent is less trusted than the broker: its sockets must be what its record says. */
@@ -361,6 +381,7 @@ static int open_restored(struct holding *holding, int target, struct refusal *re
 	if (bind_queues(holding, refusal) < 0 || make_counters(holding, refusal) < 0)
 		return -1;
 	follow_name(record, record->name);
+	members_load(holding);
 	if (holding_watch(holding) < 0)
 		return refuse(refusal, NSGATE_STATUS_FAILED, "cannot watch it: %s",
 			      strerror(errno));
@@ -424,5 +445,6 @@ int prepare_adopted(struct holding *holding, const struct nsgate_ns_record *reco
 	if (err)
 		return err;
 	follow_name(record, record->name);
+	members_load(holding);
 	return holding_watch(holding);
 }

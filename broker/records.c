@@ -19,6 +19,7 @@
 #define RECORD_MAGIC 0x3152534eU /* "NSR1"; changes with the layout */
 #define FILE_NAME_MAX 48
 #define TEMPORARY "record.tmp"
+#define MEMBERS_SUFFIX ".members"
 
 struct record_file {
 	uint32_t magic;
@@ -55,23 +56,24 @@ void records_close(void)
  * A record is smaller than a page, and the kernel does not stop within one: a broker that is killed
  * has written all of it or nothing. No fsync: a power cut ends the namespaces too.
  */
-static int write_record(int fd, const struct record_file *file)
+static int write_all(int fd, const void *data, size_t size)
 {
-	const ssize_t written = pwrite(fd, file, sizeof(*file), 0);
-	const int err = written < 0 ? -errno : written == (ssize_t)sizeof(*file) ? 0 : -EIO;
+	const ssize_t written = pwrite(fd, data, size, 0);
+	const int err = written < 0 ? -errno : written == (ssize_t)size ? 0 : -EIO;
 
 	close(fd);
 	return err;
 }
 
-static int save_first(const struct record_file *file, const char *name)
+/* A new file in place of the one that may be there. */
+static int replace_file(const char *name, const void *data, size_t size)
 {
 	const int fd = openat(dir_fd, TEMPORARY, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	int err;
 
 	if (fd < 0)
 		return -errno;
-	err = write_record(fd, file);
+	err = write_all(fd, data, size);
 	if (!err && renameat(dir_fd, TEMPORARY, dir_fd, name) < 0)
 		err = -errno;
 	return err;
@@ -86,7 +88,43 @@ int records_save(const struct nsgate_ns_record *record)
 
 	file_name(name, record->cookie, "");
 	fd = openat(dir_fd, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
-	return fd < 0 ? save_first(&file, name) : write_record(fd, &file);
+	return fd < 0 ? replace_file(name, &file, sizeof(file))
+		      : write_all(fd, &file, sizeof(file));
+}
+
+int records_save_members(uint64_t cookie, const struct record_member *list, size_t count)
+{
+	char name[FILE_NAME_MAX];
+
+	file_name(name, cookie, MEMBERS_SUFFIX);
+	if (count)
+		return replace_file(name, list, count * sizeof(*list));
+	return unlinkat(dir_fd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+static bool member_valid(const struct record_member *member)
+{
+	return member->magic == RECORDS_MEMBER_MAGIC && member->pid > 0 &&
+	       ipc_text_valid(member->container, sizeof(member->container)) &&
+	       ipc_text_valid(member->policy, sizeof(member->policy));
+}
+
+size_t records_load_members(uint64_t cookie, struct record_member *ret, size_t max)
+{
+	char name[FILE_NAME_MAX];
+	struct record_member member;
+	size_t count = 0;
+	int fd;
+
+	file_name(name, cookie, MEMBERS_SUFFIX);
+	fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return 0;
+	while (count < max && read(fd, &member, sizeof(member)) == (ssize_t)sizeof(member) &&
+	       member_valid(&member))
+		ret[count++] = member;
+	close(fd);
+	return count;
 }
 
 void records_remove(uint64_t cookie)
@@ -96,6 +134,8 @@ void records_remove(uint64_t cookie)
 	file_name(name, cookie, "");
 	unlinkat(dir_fd, name, 0);
 	file_name(name, cookie, ".counters");
+	unlinkat(dir_fd, name, 0);
+	file_name(name, cookie, MEMBERS_SUFFIX);
 	unlinkat(dir_fd, name, 0);
 }
 

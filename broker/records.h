@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What is attached, on disk: RUNTIME_DIR/attached/COOKIE is a struct nsgate_ns_record behind a
- * header, COOKIE.counters the counters. A broker that finds neither a predecessor nor an agent
- * alive takes up from here. Root alone can read or write the directory.
+ * header, COOKIE.counters the counters, COOKIE.members the containers that share it. A broker that
+ * finds neither a predecessor nor an agent alive takes up from here. Root alone can read or write
+ * the directory.
  */
 #ifndef NSGATE_RECORDS_H
 #define NSGATE_RECORDS_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "nsgate/proto.h"
@@ -26,6 +28,22 @@ void records_remove(uint64_t cookie);
  * ones, `size` bytes, all zero. Return: a descriptor, the caller's, or -errno.
  */
 int records_counters(uint64_t cookie, uint64_t size);
+
+#define RECORDS_MEMBER_MAGIC 0x314d534eU /* "NSM1"; changes with the layout */
+
+/* A container behind a namespace (members.h), on disk. */
+struct record_member {
+	uint32_t magic; /* RECORDS_MEMBER_MAGIC */
+	int32_t pid;
+	char container[NSGATE_ID_MAX];
+	char policy[NSGATE_NAME_MAX]; /* that it asked for */
+};
+
+/* Write the containers of a namespace, atomically; none removes the file. Return: 0 or -errno. */
+int records_save_members(uint64_t cookie, const struct record_member *list, size_t count);
+
+/* Read them. Return: how many, at most `max`; 0 where there are none. */
+size_t records_load_members(uint64_t cookie, struct record_member *ret, size_t max);
 
 /* Call `take` for every record that can be read; those that cannot are removed. */
 void records_each(void (*take)(const struct nsgate_ns_record *record));

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "broker.h"
+#include "members.h"
 
 /* "netns:web" -> "web" */
 static const char *after_colon(const char *target)
@@ -57,6 +58,8 @@ int restore_target(const struct nsgate_ns_record *record)
 	case NSGATE_TARGET_PATH:
 		return open_namespace(name);
 	case NSGATE_TARGET_PID:
+		if (record->flags & NSGATE_ATTACH_CONTAINER)
+			return members_open_any(record);
 		if (sscanf(record->target, "pid:%d", &pid) != 1 &&
 		    sscanf(record->target, "path:/proc/%d/", &pid) != 1)
 			return -EINVAL;

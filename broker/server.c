@@ -73,6 +73,14 @@ static void on_detach(struct client *client, const union nsgate_msg *message, in
 	attach_detach(client, &message->detach);
 }
 
+static void on_leave(struct client *client, const union nsgate_msg *message, int *fds,
+		     unsigned int fd_count)
+{
+	(void)fds;
+	(void)fd_count;
+	attach_leave(client, &message->leave);
+}
+
 static void on_probe(struct client *client, const union nsgate_msg *message, int *fds,
 		     unsigned int fd_count)
 {
@@ -106,6 +114,7 @@ static const struct request requests[NSGATE_MSG_MAX] = {
 	[NSGATE_MSG_HELLO] = {true, false, 0, 0, on_hello},
 	[NSGATE_MSG_ATTACH] = {false, true, 1, NSGATE_HANDOFF_FDS, on_attach},
 	[NSGATE_MSG_DETACH] = {false, true, 0, 0, on_detach},
+	[NSGATE_MSG_LEAVE] = {false, true, 0, 0, on_leave},
 	[NSGATE_MSG_PROBE] = {false, false, 0, 0, on_probe},
 };
 

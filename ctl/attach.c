@@ -159,7 +159,7 @@ int ctl_detach(const struct ctl *ctl, const struct command_args *args, struct fa
 
 	if (all == (args->operand_count == 1))
 		return failure_set(fail, NSGATE_STATUS_USAGE,
-				   "detach: give the NAME of a namespace, or --all");
+				   "detach: it takes the NAME of a namespace, or --all");
 	if (all)
 		return detach_all(ctl, fail);
 	return detach(ctl, args->operands[0], fail);

@@ -6,12 +6,40 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "ipc.h"
+#include "loop.h"
 #include "options.h"
 
 #define DAEMON "nsgate-broker"
+
+/* A detach lasts 3 s at most, an attach 5 s. */
+#define BUSY_MS 6000
+#define BUSY_PAUSE_NS 20000000L
+
+static int64_t deadline_ms; /* 0: none */
+
+void dial_deadline(int ms)
+{
+	deadline_ms = loop_now_ms() + ms;
+}
+
+/* How long to wait for the next answer. */
+static int timeout_ms(void)
+{
+	int64_t left = deadline_ms - loop_now_ms();
+
+	if (deadline_ms == 0 || left > DIAL_TIMEOUT_MS)
+		return DIAL_TIMEOUT_MS;
+	return left > 0 ? (int)left : 0;
+}
+
+static enum nsgate_status no_code_for_busy(enum nsgate_status status)
+{
+	return status == NSGATE_STATUS_BUSY ? NSGATE_STATUS_FAILED : status;
+}
 
 /* In a user namespace root outside shows as the overflow uid, in both places compared here. */
 static enum nsgate_status check_peer(const char *runtime_dir, int fd, struct failure *fail)
@@ -45,8 +73,8 @@ static enum nsgate_status broken(struct failure *fail, int error)
 			DIAL_BROKER_SOCKET);
 	case ETIMEDOUT:
 		return failure_set(fail, NSGATE_STATUS_UNREACHABLE,
-				   "%s: no answer within %d s; look at the log of " DAEMON,
-				   DIAL_BROKER_SOCKET, DIAL_TIMEOUT_MS / 1000);
+				   "%s: no answer in time; look at the log of " DAEMON,
+				   DIAL_BROKER_SOCKET);
 	case ENOTCONN:
 	case ECONNRESET:
 	case EPIPE:
@@ -71,7 +99,7 @@ static enum nsgate_status outcome(const struct nsgate_msg_reply *reply, struct f
 			    DIAL_BROKER_SOCKET);
 	else
 		failure_set(fail, NSGATE_STATUS_FAILED, "%s", reply->text);
-	return reply->status <= NSGATE_STATUS_REFUSED ? reply->status : NSGATE_STATUS_FAILED;
+	return reply->status <= NSGATE_STATUS_BUSY ? reply->status : NSGATE_STATUS_FAILED;
 }
 
 static enum nsgate_status exchange_hello(int fd, struct failure *fail)
@@ -87,7 +115,7 @@ static enum nsgate_status exchange_hello(int fd, struct failure *fail)
 	if (err != 0 && err != -EPIPE) /* closed already: its parting words may be there to read */
 		return broken(fail, err);
 	do
-		n = poll(&ready, 1, DIAL_TIMEOUT_MS);
+		n = poll(&ready, 1, timeout_ms());
 	while (n < 0 && errno == EINTR);
 	if (n <= 0)
 		return broken(fail, n == 0 ? -ETIMEDOUT : -errno);
@@ -95,7 +123,7 @@ static enum nsgate_status exchange_hello(int fd, struct failure *fail)
 	if (err != 0)
 		return broken(fail, err);
 	if (answer.header.type == NSGATE_MSG_REPLY)
-		return outcome(&answer.reply, fail);
+		return no_code_for_busy(outcome(&answer.reply, fail));
 	return answer.header.type == NSGATE_MSG_HELLO ? NSGATE_STATUS_OK : broken(fail, -EBADMSG);
 }
 
@@ -121,11 +149,12 @@ enum nsgate_status dial_broker(const char *runtime_dir, int *ret_fd, struct fail
 	return NSGATE_STATUS_OK;
 }
 
-enum nsgate_status dial_ask(int fd, const struct nsgate_msg_header *message, const int *fds,
-			    unsigned int fd_count, enum nsgate_msg_type wanted,
-			    union nsgate_msg *ret, struct failure *fail)
+/* As dial_ask(), but BUSY is told from FAILED. */
+static enum nsgate_status ask(int fd, const struct nsgate_msg_header *message, const int *fds,
+			      unsigned int fd_count, enum nsgate_msg_type wanted,
+			      union nsgate_msg *ret, struct failure *fail)
 {
-	int err = ipc_ask(fd, message, fds, fd_count, ret, DIAL_TIMEOUT_MS);
+	int err = ipc_ask(fd, message, fds, fd_count, ret, timeout_ms());
 	enum nsgate_status status;
 
 	if (err != 0)
@@ -138,17 +167,31 @@ enum nsgate_status dial_ask(int fd, const struct nsgate_msg_header *message, con
 	return ret->header.type == wanted ? NSGATE_STATUS_OK : broken(fail, -EBADMSG);
 }
 
+enum nsgate_status dial_ask(int fd, const struct nsgate_msg_header *message, const int *fds,
+			    unsigned int fd_count, enum nsgate_msg_type wanted,
+			    union nsgate_msg *ret, struct failure *fail)
+{
+	return no_code_for_busy(ask(fd, message, fds, fd_count, wanted, ret, fail));
+}
+
 enum nsgate_status dial_once(const char *runtime_dir, const struct nsgate_msg_header *message,
 			     const int *fds, unsigned int fd_count, struct failure *fail)
 {
+	const struct timespec pause = {.tv_nsec = BUSY_PAUSE_NS};
+	int64_t until = loop_now_ms() + BUSY_MS;
 	union nsgate_msg answer;
 	enum nsgate_status status;
-	int fd;
+	int fd = -1;
 
 	status = dial_broker(runtime_dir, &fd, fail);
 	if (status != NSGATE_STATUS_OK)
 		return status;
-	status = dial_ask(fd, message, fds, fd_count, NSGATE_MSG_REPLY, &answer, fail);
+	for (;;) {
+		status = ask(fd, message, fds, fd_count, NSGATE_MSG_REPLY, &answer, fail);
+		if (status != NSGATE_STATUS_BUSY || loop_now_ms() > until || timeout_ms() == 0)
+			break;
+		nanosleep(&pause, NULL);
+	}
 	fd_close(&fd);
-	return status;
+	return no_code_for_busy(status);
 }

@@ -8,6 +8,9 @@
 #define DIAL_BROKER_SOCKET "broker.sock"
 #define DIAL_TIMEOUT_MS 30000
 
+/* From now on all answers together may take that long; else each may take DIAL_TIMEOUT_MS. */
+void dial_deadline(int ms);
+
 /*
  * Connect and exchange HELLOs. Whoever answers must be root, this user, or the owner of the
  * runtime directory: descriptors of namespaces are not for others.
@@ -26,7 +29,8 @@ enum nsgate_status dial_ask(int fd, const struct nsgate_msg_header *message, con
 			    union nsgate_msg *ret, struct failure *fail);
 
 /*
- * Connect, send a message with descriptors, wait for its REPLY, close.
+ * Connect, send a message with descriptors, wait for its REPLY, close. While the broker is busy
+ * with an attach or a detach of the same namespace, it is asked again for some seconds.
  * Return: what the broker says, its reason in `fail`.
  */
 enum nsgate_status dial_once(const char *runtime_dir, const struct nsgate_msg_header *message,

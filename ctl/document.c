@@ -69,6 +69,14 @@ uint64_t document_count(struct json_object *object, const char *path)
 	return json_object_get_uint64(document_find(object, path));
 }
 
+pid_t document_pid(struct json_object *object, const char *path)
+{
+	struct json_object *found = document_find(object, path);
+	int64_t pid = json_object_is_type(found, json_type_int) ? json_object_get_int64(found) : 0;
+
+	return pid > 0 && pid <= INT_MAX ? (pid_t)pid : 0;
+}
+
 size_t document_length(struct json_object *object, const char *path)
 {
 	struct json_object *found = document_find(object, path);

@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct ctl;
 struct json_object;
@@ -18,6 +19,9 @@ struct json_object *document_find(struct json_object *object, const char *path);
 /* The string or the number there. */
 const char *document_text(struct json_object *object, const char *path, const char *otherwise);
 uint64_t document_count(struct json_object *object, const char *path);
+
+/* The process id there; 0: there is none. */
+pid_t document_pid(struct json_object *object, const char *path);
 
 /* The object or array there counted; 0: there is none. */
 size_t document_length(struct json_object *object, const char *path);

@@ -55,8 +55,10 @@ static const struct command_option run_options[] = {
 };
 
 static const struct command commands[] = {
-	{"attach", "TARGET", "judge a namespace's packets: netns:NAME, pid:N, path:/FILE, self", 1,
-	 1, attach_options, ctl_attach},
+	{"attach", "TARGET",
+	 "judge a namespace's packets: netns:NAME, pid:N, path:/FILE, self, podman:NAME, "
+	 "docker:NAME",
+	 1, 1, attach_options, ctl_attach},
 	{"detach", "NAME | --all", "let go of a namespace, or of every one", 0, 1, detach_options,
 	 ctl_detach},
 	{"ls", "", "list the attached namespaces", 0, 0, NULL, ctl_ls},

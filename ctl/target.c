@@ -71,13 +71,34 @@ static enum nsgate_status parse_self(const char *rest, struct target *ret, struc
 	return NSGATE_STATUS_OK;
 }
 
-static enum nsgate_status parse_later(const char *rest, struct target *ret, struct failure *fail)
+/* Which process it is has to be known now: the default of --name is the container's own. */
+static enum nsgate_status parse_container(enum container_engine engine, const char *rest,
+					  struct target *ret, struct failure *fail)
 {
-	(void)rest;
-	return failure_set(fail, NSGATE_STATUS_USAGE,
-			   "%s: not supported by this version; use pid:N with the process id of "
-			   "the container",
-			   ret->text);
+	enum nsgate_status status = container_look_up(engine, rest, &ret->container, fail);
+	char typed[sizeof(ret->text)];
+
+	if (status != NSGATE_STATUS_OK)
+		return status;
+	ret->engine = engine;
+	ret->pid = ret->container.pid;
+	/* The broker finds the process again by the pid; the rest is for people. */
+	memcpy(typed, ret->text, sizeof(typed));
+	if (snprintf(ret->text, sizeof(ret->text), "pid:%d (%s)", ret->pid, typed) >=
+	    (int)sizeof(ret->text))
+		snprintf(ret->text, sizeof(ret->text), "pid:%d", ret->pid);
+	snprintf(ret->name, sizeof(ret->name), "%s", ret->container.name);
+	return NSGATE_STATUS_OK;
+}
+
+static enum nsgate_status parse_podman(const char *rest, struct target *ret, struct failure *fail)
+{
+	return parse_container(CONTAINER_ENGINE_PODMAN, rest, ret, fail);
+}
+
+static enum nsgate_status parse_docker(const char *rest, struct target *ret, struct failure *fail)
+{
+	return parse_container(CONTAINER_ENGINE_DOCKER, rest, ret, fail);
 }
 
 static const struct {
@@ -85,12 +106,9 @@ static const struct {
 	enum nsgate_target_kind kind;
 	enum nsgate_status (*parse)(const char *rest, struct target *ret, struct failure *fail);
 } kinds[] = {
-	{"netns:", NSGATE_TARGET_NETNS, parse_netns},
-	{"pid:", NSGATE_TARGET_PID, parse_pid},
-	{"path:", NSGATE_TARGET_PATH, parse_path},
-	{"self", NSGATE_TARGET_SELF, parse_self},
-	{"podman:", 0, parse_later},
-	{"docker:", 0, parse_later},
+	{"netns:", NSGATE_TARGET_NETNS, parse_netns}, {"pid:", NSGATE_TARGET_PID, parse_pid},
+	{"path:", NSGATE_TARGET_PATH, parse_path},    {"self", NSGATE_TARGET_SELF, parse_self},
+	{"podman:", NSGATE_TARGET_PID, parse_podman}, {"docker:", NSGATE_TARGET_PID, parse_docker},
 };
 
 enum nsgate_status target_parse(const char *text, struct target *ret, struct failure *fail)
@@ -121,8 +139,11 @@ enum nsgate_status target_parse(const char *text, struct target *ret, struct fai
 		ret->kind = kinds[i].kind;
 		return kinds[i].parse(text + prefix, ret, fail);
 	}
-	return failure_set(fail, NSGATE_STATUS_USAGE,
-			   "%s: not a TARGET; give netns:NAME, pid:N, path:/FILE or self", text);
+	return failure_set(
+		fail, NSGATE_STATUS_USAGE,
+		"%s: not a TARGET; give podman:NAME, docker:NAME, netns:NAME, pid:N, path:/FILE "
+		"or self",
+		text);
 }
 
 static enum nsgate_status open_process(const struct target *target, int *ret_fd,
@@ -143,6 +164,33 @@ static enum nsgate_status open_process(const struct target *target, int *ret_fd,
 				   target->text);
 	return failure_set(fail, NSGATE_STATUS_FAILED, "%s: pidfd_open: %s; see nsgatectl doctor",
 			   target->text, strerror(errno));
+}
+
+/*
+ * Between the look-up and the pidfd the container may have ended, and another process may have got
+ * the number. If the container runs as that process afterwards, the pidfd is of that process.
+ */
+static enum nsgate_status open_container(const struct target *target, int *ret_fd,
+					 struct failure *fail)
+{
+	struct container now;
+	enum nsgate_status status;
+	int fd = -1;
+
+	status = open_process(target, &fd, fail);
+	if (status != NSGATE_STATUS_OK)
+		return status;
+	status = container_look_up(target->engine, target->container.id, &now, fail);
+	if (status == NSGATE_STATUS_OK && !container_same(&now, &target->container))
+		status = failure_set(fail, NSGATE_STATUS_NOT_FOUND,
+				     "%s: the container was restarted just now; try again",
+				     target->text);
+	if (status != NSGATE_STATUS_OK) {
+		close(fd);
+		return status;
+	}
+	*ret_fd = fd;
+	return NSGATE_STATUS_OK;
 }
 
 static enum nsgate_status cannot_open(const struct target *target, int error, struct failure *fail)
@@ -189,6 +237,8 @@ enum nsgate_status target_open(const struct target *target, int *ret_fd, struct 
 	struct stat info;
 	int fd;
 
+	if (target->engine != CONTAINER_ENGINE_NONE)
+		return open_container(target, ret_fd, fail);
 	if (target->kind == NSGATE_TARGET_PID)
 		return open_process(target, ret_fd, fail);
 

@@ -5,19 +5,25 @@
 
 #include <sys/types.h>
 
+#include "container.h"
 #include "failure.h"
 
 #define TARGET_NETNS_DIR "/run/netns" /* where ip-netns(8) keeps its names */
 
 struct target {
 	enum nsgate_target_kind kind;
-	char text[NSGATE_TARGET_MAX];				 /* as typed */
+	char text[NSGATE_TARGET_MAX]; /* as typed; of a container "pid:N (as typed)" */
 	char path[NSGATE_TARGET_MAX + sizeof(TARGET_NETNS_DIR)]; /* of the nsfs file; pid: none */
 	char name[NSGATE_TARGET_MAX]; /* the default of --name; may not be a valid name */
 	pid_t pid;
+	enum container_engine engine; /* whose container it is */
+	struct container container;
 };
 
-/* Parse a TARGET. Return: OK, or USAGE with the reason in `fail`. */
+/*
+ * Parse a TARGET; of a container, look it up. Return: OK; USAGE, or why the container cannot be
+ * found, with the reason in `fail`.
+ */
 enum nsgate_status target_parse(const char *text, struct target *ret, struct failure *fail);
 
 /*

@@ -34,6 +34,7 @@ static const size_t lengths[NSGATE_MSG_MAX] = {
 	[NSGATE_MSG_NS_REMOVE] = sizeof(struct nsgate_msg_ns_remove),
 	[NSGATE_MSG_NS_LINKS] = 0,
 	[NSGATE_MSG_NS_STATE] = sizeof(struct nsgate_msg_ns_state),
+	[NSGATE_MSG_LEAVE] = sizeof(struct nsgate_msg_leave),
 };
 
 static int unix_address(const char *path, struct sockaddr_un *ret)

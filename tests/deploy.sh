@@ -37,6 +37,8 @@ is_whole()
 		share/man/man1/nsgatectl.1 share/man/man5/nsgate-policy.5 share/man/man8/nsgate-agent.8 \
 		share/bash-completion/completions/nsgatectl share/nsgate/policy-v1.schema.json \
 		share/nsgate/policies/web-client.json lib/sysusers.d/nsgate.conf lib/tmpfiles.d/nsgate.conf \
+		libexec/nsgate/oci-hook libexec/nsgate/nsgate-runc share/man/man8/nsgate-oci-hook.8 \
+		share/containers/oci/hooks.d/50-nsgate.json \
 		lib/systemd/system/nsgate-broker.service lib/systemd/system/nsgate-agent.service; do
 		[ -s "$root/image/usr/$file" ] || {
 			echo "$file is missing"
@@ -54,6 +56,11 @@ names_its_programs()
 			return 1
 		}
 	done
+	program=$(jq -r .hook.path "$root/image/usr/share/containers/oci/hooks.d/50-nsgate.json")
+	[ -x "$root/image$program" ] || {
+		echo "the OCI hook's file starts $program"
+		return 1
+	}
 	! grep -r '@PREFIX@' "$root/image"
 }
 
@@ -68,7 +75,8 @@ done
 check "make install" run_make install
 check "everything is installed" is_whole
 check "units start installed programs" names_its_programs
-for program in sbin/nsgate-broker sbin/nsgate-agent bin/nsgatectl bin/nsgate-handoff; do
+for program in sbin/nsgate-broker sbin/nsgate-agent bin/nsgatectl bin/nsgate-handoff \
+	libexec/nsgate/oci-hook; do
 	check "$program --version" "$root/image/usr/$program" --version
 done
 check "make uninstall" run_make uninstall

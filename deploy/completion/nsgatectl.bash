@@ -86,6 +86,8 @@ _nsgatectl()
 	'namespace ') candidates='policy' ;;
 	attach)
 		candidates="self pid: path:/ $(ip netns 2>/dev/null | awk '{ print "netns:" $1 }')"
+		candidates+=" $(podman ps --format 'podman:{{.Names}}' 2>/dev/null)"
+		candidates+=" $(docker ps --format 'docker:{{.Names}}' 2>/dev/null)"
 		;;
 	detach | show | stats | lend) [[ $operand -eq 0 ]] && candidates=$(_nsgatectl_names ls) ;;
 	run) [[ $operand -eq 0 ]] && compopt -o default && candidates=$(compgen -c -- "$cur") ;;

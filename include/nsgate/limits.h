@@ -5,6 +5,7 @@
 
 #define NSGATE_NAME_MAX 64     /* namespace and policy names, with the NUL */
 #define NSGATE_TARGET_MAX 256  /* what the operator typed as TARGET, with the NUL */
+#define NSGATE_ID_MAX 256      /* a container as its runtime calls it, with the NUL */
 #define NSGATE_LABELS_MAX 1024 /* "K=V\0K=V\0", all of them */
 #define NSGATE_TEXT_MAX 512    /* an error text, with the NUL */
 #define NSGATE_QUEUES_MAX 16   /* queues of one namespace */

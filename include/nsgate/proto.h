@@ -34,6 +34,9 @@ enum nsgate_msg_type {
 	NSGATE_MSG_NS_REMOVE, /* broker to agent: verdict what waits, close; answered by REPLY */
 	NSGATE_MSG_NS_LINKS,  /* broker to agent: names of the links there */
 	NSGATE_MSG_NS_STATE,  /* broker to agent: state of the container behind the namespace */
+
+	/* Client to broker again. */
+	NSGATE_MSG_LEAVE, /* a container has ended; the last one of a namespace detaches it */
 	NSGATE_MSG_MAX
 };
 
@@ -54,6 +57,7 @@ enum nsgate_status {
 	NSGATE_STATUS_UNREACHABLE = 3,
 	NSGATE_STATUS_NOT_FOUND = 4,
 	NSGATE_STATUS_REFUSED = 5,
+	NSGATE_STATUS_BUSY = 6, /* under way already, ask again; no exit code: it becomes FAILED */
 };
 
 struct nsgate_msg_hello {
@@ -92,7 +96,14 @@ enum nsgate_attach_flag {
 	NSGATE_ATTACH_PENDING = 1 << 0,	   /* the policy need not exist yet */
 	NSGATE_ATTACH_ALLOW_HOST = 1 << 1, /* also the broker's own namespace */
 	NSGATE_ATTACH_REPLACE = 1 << 2,	   /* a name that is in use moves to this namespace */
+	/*
+	 * With NSGATE_TARGET_PID and a label NSGATE_LABEL_CONTAINER: attach for that container, or
+	 * join the others where its namespace is attached already. It lasts until the last leaves.
+	 */
+	NSGATE_ATTACH_CONTAINER = 1 << 3,
 };
+
+#define NSGATE_LABEL_CONTAINER "io.nsgate.container" /* the id that the runtime gave it */
 
 struct nsgate_msg_attach {
 	struct nsgate_msg_header header;
@@ -113,6 +124,12 @@ struct nsgate_msg_detach {
 	char name[NSGATE_NAME_MAX];
 };
 static_assert(sizeof(struct nsgate_msg_detach) == 16 + 64, "wire format");
+
+struct nsgate_msg_leave {
+	struct nsgate_msg_header header;
+	char container[NSGATE_ID_MAX];
+};
+static_assert(sizeof(struct nsgate_msg_leave) == 16 + 256, "wire format");
 
 struct nsgate_msg_plain { /* PROBE, HELD_END */
 	struct nsgate_msg_header header;
@@ -232,6 +249,7 @@ union nsgate_msg {
 	struct nsgate_msg_reply reply;
 	struct nsgate_msg_attach attach;
 	struct nsgate_msg_detach detach;
+	struct nsgate_msg_leave leave;
 	struct nsgate_msg_features features;
 	struct nsgate_msg_ns ns;
 	struct nsgate_msg_ns_rules ns_rules;

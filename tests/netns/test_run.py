@@ -35,6 +35,7 @@ class Host:
     def __init__(self, lab):
         self.lab = lab
         self.netns, self.world = lab.pair("host")
+        self.netns.sysctl("ipv4/ip_forward", 0)  # a new one has what the machine has
         lab.put_policy("p", **POLICY)
 
     def command(self, *args):

@@ -43,11 +43,11 @@ static void test_good_targets(void **state)
 static void test_bad_targets_are_usage_errors(void **state)
 {
 	static const char *const cases[] = {
-		"",	      "web",	   "netns:",	 "netns:a/b",
-		"netns:..",   "netns:.",   "pid:",	 "pid:0",
-		"pid:-1",     "pid:1x",	   "pid: 1",	 "pid:4294967297",
-		"path:",      "path:rel",  "selfish",	 "podman:web",
-		"docker:web", "Netns:web", "path:/a\nb", "netns:\x1b[31m",
+		"",	     "web",	  "netns:",	"netns:a/b",
+		"netns:..",  "netns:.",	  "pid:",	"pid:0",
+		"pid:-1",    "pid:1x",	  "pid: 1",	"pid:4294967297",
+		"path:",     "path:rel",  "selfish",	"podman:-x",
+		"docker:..", "Netns:web", "path:/a\nb", "netns:\x1b[31m",
 	};
 	char longest[NSGATE_TARGET_MAX + 8];
 

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "members.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "ipc.h"
+#include "log.h"
+#include "records.h"
+
+struct member {
+	struct member *next;
+	struct holding *holding;
+	struct loop_source source; /* the pidfd; -1: it has ended */
+	struct record_member record;
+};
+
+/* ---- processes ---- */
+
+/* The pid behind a pidfd, in this program's own pid namespace. Return: it or -ESRCH. */
+static pid_t pid_of(int pidfd)
+{
+	char path[64], line[128];
+	pid_t pid = -ESRCH;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
+	file = fopen(path, "re");
+	if (!file)
+		return -ESRCH;
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, "Pid: %d", &pid) == 1)
+			break;
+	fclose(file);
+	return pid > 0 ? pid : -ESRCH;
+}
+
+static bool has_ended(int pidfd)
+{
+	struct pollfd ready = {.fd = pidfd, .events = POLLIN};
+
+	return poll(&ready, 1, 0) != 0;
+}
+
+/*
+ * The inode of the namespace that the process is in. No two living namespaces share one, and
+ * those that are attached live. That the process has not ended afterwards tells that the number
+ * was its own. Return: 0 or -errno.
+ */
+static int inode_of(int pidfd, pid_t pid, uint64_t *ret)
+{
+	char path[64];
+	struct stat st;
+
+	if (pid < 0)
+		return pid;
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", pid);
+	if (stat(path, &st) < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	if (has_ended(pidfd))
+		return -ESRCH;
+	*ret = st.st_ino;
+	return 0;
+}
+
+/* Return: a pidfd, or -ESRCH where that process is no longer in that namespace. */
+static int open_recorded(const struct record_member *record, uint64_t inode)
+{
+	int pidfd = (int)syscall(SYS_pidfd_open, record->pid, 0);
+	uint64_t found = 0;
+
+	if (pidfd < 0)
+		return -ESRCH;
+	if (inode_of(pidfd, record->pid, &found) == 0 && found == inode)
+		return pidfd;
+	close(pidfd);
+	return -ESRCH;
+}
+
+/* ---- the list of a holding ---- */
+
+static struct member *find(const struct holding *holding, const char *container)
+{
+	struct member *member = holding->members;
+
+	while (member && strcmp(member->record.container, container) != 0)
+		member = member->next;
+	return member;
+}
+
+static void save(const struct holding *holding)
+{
+	struct record_member list[MEMBERS_MAX];
+	size_t count = 0;
+	int err;
+
+	for (const struct member *member = holding->members; member && count < MEMBERS_MAX;
+	     member = member->next)
+		list[count++] = member->record;
+	err = records_save_members(holding->record.cookie, list, count);
+	if (err) /* it only matters if this broker dies */
+		log_event(LOG_LEVEL_WARNING, "record.failed", "netns", holding->record.name,
+			  "error", log_errno(err), NULL);
+}
+
+static void stop_watching(struct member *member)
+{
+	int fd = member->source.fd;
+
+	loop_remove(&member->source);
+	fd_close(&fd);
+	member->source.fd = -1;
+}
+
+static void drop(struct member *member)
+{
+	struct member **at = &member->holding->members;
+
+	while (*at != member)
+		at = &(*at)->next;
+	*at = member->next;
+	stop_watching(member);
+	free(member);
+}
+
+static bool is_last_that_counts(const struct member *member)
+{
+	const struct holding *holding = member->holding;
+
+	return (holding->record.flags & NSGATE_ATTACH_CONTAINER) && holding->members == member &&
+	       !member->next;
+}
+
+static void ended(struct loop_source *source, uint32_t events)
+{
+	struct member *member = loop_owner(source, struct member, source);
+	struct holding *holding = member->holding;
+
+	(void)events;
+	log_event(LOG_LEVEL_INFO, "member.ended", "netns", holding->record.name, "container",
+		  member->record.container, NULL);
+	if (is_last_that_counts(member)) {
+		stop_watching(member);
+		holding->gone(holding);
+		return;
+	}
+	drop(member);
+	save(holding);
+}
+
+/* `pidfd` is taken over. Return: 0 or -errno. */
+static int enlist(struct holding *holding, const struct record_member *record, int pidfd)
+{
+	struct member *member = calloc(1, sizeof(*member));
+	struct member **at = &holding->members;
+	int err = member ? 0 : -ENOMEM;
+
+	if (member) {
+		member->source.ready = ended;
+		err = loop_add(&member->source, pidfd, EPOLLIN);
+	}
+	if (err) {
+		close(pidfd);
+		free(member);
+		return err;
+	}
+	member->holding = holding;
+	member->record = *record;
+	while (*at)
+		at = &(*at)->next;
+	*at = member;
+	return 0;
+}
+
+/* ---- what others ask ---- */
+
+bool members_request(const struct nsgate_msg_attach *message, int pidfd, struct member_request *ret)
+{
+	static const char key[] = NSGATE_LABEL_CONTAINER "=";
+	const char *label = message->labels;
+	const char *end = label + sizeof(message->labels) - 1;
+
+	if (*end != '\0')
+		return false;
+	for (; label < end && *label; label += strlen(label) + 1) {
+		const char *value = label + sizeof(key) - 1;
+
+		if (strncmp(label, key, sizeof(key) - 1) != 0)
+			continue;
+		*ret = (struct member_request){value, message->policy, pidfd};
+		return *value && strlen(value) < NSGATE_ID_MAX &&
+		       ipc_text_valid(value, NSGATE_ID_MAX);
+	}
+	return false;
+}
+
+int members_find_holding(int pidfd, struct holding **ret)
+{
+	uint64_t inode = 0;
+	int err = inode_of(pidfd, pid_of(pidfd), &inode);
+
+	if (err)
+		return err;
+	for (struct holding *holding = holding_first(); holding; holding = holding->next) {
+		if (holding->record.inode == inode) {
+			*ret = holding;
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+
+struct holding *members_find(const char *container)
+{
+	for (struct holding *holding = holding_first(); holding; holding = holding->next)
+		if (find(holding, container))
+			return holding;
+	return NULL;
+}
+
+const char *members_policy(const struct holding *holding)
+{
+	/* What was asked for: by now people may have bound the namespace to another. */
+	return holding->members ? holding->members->record.policy : holding->record.policy;
+}
+
+int members_add(struct holding *holding, const struct member_request *request)
+{
+	struct record_member record = {.magic = RECORDS_MEMBER_MAGIC};
+	unsigned int count = 0;
+	pid_t pid = pid_of(request->pidfd);
+	int err, pidfd;
+
+	if (find(holding, request->container))
+		return 0;
+	for (const struct member *member = holding->members; member; member = member->next)
+		count++;
+	if (count == MEMBERS_MAX)
+		return -ENOSPC;
+	if (pid < 0)
+		return pid;
+	pidfd = fcntl(request->pidfd, F_DUPFD_CLOEXEC, 0);
+	if (pidfd < 0)
+		return -errno;
+	record.pid = pid;
+	snprintf(record.container, sizeof(record.container), "%s", request->container);
+	snprintf(record.policy, sizeof(record.policy), "%s", request->policy);
+	err = enlist(holding, &record, pidfd);
+	if (!err)
+		save(holding);
+	return err;
+}
+
+bool members_remove(struct holding *holding, const char *container)
+{
+	struct member *member = find(holding, container);
+
+	if (!member)
+		return false;
+	if (is_last_that_counts(member))
+		return true;
+	drop(member);
+	save(holding);
+	return false;
+}
+
+void members_load(struct holding *holding)
+{
+	struct record_member list[MEMBERS_MAX];
+	size_t count = records_load_members(holding->record.cookie, list, MEMBERS_MAX);
+
+	for (size_t i = 0; i < count; i++) {
+		int pidfd = open_recorded(&list[i], holding->record.inode);
+
+		if (pidfd >= 0 && enlist(holding, &list[i], pidfd) < 0)
+			log_event(LOG_LEVEL_WARNING, "member.lost", "netns", holding->record.name,
+				  "container", list[i].container, NULL);
+	}
+	if (count)
+		save(holding);
+}
+
+int members_open_any(const struct nsgate_ns_record *record)
+{
+	struct record_member list[MEMBERS_MAX];
+	size_t count = records_load_members(record->cookie, list, MEMBERS_MAX);
+	int pidfd = -ESRCH;
+
+	for (size_t i = 0; pidfd < 0 && i < count; i++)
+		pidfd = open_recorded(&list[i], record->inode);
+	return pidfd;
+}
+
+void members_free(struct holding *holding)
+{
+	for (struct member *member = holding->members, *next; member; member = next) {
+		next = member->next;
+		stop_watching(member);
+		free(member);
+	}
+	holding->members = NULL;
+}
