@@ -168,7 +168,7 @@ static void test_prints_help(void **state)
 	command_help(&table[0], memory);
 	command_list(table, memory);
 	fclose(memory);
-	assert_string_equal(text, "usage: nsgatectl attach TARGET [options]\n"
+	assert_string_equal(text, "usage: nsgatectl attach [options] TARGET\n"
 				  "attach it\n"
 				  "\n"
 				  "  --name NAME          its name\n"
