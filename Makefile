@@ -3,6 +3,7 @@
 #: make demo       install what is missing, build, and show nsgate at work on real packets (root)
 #: make check      install what is missing, build, and run all tests (root)
 #: make runtimes-check    install container runtimes, and test nsgate with them (root)
+#: make systemd-check   run the units under a systemd in a machine of its own; fetches a Debian tree (root)
 #: make unit | asan-unit | platform | netns    build and run one kind of tests
 #: make lint       run the linters, and count the instructions of a decision
 #: make install    into $(DESTDIR)$(PREFIX); `make uninstall` removes it
@@ -120,6 +121,11 @@ runtimes-check:
 	@deploy/deps.sh build test runtimes
 	@$(MAKE) $(jobs) --no-print-directory --silent all
 	@tests/run-all --build $(BUILD) runtimes
+systemd-check:
+	$(need_root)
+	@deploy/deps.sh build test systemd
+	@$(MAKE) $(jobs) --no-print-directory --silent all
+	@tests/run-all --build $(BUILD) systemd
 demo:
 	$(need_root)
 	@deploy/deps.sh build demo
@@ -157,7 +163,7 @@ lint-man:
 
 # ---- installation ----
 
-UNITS := $(notdir $(wildcard deploy/systemd/*.service))
+UNITS := $(notdir $(wildcard deploy/systemd/*.service deploy/systemd/*.socket))
 SHARE := $(DESTDIR)$(PREFIX)/share
 INSTALLED = $(DAEMONS:%=sbin/%) $(COMMANDS:%=bin/%) $(foreach page,$(MAN),share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) \
 	libexec/nsgate share/containers/oci/hooks.d/50-nsgate.json \
@@ -207,7 +213,8 @@ clean:
 help:
 	@sed -n 's/^#: //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all unit-programs platform-programs asan-programs check unit asan-unit platform netns runtimes-check demo deps fuzz fuzz-check \
+.PHONY: all unit-programs platform-programs asan-programs check unit asan-unit platform netns runtimes-check systemd-check \
+	demo deps fuzz fuzz-check \
 	lint $(LINTERS) install uninstall deb clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -path $(BUILD)/deb -prune -o -name '*.d' -type f -print 2>/dev/null)

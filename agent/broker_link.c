@@ -25,7 +25,6 @@ struct answer {
 static struct {
 	struct loop_source listener;
 	struct loop_source source;
-	uid_t uid;
 	bool greeted;
 	bool held_end_due;
 	bool wants_write;
@@ -359,7 +358,7 @@ static void listener_ready(struct loop_source *source, uint32_t events)
 	(void)events;
 	if (fd < 0)
 		return;
-	if (ipc_peer(fd, &uid, &gid, &pid) < 0 || (uid != 0 && uid != broker.uid)) {
+	if (ipc_peer(fd, &uid, &gid, &pid) < 0 || uid != 0) {
 		log_event(LOG_LEVEL_WARNING, "broker.refused", "uid", log_number(uid), NULL);
 		close(fd);
 		return;
@@ -371,9 +370,8 @@ static void listener_ready(struct loop_source *source, uint32_t events)
 		close(fd);
 }
 
-int broker_link_open(int listen_fd, uid_t broker_uid)
+int broker_link_open(int listen_fd)
 {
-	broker.uid = broker_uid;
 	broker.listener.ready = listener_ready;
 	return loop_add(&broker.listener, listen_fd, EPOLLIN);
 }

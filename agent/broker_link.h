@@ -6,8 +6,8 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* Serve the listening socket. `broker_uid`: who may connect, beside uid 0. Return: 0 or -errno. */
-int broker_link_open(int listen_fd, uid_t broker_uid);
+/* Serve the listening socket: uid 0 may connect. Return: 0 or -errno. */
+int broker_link_open(int listen_fd);
 void broker_link_close(void);
 
 bool broker_link_ready(void);

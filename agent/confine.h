@@ -3,14 +3,19 @@
 #ifndef NSGATE_AGENT_CONFINE_H
 #define NSGATE_AGENT_CONFINE_H
 
+#include <stdbool.h>
 #include <sys/types.h>
+
+/* Have we got CAP_NET_ADMIN? */
+bool confine_may_judge(void);
 
 /* Stage 1, before any socket but unix ones: an empty network namespace of its own. 0 or -errno. */
 int confine_network(void);
 
 /*
  * Stage 2, once every file and socket is open and before any thread: uid and gid, no groups,
- * CAP_NET_ADMIN alone, no_new_privs. Return: 0 or -errno.
+ * CAP_NET_ADMIN alone, no_new_privs. Not started as root, the caller is that user already.
+ * Return: 0 or -errno.
  */
 int confine_user(uid_t uid, gid_t gid);
 

@@ -37,6 +37,7 @@
 #include "event.h"
 #include "daemon.h"
 #include "ipc.h"
+#include "listen_fds.h"
 #include "log.h"
 #include "loop.h"
 #include "notify.h"
@@ -171,11 +172,28 @@ static void parse_options(int argc, char **argv)
 	config.runtime_dir = options_runtime_dir(runtime_dir);
 }
 
+/* Not started as root: nothing is left to become. */
+static void keep_user(void)
+{
+	if (config.user || config.group)
+		die(NSGATE_STATUS_USAGE,
+		    "--user and --group are for an agent that is started as root: say them to "
+		    "whoever starts this one");
+	config.uid = geteuid();
+	config.gid = getegid();
+	config.socket_gid = getegid();
+}
+
 static void resolve_user(void)
 {
 	const char *wanted = config.user ? config.user : "nsgate";
-	const struct passwd *user = getpwnam(wanted);
+	const struct passwd *user;
 
+	if (geteuid() != 0) {
+		keep_user();
+		return;
+	}
+	user = getpwnam(wanted);
 	if (!user) {
 		user = getpwnam("nobody");
 		log_event(LOG_LEVEL_WARNING, "user.missing", "user", wanted, "instead", "nobody",
@@ -201,16 +219,28 @@ static void resolve_user(void)
 
 /* ---- what needs root ---- */
 
+/* The one that a supervisor passed under that name, else one of our own. */
 static int listen_on(const char *name, int type, mode_t mode, gid_t group)
 {
 	char path[108];
-	int fd;
+	int fd = listen_fds_claim_socket(name, type);
 
+	if (fd == -EPROTOTYPE)
+		die(1,
+		    "what was passed as %s is not a listening unix socket of its type: look at "
+		    "the socket units",
+		    name);
+	if (fd >= 0) {
+		if (type == SOCK_STREAM)
+			ipc_refuse_rights(fd);
+		return fd;
+	}
 	daemon_must(options_path(config.runtime_dir, name, path, sizeof(path)),
 		    "the runtime directory's path is too long for a socket");
 	fd = ipc_listen(path, type, mode, geteuid(), group);
 	if (fd < 0)
-		die(1, "cannot listen on %s: %s", path, strerror(-fd));
+		die(1, "cannot listen on %s: %s%s", path, strerror(-fd),
+		    geteuid() ? ": run as root, or have the socket passed" : "");
 	return fd;
 }
 
@@ -293,21 +323,39 @@ static void confine(void)
 		  log_number(abi), NULL);
 }
 
-static int sooner(int a, int b)
+static void reload(void)
 {
-	if (a < 0)
-		return b;
-	return b >= 0 && b < a ? b : a;
+	notify_reload(store_reload);
+}
+
+/* Have all of them gone round since they were asked last? That we ask at all is our own sign. */
+static bool workers_alive(void)
+{
+	bool alive = true;
+
+	for (unsigned int i = 0; i < config.workers; i++)
+		alive = alive && worker_answered(workers[i]);
+	for (unsigned int i = 0; alive && i < config.workers; i++)
+		worker_ask(workers[i]);
+	return alive;
+}
+
+static int timeout_ms(void)
+{
+	return loop_nearest(loop_nearest(api_timeout_ms(), ns_timeout_ms()),
+			    notify_watchdog_tick(workers_alive));
 }
 
 /* Whatever an event changed, what it leaves to be said to the broker is said after it. */
 static void run(void)
 {
-	while (!stopping && loop_step(sooner(api_timeout_ms(), ns_timeout_ms())) == 0) {
+	while (!stopping && loop_step(timeout_ms()) == 0) {
 		ns_tick();
 		broker_link_pump();
 		if (api_timeout_ms() == 0)
 			api_run();
+		notify_status("%zu attached, broker %s", ns_count(),
+			      broker_link_ready() ? "connected" : "away");
 	}
 }
 
@@ -324,27 +372,32 @@ int main(int argc, char **argv)
 	 */
 	(void)mallopt(M_MXFAST, 0);
 	parse_options(argc, argv);
-	if (started_by != 0)
+	if (started_by != 0 && !confine_may_judge())
 		die(NSGATE_STATUS_REFUSED,
 		    "must be started as root: it keeps CAP_NET_ADMIN alone and becomes "
-		    "an unprivileged user by itself");
+		    "an unprivileged user by itself; or as that user, with CAP_NET_ADMIN and all "
+		    "sockets passed, as the systemd units do");
+	daemon_must(listen_fds_take(), "cannot take over the sockets that were passed");
 	resolve_user();
 	daemon_raise_nofile();
 	notify_open();
-	daemon_lock(config.runtime_dir, "agent", "nsgate-agent");
-	daemon_must(confine_network(), "cannot make an empty network namespace");
+	if (started_by == 0) {
+		daemon_lock(config.runtime_dir, "agent", "nsgate-agent");
+		daemon_must(confine_network(), "cannot make an empty network namespace");
+	}
 	daemon_must(loop_open(), "epoll");
-	daemon_must(loop_signals(&stopping, store_reload), "signals");
+	daemon_must(loop_signals(&stopping, reload), "signals");
 	daemon_must(store_open(config.config_dir, config.uid, config.gid, policy_changed),
 		    "cannot open the policy directory");
 	api.api_listen_fd = listen_on("api.sock", SOCK_STREAM, 0660, config.socket_gid);
 	api.stats_listen_fd = listen_on("stats.sock", SOCK_STREAM, 0660, config.socket_gid);
 	api.admin_uid_count = config.admin_count;
 	agent_fd = listen_on("agent.sock", SOCK_SEQPACKET, 0600, getegid());
+	(void)listen_fds_close();
 	confine();
 	store_load();
 	daemon_must(api_start(&api), "cannot start the API");
-	daemon_must(broker_link_open(agent_fd, started_by), "epoll");
+	daemon_must(broker_link_open(agent_fd), "epoll");
 	watch_sources();
 
 	agent_status.started_at = time(NULL);

@@ -342,7 +342,7 @@ static int open_directory(const char *path, uid_t uid, gid_t gid)
 	dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir_fd < 0)
 		return -errno;
-	if (fchown(dir_fd, uid, gid) < 0)
+	if (geteuid() == 0 ? fchown(dir_fd, uid, gid) < 0 : access(path, W_OK) < 0)
 		log_event(LOG_LEVEL_INFO, "policies.not_owned", "dir", path, "error",
 			  log_errno(errno), "note",
 			  "policies can be changed over the API only where the agent's user may "

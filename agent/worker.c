@@ -25,6 +25,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -63,6 +64,7 @@ struct worker {
 	unsigned int queue_count; /* the control thread's */
 	unsigned int in_debt;	  /* queues that owe verdicts, as of the last round */
 	bool stopping;
+	atomic_uint asked, answered; /* worker_ask() */
 
 	pthread_mutex_t lock;
 	pthread_cond_t done;
@@ -107,6 +109,7 @@ static void run_calls(struct worker *worker)
 	eventfd_t ignored;
 
 	(void)eventfd_read(worker->wake_fd, &ignored);
+	atomic_store(&worker->answered, atomic_load(&worker->asked));
 	while ((call = take_call(worker))) {
 		call->fn(call->arg);
 		pthread_mutex_lock(&worker->lock);
@@ -139,6 +142,17 @@ void worker_call(struct worker *worker, void (*fn)(void *arg), void *arg)
 
 	post_call(worker, &call);
 	await_call(worker, &call);
+}
+
+void worker_ask(struct worker *worker)
+{
+	atomic_fetch_add(&worker->asked, 1);
+	(void)eventfd_write(worker->wake_fd, 1);
+}
+
+bool worker_answered(const struct worker *worker)
+{
+	return atomic_load(&worker->answered) == atomic_load(&worker->asked);
 }
 
 /* ---- rounds ---- */
@@ -271,6 +285,11 @@ static int start_thread(struct worker *worker)
 	return -err;
 }
 
+static void do_nothing(void *arg)
+{
+	(void)arg;
+}
+
 struct worker *worker_start(unsigned int index)
 {
 	struct worker *worker = calloc(1, sizeof(*worker));
@@ -286,8 +305,11 @@ struct worker *worker_start(unsigned int index)
 	err = worker_open(worker);
 	if (!err)
 		err = start_thread(worker);
-	if (!err)
+	if (!err) {
+		/* What it does at first (its name, its timers) a filter to come would forbid. */
+		worker_call(worker, do_nothing, NULL);
 		return worker;
+	}
 	worker_free(worker);
 	errno = -err;
 	return NULL;

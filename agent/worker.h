@@ -55,6 +55,13 @@ void worker_remove(struct worker *worker, struct queue *queue);
  */
 int worker_drain(struct worker *worker, struct queue *queue, int timeout_ms);
 
+/*
+ * Is it still going round? Ask, without waiting; whether the last question was answered (none: yes)
+ * is for later.
+ */
+void worker_ask(struct worker *worker);
+bool worker_answered(const struct worker *worker);
+
 unsigned int worker_queue_count(const struct worker *worker);
 struct event_ring *worker_events(struct worker *worker);
 

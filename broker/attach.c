@@ -11,6 +11,7 @@
 #include "broker.h"
 #include "client.h"
 #include "enforce.h"
+#include "fdstore.h"
 #include "ipc.h"
 #include "log.h"
 #include "members.h"
@@ -250,6 +251,7 @@ static void finish(struct holding *holding)
 			  log_errno(err), NULL);
 	log_event(LOG_LEVEL_INFO, "detached", "netns", holding->record.name, NULL);
 	records_remove(holding->record.cookie);
+	fdstore_drop(holding);
 	if (holding->keeper)
 		client_detached(holding->keeper, holding->record.name);
 	answer(holding, err ? NSGATE_STATUS_FAILED : NSGATE_STATUS_OK,
@@ -444,6 +446,7 @@ void attach_agent_rules(const struct nsgate_msg_ns_rules *message)
 	holding->todo |= TODO_RULES_REPLY;
 	if (ipc_text_valid(message->policy, sizeof(message->policy)) && name_valid(message->policy))
 		memcpy(holding->record.policy, message->policy, sizeof(message->policy));
+	fdstore_keep(holding);
 	err = enforce_rules(holding, &message->rules);
 	if (err)
 		rules_failed(holding, err);
@@ -511,7 +514,38 @@ static void restore(const struct nsgate_ns_record *record)
 	}
 	holding->state = HOLDING_IN_FORCE;
 	enforce_record(holding);
+	fdstore_keep(holding);
 	log_event(LOG_LEVEL_INFO, "restored", "netns", record->name, NULL);
+}
+
+static void restore_stored(const struct nsgate_ns_record *record)
+{
+	struct holding *holding;
+	int err;
+
+	if (!fdstore_has(record->cookie))
+		return;
+	holding = holding_new(attach_orphaned);
+	if (!holding)
+		return;
+	err = prepare_stored(holding, record);
+	if (err) {
+		log_event(LOG_LEVEL_WARNING, "fdstore.unused", "netns", record->name, "error",
+			  log_errno(err), NULL);
+		holding_free(holding);
+		return;
+	}
+	holding->state = HOLDING_IN_FORCE;
+	enforce_record(holding);
+	log_event(LOG_LEVEL_INFO, "restored", "netns", record->name, "from", "fdstore", NULL);
+}
+
+void attach_restore_stored(void)
+{
+	records_each(restore_stored);
+	/* Where an agent runs it connects at once; where none does, what may pass passes soon. */
+	if (holding_first())
+		enforce_agent_lost();
 }
 
 void attach_agent_connected(void)
@@ -523,6 +557,7 @@ void attach_agent_connected(void)
 	if (!restored)
 		records_each(restore);
 	restored = true;
+	fdstore_forget_rest();
 	for (struct holding *holding = holding_first(); holding; holding = holding->next)
 		if (holding->state == HOLDING_IN_FORCE)
 			offer(holding);
@@ -586,6 +621,7 @@ void attach_adopt(const struct nsgate_ns_record *record, int *fds, unsigned int 
 	holding->todo |= TODO_LINKS;
 	if (record->rules.generation)
 		enforce_record(holding);
+	fdstore_keep(holding);
 	log_event(LOG_LEVEL_INFO, "adopted", "netns", record->name, NULL);
 }
 

@@ -40,6 +40,11 @@ void attach_agent_connected(void);
 bool attach_agent_here(void);
 void attach_agent_lost(void);
 
+/*
+ * Take up what systemd kept for us (fdstore.h), and what waits in it, before any agent is there.
+ */
+void attach_restore_stored(void);
+
 /* Deadlines. Return: milliseconds until the next one, -1: none. */
 int attach_timeout_ms(void);
 void attach_tick(void);

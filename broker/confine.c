@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <seccomp.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/capability.h>
 #include <sys/prctl.h>
@@ -53,6 +54,12 @@ static const int denied[] = {
 	SCMP_SYS(open_by_handle_at),
 };
 
+/* A service manager that gave us no more may well have filtered capset(), too. */
+static bool has_no_more(cap_t caps, cap_t wanted)
+{
+	return !CAP_DIFFERS(cap_compare(caps, wanted), CAP_PERMITTED);
+}
+
 static int drop_capabilities(void)
 {
 	cap_t caps = cap_get_proc();
@@ -77,7 +84,7 @@ static int drop_capabilities(void)
 		if (!has && cap_get_bound(cap) == 1)
 			cap_drop_bound(cap); /* fails without CAP_SETPCAP: then it has no use */
 	}
-	if (cap_set_proc(wanted) < 0)
+	if (!has_no_more(caps, wanted) && cap_set_proc(wanted) < 0)
 		err = -errno;
 out:
 	cap_free(caps);

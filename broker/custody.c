@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "enforce.h"
+#include "fdstore.h"
 #include "ipc.h"
 #include "kit.h"
 #include "log.h"
@@ -43,13 +44,17 @@ static int open_rules(const struct nsgate_ns_record *record)
 
 static void take(const struct nsgate_ns_record *record)
 {
-	struct charge *charge = calloc(1, sizeof(*charge));
+	struct charge *charge = holding_find_cookie(record->cookie)
+					? NULL /* whole, from the fd store */
+					: calloc(1, sizeof(*charge));
 	int err = 0;
 
 	if (!charge)
 		return;
 	charge->cookie = record->cookie;
-	charge->rules = open_rules(record);
+	charge->rules = fdstore_claim_rules(record->cookie);
+	if (charge->rules < 0)
+		charge->rules = open_rules(record);
 	if (charge->rules >= 0)
 		err = enforce_install(charge->rules, record, &record->rules);
 	if (charge->rules < 0 || err) {
@@ -80,7 +85,7 @@ int custody_release(uint64_t cookie)
 		free(charge);
 		return rules;
 	}
-	return -1;
+	return fdstore_claim_rules(cookie); /* without a record */
 }
 
 void custody_close(void)

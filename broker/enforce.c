@@ -246,20 +246,13 @@ static int left_ms(int64_t at_ms)
 	return left > 0 ? (int)left : 0;
 }
 
-static int sooner(int a, int b)
-{
-	if (a < 0)
-		return b;
-	return b >= 0 && b < a ? b : a;
-}
-
 int enforce_timeout_ms(void)
 {
 	int open = open_at_ms ? left_ms(open_at_ms) : -1;
 	int next_audit = audits() ? left_ms(audit_at_ms) : -1;
 	int retry = retry_at_ms ? left_ms(retry_at_ms) : -1;
 
-	return sooner(open, sooner(next_audit, retry));
+	return loop_nearest(open, loop_nearest(next_audit, retry));
 }
 
 void enforce_tick(void)

@@ -69,6 +69,7 @@ struct holding {
 	char rules_text[NSGATE_TEXT_MAX];
 
 	uint32_t ruleset; /* the namespace's generation of rules after our last change */
+	bool stored;	  /* systemd's fd store has its sockets */
 	bool orphaned;
 	bool opened; /* no agent, and the policy says that packets then pass: rules are paused */
 	bool rules_owed; /* those on record could not be installed: tried again (enforce.h) */

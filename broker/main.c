@@ -12,6 +12,7 @@
  *   kit         entering; queue_setup: binding; rules, nft_*: nftables; links: names of links
  *   records     what is attached, on disk; restore: finding it again
  *   members     the containers that share a namespace
+ *   fdstore     what systemd keeps for us, so that queues outlive both daemons
  *   agent_link  agent.sock: what the agent is told and may say
  */
 #include <errno.h>
@@ -29,9 +30,11 @@
 #include "confine.h"
 #include "custody.h"
 #include "enforce.h"
+#include "fdstore.h"
 #include "daemon.h"
 #include "ipc.h"
 #include "kit.h"
+#include "listen_fds.h"
 #include "log.h"
 #include "loop.h"
 #include "names.h"
@@ -57,9 +60,10 @@ static struct {
 	bool wanted;
 	const char *config_dir; /* NULL: the agent's default */
 	char **arguments;	/* after "--", for the agent */
+	int watchdog_ms;
 	int argument_count;
 	pid_t pid;
-} supervised;
+} supervised = {.watchdog_ms = 10000};
 
 static void usage(FILE *out)
 {
@@ -79,6 +83,8 @@ static void usage(FILE *out)
 	      "  --supervise           run nsgate-agent too, and again whenever it ends; what "
 	      "stands\n"
 	      "                        behind -- is for it\n"
+	      "  --watchdog SECONDS    with --supervise: end an agent that has hung for so long "
+	      "(default 10, 0: never)\n"
 	      "  --verbose             log more\n"
 	      "  --help, --version\n",
 	      out);
@@ -93,6 +99,7 @@ static void parse_options(int argc, char **argv)
 		OPT_QUEUE_LENGTH,
 		OPT_NETNS_DIR,
 		OPT_SUPERVISE,
+		OPT_WATCHDOG,
 		OPT_NO_OWNED
 	};
 	static const struct option options[] = {
@@ -103,6 +110,7 @@ static void parse_options(int argc, char **argv)
 		{"netns-dir", required_argument, NULL, OPT_NETNS_DIR},
 		{"no-owned-tables", no_argument, NULL, OPT_NO_OWNED},
 		{"supervise", no_argument, NULL, OPT_SUPERVISE},
+		{"watchdog", required_argument, NULL, OPT_WATCHDOG},
 		{"verbose", no_argument, NULL, 'v'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'},
@@ -125,6 +133,10 @@ static void parse_options(int argc, char **argv)
 			break;
 		case OPT_SUPERVISE:
 			supervised.wanted = true;
+			break;
+		case OPT_WATCHDOG:
+			supervised.watchdog_ms =
+				1000 * (int)daemon_number("--watchdog", optarg, 0, 86400);
 			break;
 		case OPT_ADMIN:
 			if (broker_config.admin_count == BROKER_ADMINS_MAX)
@@ -234,16 +246,9 @@ static void start_agent(void)
 		argv[n++] = supervised.arguments[i];
 	}
 	snprintf(lock, sizeof(lock), "%s/agent.lock", broker_config.runtime_dir);
-	supervised.pid = supervise_start(path, argv, lock);
+	supervised.pid = supervise_start(path, argv, lock, supervised.watchdog_ms);
 	if (supervised.pid < 0)
 		die(1, "cannot start the agent's supervisor: %s", strerror(-supervised.pid));
-}
-
-static int nearest(int a, int b)
-{
-	if (a < 0)
-		return b;
-	return b >= 0 && b < a ? b : a;
 }
 
 static void run(void)
@@ -256,9 +261,13 @@ static void run(void)
 		enforce_tick();
 		parting_tick();
 		agent_link_pump();
-		timeout = nearest(server_tick(), agent_link_timeout_ms());
-		timeout = nearest(timeout, nearest(attach_timeout_ms(), enforce_timeout_ms()));
-		timeout = nearest(timeout, parting_timeout_ms());
+		notify_status("%u attached, agent %s", holding_count(),
+			      attach_agent_here() ? "connected" : "away");
+		timeout = loop_nearest(server_tick(), agent_link_timeout_ms());
+		timeout = loop_nearest(timeout, attach_timeout_ms());
+		timeout = loop_nearest(timeout, enforce_timeout_ms());
+		timeout = loop_nearest(timeout, notify_watchdog_tick(NULL));
+		timeout = loop_nearest(timeout, parting_timeout_ms());
 		if (loop_step(timeout) < 0)
 			break;
 	}
@@ -270,6 +279,7 @@ int main(int argc, char **argv)
 
 	log_setup("nsgate-broker", LOG_LEVEL_INFO);
 	parse_options(argc, argv);
+	daemon_must(listen_fds_take(), "cannot take over the descriptors that were passed");
 	daemon_raise_nofile();
 	notify_open();
 	daemon_lock(broker_config.runtime_dir, "broker", "nsgate-broker");
@@ -283,10 +293,13 @@ int main(int argc, char **argv)
 	daemon_must(options_path(broker_config.runtime_dir, "broker.sock", path, sizeof(path)),
 		    "the runtime directory's path is too long for a socket");
 	daemon_must(server_open(path), "cannot listen on broker.sock");
+	fdstore_take();
+	(void)listen_fds_close();
 	daemon_must(agent_link_open(), "cannot watch the runtime directory");
 	daemon_must(names_watch(broker_config.netns_dir, attach_name_removed),
 		    "cannot watch the directory of netns names");
 	daemon_must(confine_broker(), "cannot give up privileges");
+	attach_restore_stored();
 	custody_take_all();
 
 	log_event(LOG_LEVEL_INFO, "started", "version", NSGATE_VERSION, "runtime_dir",
@@ -299,12 +312,12 @@ int main(int argc, char **argv)
 	notify_send("STOPPING=1");
 	log_event(LOG_LEVEL_INFO, "stopping", NULL);
 	supervise_stop(supervised.pid);
-	unlink(path);
 	server_close();
 	agent_link_close();
 	names_close();
 	records_close();
 	custody_close();
+	fdstore_close();
 	while (holding_first())
 		holding_free(holding_first());
 	loop_close();

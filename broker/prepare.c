@@ -15,6 +15,7 @@
 
 #include "broker.h"
 #include "custody.h"
+#include "fdstore.h"
 #include "ipc.h"
 #include "log.h"
 #include "members.h"
@@ -411,6 +412,26 @@ int prepare_restored(struct holding *holding, const struct nsgate_ns_record *rec
 	if (!record->has_watch)
 		close(target);
 	return 0;
+}
+
+int prepare_stored(struct holding *holding, const struct nsgate_ns_record *record)
+{
+	struct refusal refusal;
+	int netns, err = record_valid(record) ? fdstore_claim(holding, record) : -EINVAL;
+
+	if (err)
+		return err;
+	holding->record = *record;
+	if (make_counters(holding, &refusal) < 0)
+		return holding->shm;
+	netns = kit_socket_netns(holding->kit.queues[0]);
+	err = netns < 0 ? netns : kit_open(netns, &holding->kit);
+	fd_close(&netns);
+	if (err)
+		return err;
+	follow_name(record, record->name);
+	members_load(holding);
+	return holding_watch(holding);
 }
 
 static void take_held(struct holding *holding, const struct nsgate_ns_record *record, int *fds)

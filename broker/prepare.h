@@ -35,6 +35,11 @@ int prepare_adopted(struct holding *holding, const struct nsgate_ns_record *reco
 		    unsigned int fd_count);
 
 /*
+ * The same for a namespace whose sockets systemd kept. Return: 0 or -errno, as fdstore_claim().
+ */
+int prepare_stored(struct holding *holding, const struct nsgate_ns_record *record);
+
+/*
  * The same for a namespace that only a record remembers. Return: 0, or -1 with the refusal; where
  * its status is NOT_FOUND the namespace is gone or cannot be found again.
  */

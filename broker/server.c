@@ -18,6 +18,7 @@
 #include "client.h"
 #include "holding.h"
 #include "ipc.h"
+#include "listen_fds.h"
 #include "log.h"
 #include "loop.h"
 
@@ -26,6 +27,7 @@
 #define ACCEPT_PAUSE_NS 10000000L
 
 static struct loop_source listener = {.fd = -1};
+static char own_path[108]; /* empty: the socket was passed to us and is not ours to remove */
 static struct client *clients;
 static unsigned int client_count;
 static struct log_limit refused_limit;
@@ -227,8 +229,12 @@ int server_open(const char *path)
 	 * connect: a descriptor that a stranger sends can make its closing take long.
 	 */
 	mode_t mode = broker_config.admin_count ? 0666 : 0600;
-	int err, fd = ipc_listen(path, SOCK_SEQPACKET, mode, geteuid(), getegid());
+	int err, fd = listen_fds_claim_socket("broker.sock", SOCK_SEQPACKET);
 
+	if (fd == -ENOENT) {
+		fd = ipc_listen(path, SOCK_SEQPACKET, mode, geteuid(), getegid());
+		snprintf(own_path, sizeof(own_path), "%s", path);
+	}
 	if (fd < 0)
 		return fd;
 	listener.ready = listener_ready;
@@ -245,6 +251,8 @@ void server_close(void)
 
 	loop_remove(&listener);
 	fd_close(&fd);
+	if (own_path[0])
+		unlink(own_path);
 	while (clients)
 		client_close(clients);
 }

@@ -1,17 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Theory of Operation
+ *
+ * The supervisor is to the agent what systemd is: it starts it again when it ends, and listens to
+ * its sd_notify(3) messages on a socket of its own. An agent that pinged and has gone silent hangs;
+ * it is killed, as nothing less reaches a process that is stopped. Before it is ready it may take
+ * as long as it likes, so that many policies are no reason to die.
+ */
 #include "supervise.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "ipc.h"
 #include "log.h"
 #include "loop.h"
 
@@ -54,6 +70,113 @@ static void wait_for_lock(const char *lock_path)
 	close(fd);
 }
 
+/* ---- the watchdog ---- */
+
+static struct {
+	int timeout_ms; /* 0: none */
+	int fd;		/* where the agent's messages come in */
+	char name[32];	/* for $NOTIFY_SOCKET */
+	int64_t due_ms; /* 0: the agent is not ready yet */
+} watchdog = {.fd = -1};
+
+/* In the abstract namespace, under a name that the kernel makes up: unix(7), autobind. */
+static int watchdog_open(int timeout_ms)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	socklen_t length = sizeof(address);
+	int one = 1, fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return -errno;
+	if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof(one)) < 0 ||
+	    bind(fd, (struct sockaddr *)&address, sizeof(sa_family_t)) < 0 ||
+	    getsockname(fd, (struct sockaddr *)&address, &length) < 0) {
+		int err = -errno;
+
+		close(fd);
+		return err;
+	}
+	snprintf(watchdog.name, sizeof(watchdog.name), "@%.*s",
+		 (int)(length - offsetof(struct sockaddr_un, sun_path) - 1), address.sun_path + 1);
+	watchdog.timeout_ms = timeout_ms;
+	watchdog.fd = fd;
+	return 0;
+}
+
+/* For the agent to be: where to ping, and how often. What the broker itself is told is not for it.
+ */
+static void watchdog_environment(void)
+{
+	char usec[32];
+
+	unsetenv("NOTIFY_SOCKET");
+	unsetenv("WATCHDOG_USEC");
+	unsetenv("WATCHDOG_PID");
+	if (watchdog.fd < 0)
+		return;
+	snprintf(usec, sizeof(usec), "%lld", 1000LL * watchdog.timeout_ms);
+	setenv("NOTIFY_SOCKET", watchdog.name, 1);
+	setenv("WATCHDOG_USEC", usec, 1);
+}
+
+/* Whose message is it? An abstract socket is open to all. Return: false: none is left. */
+static bool watchdog_receive(pid_t agent)
+{
+	char text[256];
+	struct iovec part = {.iov_base = text, .iov_len = sizeof(text) - 1};
+	union {
+		char bytes[CMSG_SPACE(sizeof(struct ucred))]; /* and none for descriptors */
+		struct cmsghdr align;
+	} control;
+	struct msghdr datagram = {.msg_iov = &part,
+				  .msg_iovlen = 1,
+				  .msg_control = control.bytes,
+				  .msg_controllen = sizeof(control.bytes)};
+	struct ucred sender = {.pid = 0};
+	ssize_t length = recvmsg(watchdog.fd, &datagram, 0);
+
+	if (length < 0)
+		return false;
+	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&datagram); cmsg;
+	     cmsg = CMSG_NXTHDR(&datagram, cmsg))
+		if (cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_CREDENTIALS)
+			memcpy(&sender, CMSG_DATA(cmsg), sizeof(sender));
+	text[length] = '\0';
+	if (sender.pid == agent && (strstr(text, "READY=1") || strstr(text, "WATCHDOG=1")))
+		watchdog.due_ms = loop_now_ms() + watchdog.timeout_ms;
+	return true;
+}
+
+/* Until the agent has ended, or should be made to. */
+static void watch_agent(pid_t agent)
+{
+	struct pollfd wait[] = {
+		{.fd = (int)syscall(SYS_pidfd_open, agent, 0), .events = POLLIN},
+		{.fd = watchdog.fd, .events = POLLIN},
+	};
+
+	watchdog.due_ms = 0;
+	while (wait[0].fd >= 0 && !wait[0].revents) {
+		int64_t left = watchdog.due_ms - loop_now_ms();
+
+		if (poll(wait, 2, watchdog.due_ms ? (int)(left > 0 ? left : 0) : -1) < 0) {
+			wait[0].revents = 0;
+			continue;
+		}
+		while (watchdog_receive(agent))
+			;
+		if (!watchdog.due_ms || watchdog.due_ms > loop_now_ms() || wait[0].revents)
+			continue;
+		log_event(LOG_LEVEL_ERROR, "supervise.hung", "pid", log_number(agent), "silent_ms",
+			  log_number(watchdog.timeout_ms), NULL);
+		kill(agent, SIGKILL);
+		break;
+	}
+	fd_close(&wait[0].fd);
+}
+
+/* ---- the agent ---- */
+
 static void run_agent(const char *path, char *const argv[])
 {
 	int status;
@@ -61,6 +184,7 @@ static void run_agent(const char *path, char *const argv[])
 
 	if (pid == 0) {
 		signal(SIGINT, SIG_DFL);
+		watchdog_environment();
 		execv(path, argv);
 		log_event(LOG_LEVEL_ERROR, "supervise.exec", "path", path, "error",
 			  log_errno(errno), NULL);
@@ -69,6 +193,8 @@ static void run_agent(const char *path, char *const argv[])
 	agent_pid = pid;
 	if (stopping && pid > 0)
 		kill(pid, SIGTERM);
+	if (pid > 0 && watchdog.fd >= 0)
+		watch_agent(pid);
 	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	agent_pid = 0;
@@ -104,7 +230,7 @@ static void supervise(const char *path, char *const argv[], const char *lock_pat
 	}
 }
 
-pid_t supervise_start(const char *path, char *const argv[], const char *lock_path)
+pid_t supervise_start(const char *path, char *const argv[], const char *lock_path, int watchdog_ms)
 {
 	pid_t broker = getpid();
 	pid_t pid = fork();
@@ -113,6 +239,8 @@ pid_t supervise_start(const char *path, char *const argv[], const char *lock_pat
 		return pid < 0 ? -errno : pid;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	catch_term();
+	if (watchdog_ms && watchdog_open(watchdog_ms) < 0)
+		log_event(LOG_LEVEL_WARNING, "supervise.unwatched", NULL);
 	if (getppid() == broker) /* else it died before the line above */
 		supervise(path, argv, lock_path);
 	_exit(0);

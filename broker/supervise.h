@@ -10,10 +10,11 @@
 
 /*
  * Start the supervisor of `path`, run with `argv` (ends in NULL) whenever no agent holds
- * `lock_path`. It dies with the broker; the agent does not: the next broker's supervisor waits for
- * its lock. Return: the supervisor's pid or -errno.
+ * `lock_path`, and end one that has said nothing for `watchdog_ms` (0: never). It dies with the
+ * broker; the agent does not: the next broker's supervisor waits for its lock. Return: the
+ * supervisor's pid or -errno.
  */
-pid_t supervise_start(const char *path, char *const argv[], const char *lock_path);
+pid_t supervise_start(const char *path, char *const argv[], const char *lock_path, int watchdog_ms);
 
 /* End supervisor and agent, in an orderly way. Takes 0. */
 void supervise_stop(pid_t supervisor);

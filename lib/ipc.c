@@ -81,6 +81,11 @@ static int remove_dead_socket(const char *path, int type)
 	return 0;
 }
 
+void ipc_refuse_rights(int stream_fd)
+{
+	(void)setsockopt(stream_fd, SOL_SOCKET, SO_PASSRIGHTS, &(int){0}, sizeof(int));
+}
+
 int ipc_listen(const char *path, int type, mode_t mode, uid_t owner, gid_t group)
 {
 	struct sockaddr_un address;
@@ -100,10 +105,8 @@ int ipc_listen(const char *path, int type, mode_t mode, uid_t owner, gid_t group
 	umask(mask);
 	if (err)
 		goto fail;
-	/* Nobody sends descriptors on a stream of ours; closing one can take as long as it likes.
-	 */
 	if (type == SOCK_STREAM)
-		(void)setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &(int){0}, sizeof(int));
+		ipc_refuse_rights(fd);
 	if (chown(path, owner, group) < 0 || chmod(path, mode) < 0 ||
 	    listen(fd, LISTEN_BACKLOG) < 0) {
 		err = -errno;

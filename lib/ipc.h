@@ -17,6 +17,9 @@
  * (-EADDRINUSE: another process answers there). `type`: SOCK_SEQPACKET or SOCK_STREAM. */
 int ipc_listen(const char *path, int type, mode_t mode, uid_t owner, gid_t group);
 
+/* Nobody sends descriptors on a stream of ours; closing one can take as long as it likes. */
+void ipc_refuse_rights(int stream_fd);
+
 /* A connected, blocking socket. Return: the fd or -errno. `type` as above. */
 int ipc_connect(const char *path, int type);
 

@@ -73,6 +73,13 @@ int loop_step(int timeout_ms)
 	return 0;
 }
 
+int loop_nearest(int a_ms, int b_ms)
+{
+	if (a_ms < 0)
+		return b_ms;
+	return b_ms >= 0 && b_ms < a_ms ? b_ms : a_ms;
+}
+
 int64_t loop_now_ms(void)
 {
 	struct timespec now;

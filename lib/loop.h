@@ -29,6 +29,9 @@ void loop_remove(struct loop_source *source); /* leaves the fd open; harmless wh
 /* Handle at most one event, waiting at most timeout_ms (-1: for ever). Return: 0 or -errno. */
 int loop_step(int timeout_ms);
 
+/* The shorter of two timeouts, where a negative one stands for ever. */
+int loop_nearest(int a_ms, int b_ms);
+
 /* CLOCK_MONOTONIC in milliseconds. */
 int64_t loop_now_ms(void);
 

@@ -39,7 +39,9 @@ is_whole()
 		share/nsgate/policies/web-client.json lib/sysusers.d/nsgate.conf lib/tmpfiles.d/nsgate.conf \
 		libexec/nsgate/oci-hook libexec/nsgate/nsgate-runc share/man/man8/nsgate-oci-hook.8 \
 		share/containers/oci/hooks.d/50-nsgate.json \
-		lib/systemd/system/nsgate-broker.service lib/systemd/system/nsgate-agent.service; do
+		lib/systemd/system/nsgate-broker.service lib/systemd/system/nsgate-agent.service \
+		lib/systemd/system/nsgate-broker.socket lib/systemd/system/nsgate-agent.socket \
+		lib/systemd/system/nsgate-link.socket lib/systemd/system/nsgate-stats.socket; do
 		[ -s "$root/image/usr/$file" ] || {
 			echo "$file is missing"
 			return 1
