@@ -136,7 +136,9 @@ static void binding_free(struct queue_binding *binding)
 	free(binding->scratch);
 }
 
-static int binding_make(struct ns *ns, struct policy *policy, struct queue_binding *ret)
+/* `first` is the binding of the namespace's first queue, if it is made. */
+static int binding_make(struct ns *ns, struct policy *policy, struct queue_binding *first,
+			struct queue_binding *ret)
 {
 	struct queue_binding binding = {
 		.generation = ns->generation,
@@ -150,7 +152,11 @@ static int binding_make(struct ns *ns, struct policy *policy, struct queue_bindi
 
 		binding.policy = policy_ref(policy);
 		binding.scratch = calloc(rules ? rules : 1, sizeof(*binding.scratch));
-		err = binding.scratch ? policy_state_init(&binding.state, policy, NULL) : -ENOMEM;
+		err = binding.scratch ? 0 : -ENOMEM;
+		if (!err && first)
+			policy_state_join(&binding.state, &first->state);
+		else if (!err)
+			err = policy_state_init(&binding.state, policy, NULL);
 	}
 	if (err) {
 		binding_free(&binding);
@@ -179,7 +185,7 @@ static int bind_queues(struct ns *ns, struct policy *policy)
 	int err = 0;
 
 	while (!err && made < ns->record.queue_count) {
-		err = binding_make(ns, policy, &bindings[made]);
+		err = binding_make(ns, policy, made ? &bindings[0] : NULL, &bindings[made]);
 		made += !err;
 	}
 	for (unsigned int i = 0; !err && i < made; i++) {

@@ -127,14 +127,21 @@ bool policy_ifpattern_match(const char *pattern, const char *name);
 
 /* ---- deciding ---- */
 
-/* What a policy remembers between packets of one queue: one per queue, used by one thread. */
 struct policy_bucket {
 	uint64_t tokens; /* in billionths of a packet */
 	uint64_t filled_at_ns;
 };
 
+struct policy_pool; /* the memory of buckets, which queues may have in common */
+
+/*
+ * What a policy remembers between packets: one per queue, used by one thread. The queues of a
+ * namespace have their buckets in common: a rate is the namespace's.
+ */
 struct policy_state {
 	struct policy_bucket *buckets; /* policy_info.limit_count of them, or NULL where 0 */
+	struct policy_pool *pool;      /* whose they are */
+	bool pooled;		       /* other states use them, too: take the pool's lock */
 	struct shm_rule *counters; /* rule_count of them: hits are counted here as they happen */
 	uint64_t *touched;	   /* of those counters, see shm.h; NULL where nobody asks */
 	uint64_t now_ns;	   /* CLOCK_MONOTONIC, set by the caller once per turn */
@@ -144,6 +151,8 @@ struct policy_state {
  * members. */
 int policy_state_init(struct policy_state *state, const struct policy *policy,
 		      struct shm_rule *counters);
+/* Make a state of the same policy that takes from the buckets of `other`. Neither is in use yet. */
+void policy_state_join(struct policy_state *state, struct policy_state *other);
 void policy_state_free(struct policy_state *state);
 
 enum policy_verdict {

@@ -271,25 +271,42 @@ bool policy_ifpattern_match(const char *pattern, const char *name)
 int policy_state_init(struct policy_state *state, const struct policy *policy,
 		      struct shm_rule *counters)
 {
-	uint32_t count = policy->info.limit_count;
-	struct policy_bucket *buckets = NULL;
+	const uint32_t count = policy->info.limit_count;
+	struct policy_pool *pool = NULL;
 
 	if (count > 0) {
-		buckets = calloc(count, sizeof(*buckets));
-		if (!buckets)
+		pool = calloc(1, sizeof(*pool) + count * sizeof(pool->buckets[0]));
+		if (!pool)
 			return -ENOMEM;
+		atomic_init(&pool->references, 1);
+		pthread_mutex_init(&pool->lock, NULL);
 	}
 	for (uint32_t i = 0; i < count; i++)
-		buckets[i].tokens = policy->limits[i].capacity;
-	state->buckets = buckets;
-	state->counters = counters;
-	state->touched = NULL;
-	state->now_ns = 0;
+		pool->buckets[i].tokens = policy->limits[i].capacity;
+	*state = (struct policy_state){
+		.buckets = pool ? pool->buckets : NULL,
+		.pool = pool,
+		.counters = counters,
+	};
 	return 0;
+}
+
+void policy_state_join(struct policy_state *state, struct policy_state *other)
+{
+	if (other->pool)
+		atomic_fetch_add_explicit(&other->pool->references, 1, memory_order_relaxed);
+	other->pooled = true;
+	*state = *other;
 }
 
 void policy_state_free(struct policy_state *state)
 {
-	free(state->buckets);
+	struct policy_pool *pool = state->pool;
+
 	state->buckets = NULL;
+	state->pool = NULL;
+	if (!pool || atomic_fetch_sub_explicit(&pool->references, 1, memory_order_acq_rel) > 1)
+		return;
+	pthread_mutex_destroy(&pool->lock);
+	free(pool);
 }

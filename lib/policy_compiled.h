@@ -3,6 +3,7 @@
 #ifndef NSGATE_POLICY_COMPILED_H
 #define NSGATE_POLICY_COMPILED_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "policy_class.h"
@@ -21,6 +22,16 @@ struct policy_check {
 struct policy_limit {
 	uint64_t rate, period_s; /* packets in so many seconds */
 	uint64_t capacity;	 /* of the bucket, in its unit */
+};
+
+/*
+ * The hold on a pool is a few instructions long, and only the workers of one namespace with several
+ * queues ever meet there.
+ */
+struct policy_pool {
+	atomic_uint references;
+	pthread_mutex_t lock;
+	struct policy_bucket buckets[];
 };
 
 struct policy_rule {

@@ -144,7 +144,8 @@ static bool take_token(const struct policy_limit *limit, struct policy_bucket *b
 
 	if (gained >= limit->capacity - bucket->tokens) {
 		bucket->tokens = limit->capacity;
-		bucket->filled_at_ns = now_ns;
+		if (now_ns > bucket->filled_at_ns) /* the turn of another queue began later */
+			bucket->filled_at_ns = now_ns;
 	} else if (gained > 0) {
 		bucket->tokens += (uint64_t)gained;
 		/* Only the time that was paid out, rounded up, so that no more is given than due.
@@ -158,14 +159,27 @@ static bool take_token(const struct policy_limit *limit, struct policy_bucket *b
 	return true;
 }
 
+static __attribute__((noinline)) bool take_limited(const struct policy *policy,
+						   const struct policy_state *state, uint32_t index)
+{
+	const struct policy_limit *limit = &policy->limits[index];
+	bool taken;
+
+	if (state->pooled)
+		pthread_mutex_lock(&state->pool->lock);
+	taken = take_token(limit, &state->buckets[index], state->now_ns);
+	if (state->pooled)
+		pthread_mutex_unlock(&state->pool->lock);
+	return taken;
+}
+
 static bool limit_holds(const struct judge *judge, const struct policy_rule *rule)
 {
 	if (rule->limit == POLICY_NO_LIMIT)
 		return true;
 	if (judge->pkt->unknown)
 		return policy_action_forbids((enum policy_action)rule->action);
-	return take_token(&judge->policy->limits[rule->limit], &judge->state->buckets[rule->limit],
-			  judge->state->now_ns);
+	return take_limited(judge->policy, judge->state, rule->limit);
 }
 
 static bool rule_holds(const struct judge *judge, const struct policy_rule *rule)

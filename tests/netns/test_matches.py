@@ -3,6 +3,7 @@
 What a rule can ask for, asked of real packets. Rules that only count ("continue") stand side by
 side, so one burst shows which of them match.
 """
+import os
 import socket
 import struct
 import time
@@ -312,3 +313,28 @@ def test_limit_is_a_token_bucket(lab):
     # The bucket fills again.
     until(lambda: outside.send(IN4, 7, 1) and rule_counts(lab.stats(name))["some"] > got["some"],
           "a token", 2)
+
+
+def packets_by_queue(netns):
+    with netns.inside():
+        with open("/proc/thread-self/net/netfilter/nfnetlink_queue") as file:
+            return {int(line.split()[0]): int(line.split()[7]) for line in file}
+
+
+def test_limit_is_one_for_all_queues(lab):
+    inner, outside = lab.pair()
+    name = lab.attach(inner, "--queue", "4", "--queues", "3", default="drop", rules=[
+        {"name": "few", "action": "accept", "dport": [7], "limit": {"rate": "1/h", "burst": 25}}])
+    arrived = Arrivals(inner, 7)
+    cpus = sorted(os.sched_getaffinity(0))
+    try:
+        for cpu in cpus:  # which queue a packet gets goes by the processor
+            os.sched_setaffinity(0, {cpu})
+            outside.send(IN4, 7, 200)
+    finally:
+        os.sched_setaffinity(0, cpus)
+    sent = 200 * len(cpus)
+    stats = lab.expect(name, {"packets.seen": sent, "packets.accepted": 25, "packets.dropped": sent - 25})
+    assert rule_counts(stats) == {"few": 25}
+    assert len([n for n in packets_by_queue(inner).values() if n]) >= min(2, len(cpus))
+    arrived.wait(25)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Deciding: what each action and match means to an operator. */
+#include <pthread.h>
+
 #include "policy_fixture.h"
 
 static void test_first_match_decides(void **test)
@@ -158,6 +160,61 @@ static void test_limit(void **test)
 	close_policy(&f);
 }
 
+#define TAKERS 4
+#define TRIES 20000
+
+struct taker {
+	const struct policy *policy;
+	struct policy_state state;
+	unsigned int taken;
+};
+
+static void *take_all(void *arg)
+{
+	struct taker *taker = arg;
+	const struct pkt pkt = tcp_to("192.0.2.1", 1);
+
+	for (int i = 0; i < TRIES; i++) {
+		struct policy_decision decision;
+
+		policy_decide(taker->policy, &taker->state, &pkt, &decision);
+		taker->taken += decision.verdict == POLICY_VERDICT_ACCEPT;
+	}
+	return NULL;
+}
+
+/* The queues of a namespace, each with its thread, get no more together than one alone would. */
+static void test_queues_have_a_limit_in_common(void **test)
+{
+	static struct shm_rule hits[TAKERS][1];
+	struct fixture f = open_policy("{'version':1,'rules':[{'name':'a','action':'accept',"
+				       "'limit':{'rate':'1000/s','burst':30000}}]}");
+	struct taker takers[TAKERS];
+	pthread_t threads[TAKERS];
+	unsigned int taken = 0;
+	uint64_t counted = 0;
+
+	(void)test;
+	for (int i = 0; i < TAKERS; i++) {
+		takers[i] = (struct taker){.policy = f.policy};
+		policy_state_join(&takers[i].state, &f.state);
+		takers[i].state.counters = hits[i];
+		takers[i].state.now_ns = 1000000000 + (uint64_t)i; /* begun one after the other */
+	}
+	policy_state_free(&f.state); /* the pool outlives whoever made it */
+	for (int i = 0; i < TAKERS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, take_all, &takers[i]), 0);
+	for (int i = 0; i < TAKERS; i++) {
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+		taken += takers[i].taken;
+		counted += hits[i][0].count.packets;
+		policy_state_free(&takers[i].state);
+	}
+	assert_int_equal(taken, 30000);
+	assert_int_equal(counted, taken);
+	policy_unref(f.policy);
+}
+
 /* The bucket is asked last, so that packets of other rules do not drain it. */
 static void test_limit_only_for_matches(void **test)
 {
@@ -258,6 +315,7 @@ int main(void)
 		cmocka_unit_test(test_repeat_once),
 		cmocka_unit_test(test_audit),
 		cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_queues_have_a_limit_in_common),
 		cmocka_unit_test(test_limit_only_for_matches),
 		cmocka_unit_test(test_fragments),
 		cmocka_unit_test(test_icmp_types_by_family),
