@@ -4,6 +4,7 @@
 #: make check      install what is missing, build, and run all tests (root)
 #: make runtimes-check    install container runtimes, and test nsgate with them (root)
 #: make systemd-check   run the units under a systemd in a machine of its own; fetches a Debian tree (root)
+#: make soak       the reliability tests at full size, with their figures (root, ten minutes)
 #: make unit | asan-unit | platform | netns    build and run one kind of tests
 #: make lint       run the linters, and count the instructions of a decision
 #: make install    into $(DESTDIR)$(PREFIX); `make uninstall` removes it
@@ -106,7 +107,7 @@ SUITES := unit asan-unit schema deploy platform netns
 check:
 	$(need_root)
 	@deploy/deps.sh build test
-	@$(MAKE) $(jobs) --no-print-directory --silent all unit-programs platform-programs asan-programs
+	@$(MAKE) $(jobs) --no-print-directory --silent all unit-programs platform-programs asan-programs $(BUILD)/bench/load
 	@tests/run-all --build $(BUILD) $(SUITES)
 unit: all unit-programs
 	@tests/run-all --build $(BUILD) unit schema
@@ -114,7 +115,7 @@ asan-unit: asan-programs
 	@tests/run-all --build $(BUILD) asan-unit
 platform: platform-programs
 	@tests/run-all --build $(BUILD) platform
-netns: all
+netns: all $(BUILD)/bench/load
 	@tests/run-all --build $(BUILD) netns
 runtimes-check:
 	$(need_root)
@@ -126,6 +127,9 @@ systemd-check:
 	@deploy/deps.sh build test systemd
 	@$(MAKE) $(jobs) --no-print-directory --silent all
 	@tests/run-all --build $(BUILD) systemd
+soak: all $(BUILD)/bench/load
+	$(need_root)
+	@tests/run-all --build $(BUILD) --minutes 90 soak
 demo:
 	$(need_root)
 	@deploy/deps.sh build demo
@@ -213,7 +217,7 @@ clean:
 help:
 	@sed -n 's/^#: //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all unit-programs platform-programs asan-programs check unit asan-unit platform netns runtimes-check systemd-check \
+.PHONY: all unit-programs platform-programs asan-programs check unit asan-unit platform netns soak runtimes-check systemd-check \
 	demo deps fuzz fuzz-check \
 	lint $(LINTERS) install uninstall deb clean help
 .SECONDARY:

@@ -21,6 +21,7 @@ static const struct command {
 } commands[] = {
 	{"udp", "NETNS HOST PORT FLOWS SIZE RATE SECONDS", 7, load_udp},
 	{"spread", "PREFIX COUNT PORT SIZE RATE SECONDS BURST", 7, load_spread},
+	{"beat", "RECEIVER PORT SENDERS-FILE RATE SECONDS", 5, load_beat},
 	{"echo", "NETNS PORT", 2, load_echo},
 	{"rtt", "NETNS HOST PORT RATE SECONDS", 5, load_rtt},
 	{"tcp-sink", "NETNS PORT", 2, load_tcp_sink},

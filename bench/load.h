@@ -13,6 +13,7 @@
 /* Arguments after the subcommand's name; their number has been checked. */
 int load_udp(char **argv);
 int load_spread(char **argv);
+int load_beat(char **argv);
 int load_echo(char **argv);
 int load_rtt(char **argv);
 int load_tcp_sink(char **argv);

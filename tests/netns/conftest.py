@@ -13,6 +13,10 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import lab as laboratory  # noqa: E402
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "soak: also run at full size, by `make soak`")
+
+
 def pytest_collection_modifyitems(items):
     missing = [p for p in laboratory.PROGRAMS if not os.access(laboratory.program(p), os.X_OK)]
     reason = None
