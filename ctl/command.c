@@ -170,12 +170,9 @@ const char *command_value(const struct command_args *args, const char *option)
 
 void command_help(const struct command *command, FILE *to)
 {
-	const char *options = command->options != NULL ? " [options]" : "";
-	const bool options_first = command->operands_max == COMMAND_LINE;
-
-	fprintf(to, "usage: nsgatectl %s%s%s%s%s\n%s\n\n", command->name,
-		options_first ? options : "", command->operands[0] != '\0' ? " " : "",
-		command->operands, options_first ? "" : options, command->summary);
+	fprintf(to, "usage: nsgatectl %s%s%s%s\n%s\n\n", command->name,
+		command->options != NULL ? " [options]" : "",
+		command->operands[0] != '\0' ? " " : "", command->operands, command->summary);
 	for (const struct command_option *option = command->options;
 	     option != NULL && option->name != NULL; option++) {
 		char left[40];
