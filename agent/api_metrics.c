@@ -177,6 +177,29 @@ static void put_unjudged(struct jw *w, const struct stats_all *all)
 				   all->list[i].stats.unjudged[reason]);
 }
 
+static void put_guard(struct jw *w, const struct stats_all *all, bool bytes)
+{
+	const char *name =
+		bytes ? "nsgate_guard_dropped_bytes_total" : "nsgate_guard_dropped_packets_total";
+
+	put_head(w, name, "counter", "Dropped as it left: it went past the hooks, or in pieces.");
+	for (size_t i = 0; i < all->count; i++) {
+		const struct shm_count *count = &all->list[i].stats.guard;
+
+		put_sample(w, name, all->list[i].ns, NULL, NULL,
+			   bytes ? count->bytes : count->packets);
+	}
+}
+
+static void put_repairs(struct jw *w, const struct stats_all *all)
+{
+	static const char name[] = "nsgate_repairs_total";
+
+	put_head(w, name, "counter", "Times that rules or queue were changed and put right.");
+	for (size_t i = 0; i < all->count; i++)
+		put_sample(w, name, all->list[i].ns, NULL, NULL, all->list[i].ns->record.repairs);
+}
+
 static void put_rules(struct jw *w, const struct stats_all *all, bool bytes)
 {
 	const char *name = bytes ? "nsgate_rule_bytes_total" : "nsgate_rule_packets_total";
@@ -260,6 +283,9 @@ enum MHD_Result api_get_metrics(struct api_request *request)
 	put_offloaded(&w, &all, false);
 	put_offloaded(&w, &all, true);
 	put_unjudged(&w, &all);
+	put_guard(&w, &all, false);
+	put_guard(&w, &all, true);
+	put_repairs(&w, &all);
 	put_latency(&w, &all, 50);
 	put_latency(&w, &all, 99);
 	put_rules(&w, &all, false);

@@ -40,6 +40,7 @@ static void write_info(struct jw *w, const struct policy_info *info)
 	jw_string(w, "mode", info->audit ? "audit" : "enforce");
 	api_write_hooks(w, "hooks", info->hooks);
 	jw_bool(w, "offload", info->offload);
+	jw_bool(w, "strict", info->strict);
 	jw_uint(w, "rules", info->rule_count);
 }
 

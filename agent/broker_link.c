@@ -260,6 +260,20 @@ static bool on_ns_state(const union nsgate_msg *message, int *fds, unsigned int 
 	return true;
 }
 
+static bool on_ns_tamper(const union nsgate_msg *message, int *fds, unsigned int fd_count)
+{
+	const struct nsgate_msg_ns_tamper *tamper = &message->ns_tamper;
+	struct ns *ns = ns_find_cookie(tamper->cookie);
+
+	(void)fds;
+	(void)fd_count;
+	if (!ipc_text_valid(tamper->text, sizeof(tamper->text)))
+		return false;
+	if (ns)
+		ns_tampered(ns, tamper->kind, tamper->repairs, tamper->text);
+	return true;
+}
+
 static bool on_reply(const union nsgate_msg *message, int *fds, unsigned int fd_count)
 {
 	(void)fds;
@@ -281,6 +295,7 @@ static const struct {
 	[NSGATE_MSG_NS_REMOVE] = {false, 0, on_ns_remove},
 	[NSGATE_MSG_NS_LINKS] = {false, 0, on_ns_links},
 	[NSGATE_MSG_NS_STATE] = {false, 0, on_ns_state},
+	[NSGATE_MSG_NS_TAMPER] = {false, 0, on_ns_tamper},
 	[NSGATE_MSG_REPLY] = {false, 0, on_reply},
 };
 

@@ -472,6 +472,15 @@ void ns_set_state(struct ns *ns, bool orphaned, bool degraded, const char *text)
 		ns_log(LOG_LEVEL_WARNING, ns_state_names[ns->state], ns, ns->reason);
 }
 
+/* The broker says it at most twice a second for a namespace; more than that was one. */
+void ns_tampered(struct ns *ns, uint32_t kind, uint32_t repairs, const char *text)
+{
+	if (repairs > ns->record.repairs)
+		ns->record.repairs = repairs;
+	ns_log(LOG_LEVEL_WARNING, kind == NSGATE_TAMPER_QUEUE ? "queue.moved" : "repaired", ns,
+	       text);
+}
+
 void ns_broker_connected(void)
 {
 	for (struct ns *ns = first; ns; ns = ns->next) {

@@ -68,27 +68,32 @@ static struct nsgate_rules_spec wanted_spec(const struct ns *ns, uint32_t genera
 			spec.flags |= NSGATE_RULES_OVERLOAD;
 		if (info->offload)
 			spec.flags |= NSGATE_RULES_OFFLOAD;
+		if (info->strict)
+			spec.flags |= NSGATE_RULES_STRICT;
 	} else {
 		/* Nothing is known but that it is to be policed: as before, else both ways. */
 		spec.hooks = ns->record.rules.hooks ? ns->record.rules.hooks
 						    : NSGATE_HOOK_BIT(NSGATE_HOOK_IN) |
 							      NSGATE_HOOK_BIT(NSGATE_HOOK_OUT);
+		spec.flags = ns->record.rules.flags & NSGATE_RULES_STRICT;
 	}
 	return spec;
 }
 
-/* What passes without us is to be counted also if nobody asks before the next change. */
-static void note_passing(struct ns *ns)
+/* What the kernel counts is to be read also if nobody asks before the next change. */
+static void note_kernel(struct ns *ns)
 {
 	if (ns->wanted.flags & STATS_PASSING)
 		ns->last.passes = true;
+	if (ns->wanted.flags & NSGATE_RULES_STRICT)
+		ns->last.strict = true;
 }
 
 static void want_rules(struct ns *ns, uint32_t generation)
 {
 	ns->generation = generation;
 	ns->wanted = wanted_spec(ns, generation);
-	note_passing(ns);
+	note_kernel(ns);
 	ns->todo |= NS_TODO_RULES;
 }
 
@@ -419,10 +424,11 @@ int ns_policy_start(struct ns *ns, struct policy *policy)
 	err = bind_queues(ns, policy);
 	if (err)
 		return err;
-	ns->last.passes = ns->shm->policy_hash; /* a predecessor's policy may have let some pass */
+	/* A predecessor's policy may have let some pass, or been strict. */
+	ns->last.passes = ns->last.strict = ns->shm->policy_hash;
 	note_policy(ns, policy);
 	ns->wanted = wanted_spec(ns, ns->generation);
-	note_passing(ns);
+	note_kernel(ns);
 	return 0;
 }
 

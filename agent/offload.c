@@ -7,6 +7,7 @@
 
 #include <arpa/inet.h>
 #include <endian.h>
+#include <errno.h>
 #include <libmnl/libmnl.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
@@ -38,9 +39,9 @@ static void note_counter(const struct nlattr *data, struct shm_count *ret)
 	}
 }
 
-static void note_object(const struct nlmsghdr *nlh, void *context)
+/* Find what a message says of which counter. Return: its name, or NULL. */
+static const char *read_object(const struct nlmsghdr *nlh, const struct nlattr **ret_data)
 {
-	struct offload_counts *counts = context;
 	const struct nlattr *data = NULL;
 	struct nlattr *attr;
 	const char *name = NULL;
@@ -52,7 +53,17 @@ static void note_object(const struct nlmsghdr *nlh, void *context)
 		else if (mnl_attr_get_type(attr) == NFTA_OBJ_DATA)
 			data = attr;
 	}
-	if (!name || !data)
+	*ret_data = data;
+	return data ? name : NULL;
+}
+
+static void note_object(const struct nlmsghdr *nlh, void *context)
+{
+	struct offload_counts *counts = context;
+	const struct nlattr *data;
+	const char *name = read_object(nlh, &data);
+
+	if (!name)
 		return;
 	for (int i = 0; i < OFFLOAD_COUNTERS; i++) {
 		if (strcmp(name, counter_names[i]) == 0) {
@@ -62,28 +73,67 @@ static void note_object(const struct nlmsghdr *nlh, void *context)
 	}
 }
 
-int offload_read(int fd, struct offload_counts *ret)
+static int dump_counters(int fd, uint8_t family, netlink_handler handler, void *context)
 {
 	_Alignas(struct nlmsghdr) char request[REQUEST_BYTES];
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(request);
 	struct nfgenmsg *genmsg;
-	struct offload_counts counts = {0};
 	struct netlink_exchange exchange = {
-		.request = request, .handler = note_object, .data = &counts};
-	int err;
+		.request = request, .handler = handler, .data = context};
 
 	nlh->nlmsg_type = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETOBJ;
 	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
 	nlh->nlmsg_seq = exchange.first = exchange.last = netlink_sequence();
 	genmsg = mnl_nlmsg_put_extra_header(nlh, sizeof(*genmsg));
-	genmsg->nfgen_family = NFPROTO_INET;
+	genmsg->nfgen_family = family;
 	genmsg->version = NFNETLINK_V0;
 	mnl_attr_put_strz(nlh, NFTA_OBJ_TABLE, TABLE);
 	mnl_attr_put_u32(nlh, NFTA_OBJ_TYPE, htonl(NFT_OBJECT_COUNTER));
 	exchange.length = nlh->nlmsg_len;
+	return netlink_exchange(fd, &exchange);
+}
 
-	err = netlink_exchange(fd, &exchange);
+int offload_read(int fd, struct offload_counts *ret)
+{
+	struct offload_counts counts = {0};
+	int err = dump_counters(fd, NFPROTO_INET, note_object, &counts);
+
 	if (!err)
 		*ret = counts;
 	return err;
+}
+
+struct guard_search {
+	struct shm_count count;
+	bool found;
+};
+
+static void note_guard(const struct nlmsghdr *nlh, void *context)
+{
+	struct guard_search *search = context;
+	const struct nlattr *data;
+	const char *name = read_object(nlh, &data);
+
+	if (!name || strcmp(name, "guard") != 0)
+		return;
+	note_counter(data, &search->count);
+	search->found = true;
+}
+
+int offload_read_guard(int fd, struct offload_guard *ret)
+{
+	static const uint8_t families[OFFLOAD_GUARDS] = {NFPROTO_INET, NFPROTO_NETDEV};
+	struct offload_guard guard = {.found = {false}};
+
+	for (int i = 0; i < OFFLOAD_GUARDS; i++) {
+		struct guard_search search = {.found = false};
+		int err = dump_counters(fd, families[i], note_guard, &search);
+
+		if (err && err != -EOPNOTSUPP && err != -ENOENT)
+			return err;
+		guard.of[i] = search.count;
+		guard.found[i] = search.found;
+	}
+	*ret = guard;
+	return 0;
 }

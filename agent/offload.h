@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the kernel accepted by itself, because the flow was accepted before ("offload"), or because
- * the policy lets packets pass where nobody judges or the queue is overloaded: named counters of
- * the table `inet nsgate`.
+ * What the kernel decided by itself, in named counters. Accepted because the flow was accepted
+ * before ("offload"), or because the policy lets packets pass where nobody judges or the queue is
+ * overloaded: counters of the table `inet nsgate`. Dropped by the guard of a strict policy: `guard`
+ * of the tables `inet nsgate` (fragments) and `netdev nsgate` (what went past the hooks).
  */
 #ifndef NSGATE_OFFLOAD_H
 #define NSGATE_OFFLOAD_H
@@ -27,5 +28,15 @@ struct offload_counts {
  * Return: 0 (even where none exists); -errno, with *ret untouched.
  */
 int offload_read(int fd, struct offload_counts *ret);
+
+#define OFFLOAD_GUARDS 2 /* inet, netdev */
+
+struct offload_guard {
+	struct shm_count of[OFFLOAD_GUARDS];
+	bool found[OFFLOAD_GUARDS];
+};
+
+/* The same for the guard. A table that is not there is no error. */
+int offload_read_guard(int fd, struct offload_guard *ret);
 
 #endif

@@ -315,6 +315,35 @@ static void read_passed(struct ns *ns, struct stats *stats)
 	stats->unjudged[STATS_UNJUDGED_QUEUE_FULL] = control->passed_overload - numbered;
 }
 
+static void read_guard(struct ns *ns, struct stats *stats)
+{
+	struct offload_guard guard;
+
+	if (ns->record.rules.flags & NSGATE_RULES_STRICT)
+		ns->last.strict = true;
+	if (!ns->last.strict)
+		return;
+	if (ns->aux_fd >= 0 && offload_read_guard(ns->aux_fd, &guard) == 0) {
+		for (int i = 0; i < OFFLOAD_GUARDS; i++) {
+			if (!guard.found[i])
+				continue;
+			step_offloaded(&ns->last.guard[i][0], guard.of[i].packets);
+			step_offloaded(&ns->last.guard[i][1], guard.of[i].bytes);
+		}
+	}
+	for (int i = 0; i < OFFLOAD_GUARDS; i++) {
+		stats->guard.packets += ns->last.guard[i][0].total;
+		stats->guard.bytes += ns->last.guard[i][1].total;
+	}
+}
+
+/* What the kernel decided without asking. */
+static void read_kernel(struct ns *ns, struct stats *stats)
+{
+	read_passed(ns, stats);
+	read_guard(ns, stats);
+}
+
 /* Return: true where a second reading, SETTLE_MS later, would know more. */
 static bool read_once(struct ns *ns, struct stats *ret)
 {
@@ -339,7 +368,7 @@ void stats_read(struct ns *ns, struct stats *ret)
 		settle();
 		read_once(ns, ret);
 	}
-	read_passed(ns, ret);
+	read_kernel(ns, ret);
 }
 
 int stats_read_all(struct stats_all *ret)
@@ -364,7 +393,7 @@ int stats_read_all(struct stats_all *ret)
 	for (size_t i = 0; i < all.count; i++) {
 		if (again[i])
 			read_once(all.list[i].ns, &all.list[i].stats);
-		read_passed(all.list[i].ns, &all.list[i].stats);
+		read_kernel(all.list[i].ns, &all.list[i].stats);
 	}
 	free(again);
 	*ret = all;

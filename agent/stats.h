@@ -40,6 +40,7 @@ struct stats {
 	uint64_t flushed;      /* vanished from the queue undecided (its link went down, ...) */
 	uint64_t unjudged[STATS_UNJUDGED_MAX]; /* packets */
 	struct shm_count offloaded[SHM_DIRECTION_MAX];
+	struct shm_count guard; /* dropped by the guard of a strict policy; not among those seen */
 
 	uint64_t latency_max_us;
 	uint64_t latency[SHM_LATENCY_BUCKETS];

@@ -12,6 +12,7 @@
 #include "nsgate/limits.h"
 #include "nsgate/proto.h"
 #include "nsgate/shm.h"
+#include "offload.h"
 
 /* Rules (enum nsgate_rules_flag) whose packets the kernel has to be asked about. */
 #define STATS_PASSING (NSGATE_RULES_OFFLOAD | NSGATE_RULES_BYPASS | NSGATE_RULES_OVERLOAD)
@@ -36,6 +37,8 @@ struct stats_last {
 	struct stats_last_queue queues[NSGATE_QUEUES_MAX];
 	struct stats_step offloaded[SHM_DIRECTION_MAX][2]; /* packets, bytes */
 	bool passes; /* the policy lets packets pass without us, or did once: STATS_PASSING */
+	struct stats_step guard[OFFLOAD_GUARDS][2]; /* packets, bytes */
+	bool strict;				    /* the policy is, or was once */
 };
 
 #endif

@@ -136,6 +136,19 @@ static bool say_remove(struct holding *holding)
 	return say_remove_cookie(holding->record.cookie, &holding->remove_id);
 }
 
+static bool say_tamper(struct holding *holding)
+{
+	struct nsgate_msg_ns_tamper message = {
+		.cookie = holding->record.cookie,
+		.kind = holding->tamper,
+		.repairs = holding->record.repairs,
+	};
+
+	ipc_header(&message.header, NSGATE_MSG_NS_TAMPER, ++agent.next_id);
+	memcpy(message.text, holding->tampered, sizeof(message.text));
+	return say(&message.header, NULL, 0);
+}
+
 static bool say_held_end(void)
 {
 	struct nsgate_msg_plain message;
@@ -149,8 +162,11 @@ static const struct {
 	enum holding_todo todo;
 	bool (*say)(struct holding *holding);
 } sayings[] = {
-	{TODO_OFFER, say_offer},   {TODO_LINKS, say_links},
-	{TODO_STATE, say_state},   {TODO_RULES_REPLY, say_rules_reply},
+	{TODO_OFFER, say_offer},
+	{TODO_LINKS, say_links},
+	{TODO_STATE, say_state},
+	{TODO_TAMPER, say_tamper},
+	{TODO_RULES_REPLY, say_rules_reply},
 	{TODO_REMOVE, say_remove},
 };
 

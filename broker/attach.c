@@ -201,7 +201,7 @@ void attach_request(struct client *client, const struct nsgate_msg_attach *messa
 	}
 	if (join_request(client, message, fds, fd_count))
 		return;
-	holding = holding_new(attach_orphaned);
+	holding = holding_new(attach_orphaned, enforce_links);
 	if (!holding) {
 		fds_close(fds, fd_count);
 		client_reply(client, id, NSGATE_STATUS_FAILED, "the broker is out of memory");
@@ -424,8 +424,11 @@ static void rules_failed(struct holding *holding, int err)
 {
 	holding->rules_status = NSGATE_STATUS_FAILED;
 	snprintf(holding->rules_text, sizeof(holding->rules_text),
-		 "cannot install the rules in %s: %s%s", holding->record.name, strerror(-err),
-		 err == -EPERM ? ": the table inet nsgate belongs to another live program there"
+		 "cannot install the rules in %s: %s%s", holding->record.name,
+		 err == -ENOSYS ? "strict" : strerror(-err),
+		 err == -EPERM	  ? ": the table inet nsgate belongs to another live program there"
+		 : err == -ENOSYS ? ": " ENFORCE_NO_GUARD
+		 : err == -E2BIG  ? ": more links than a strict policy can guard"
 		 : err == -ENOENT
 			 ? ": the kernel lacks an nftables expression, see `nsgatectl doctor`"
 			 : "");
@@ -499,7 +502,7 @@ static void restore(const struct nsgate_ns_record *record)
 
 	if (holding_find_cookie(record->cookie) || holding_find(record->name))
 		return;
-	holding = holding_new(attach_orphaned);
+	holding = holding_new(attach_orphaned, enforce_links);
 	if (!holding)
 		return;
 	if (prepare_restored(holding, record, &refusal) < 0) {
@@ -514,6 +517,8 @@ static void restore(const struct nsgate_ns_record *record)
 	}
 	holding->state = HOLDING_IN_FORCE;
 	enforce_record(holding);
+	if (holding->record.queue_first != record->queue_first)
+		enforce_queue_moved(holding, record->queue_first);
 	fdstore_keep(holding);
 	log_event(LOG_LEVEL_INFO, "restored", "netns", record->name, NULL);
 }
@@ -525,7 +530,7 @@ static void restore_stored(const struct nsgate_ns_record *record)
 
 	if (!fdstore_has(record->cookie))
 		return;
-	holding = holding_new(attach_orphaned);
+	holding = holding_new(attach_orphaned, enforce_links);
 	if (!holding)
 		return;
 	err = prepare_stored(holding, record);
@@ -604,7 +609,7 @@ void attach_adopt(const struct nsgate_ns_record *record, int *fds, unsigned int 
 		fds_close(fds, fd_count); /* ours already: the agent only lost its connection */
 		return;
 	}
-	holding = holding_new(attach_orphaned);
+	holding = holding_new(attach_orphaned, enforce_links);
 	if (!holding) {
 		fds_close(fds, fd_count);
 		return;

@@ -17,6 +17,7 @@ struct broker_config {
 	const char *netns_dir;		 /* names of `ip netns`: watched for their removal */
 	uint32_t queue_length;		 /* packets */
 	bool plain_tables;		 /* make no owned tables even where the kernel has them */
+	bool no_guard;			 /* behave as if this kernel could not guard links */
 	uid_t admins[BROKER_ADMINS_MAX]; /* may attach and detach, beside uid 0 */
 	unsigned int admin_count;
 };

@@ -17,12 +17,31 @@ struct charge {
 	struct charge *next;
 	uint64_t cookie;
 	int rules;
+	enum custody_state state;
 };
 
 static struct charge *charges;
 
-/* Return: a socket for rules inside the recorded namespace, or -errno. */
-static int open_rules(const struct nsgate_ns_record *record)
+static int install_for(const struct kit *kit, const struct nsgate_ns_record *record,
+		       enum custody_state *ret_state)
+{
+	struct links *links = links_open(kit->route);
+	struct rules_links list = {.count = 0};
+	int err;
+
+	if (!links)
+		return -errno;
+	list.list = links_list(links, &list.count);
+	err = enforce_install(kit->rules, record, &list, ret_state);
+	links_close(links);
+	return err;
+}
+
+/*
+ * Put the record's rules in force in the namespace that it names.
+ * Return: a socket for rules there, or -errno.
+ */
+static int install(const struct nsgate_ns_record *record, enum custody_state *ret_state)
 {
 	struct kit kit = KIT_NONE; /* no queues: the agent may have them */
 	uint64_t cookie, inode;
@@ -35,10 +54,30 @@ static int open_rules(const struct nsgate_ns_record *record)
 		err = kit_identify(kit.rules, &cookie, &inode);
 	if (!err && cookie != record->cookie)
 		err = -ESTALE;
+	if (!err)
+		err = install_for(&kit, record, ret_state);
 	rules = kit.rules;
 	if (!err)
 		kit.rules = -1;
 	kit_close(&kit);
+	return err ? err : rules;
+}
+
+/*
+ * The same by a socket out of the fd store; links that came meanwhile follow when it is held.
+ * Return: -ENOENT where the store has none.
+ */
+static int install_stored(const struct nsgate_ns_record *record, enum custody_state *ret_state)
+{
+	const struct rules_links none = {.count = 0};
+	int rules = fdstore_claim_rules(record->cookie);
+	int err;
+
+	if (rules < 0)
+		return -ENOENT;
+	err = enforce_install(rules, record, &none, ret_state);
+	if (err)
+		close(rules);
 	return err ? err : rules;
 }
 
@@ -47,20 +86,16 @@ static void take(const struct nsgate_ns_record *record)
 	struct charge *charge = holding_find_cookie(record->cookie)
 					? NULL /* whole, from the fd store */
 					: calloc(1, sizeof(*charge));
-	int err = 0;
 
 	if (!charge)
 		return;
 	charge->cookie = record->cookie;
-	charge->rules = fdstore_claim_rules(record->cookie);
-	if (charge->rules < 0)
-		charge->rules = open_rules(record);
-	if (charge->rules >= 0)
-		err = enforce_install(charge->rules, record, &record->rules);
-	if (charge->rules < 0 || err) {
+	charge->rules = install_stored(record, &charge->state);
+	if (charge->rules == -ENOENT)
+		charge->rules = install(record, &charge->state);
+	if (charge->rules < 0) {
 		log_event(LOG_LEVEL_WARNING, "custody.failed", "netns", record->name, "error",
-			  log_errno(err ? err : charge->rules), NULL);
-		fd_close(&charge->rules);
+			  log_errno(charge->rules), NULL);
 		free(charge);
 		return;
 	}
@@ -73,7 +108,7 @@ void custody_take_all(void)
 	records_each(take);
 }
 
-int custody_release(uint64_t cookie)
+int custody_release(uint64_t cookie, enum custody_state *ret_state)
 {
 	for (struct charge **at = &charges; *at; at = &(*at)->next) {
 		struct charge *charge = *at;
@@ -81,6 +116,7 @@ int custody_release(uint64_t cookie)
 
 		if (charge->cookie != cookie)
 			continue;
+		*ret_state = charge->state;
 		*at = charge->next;
 		free(charge);
 		return rules;
@@ -90,6 +126,8 @@ int custody_release(uint64_t cookie)
 
 void custody_close(void)
 {
+	enum custody_state state;
+
 	while (charges)
-		close(custody_release(charges->cookie));
+		close(custody_release(charges->cookie, &state));
 }

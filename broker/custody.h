@@ -9,12 +9,17 @@
 
 #include <stdint.h>
 
+#include "holding.h"
+
 /* Take into custody every recorded namespace that can still be found: its rules are in force anew.
  */
 void custody_take_all(void);
 
-/* The rules' socket of a namespace in custody, now the caller's; -1: it is not in custody. */
-int custody_release(uint64_t cookie);
+/*
+ * The rules' socket of a namespace in custody, now the caller's; -1: it is not in custody.
+ * @ret_state: how its rules were found; untouched where it is not in custody
+ */
+int custody_release(uint64_t cookie, enum custody_state *ret_state);
 
 /* Close what nobody asked for. The rules stay. */
 void custody_close(void);

@@ -41,22 +41,97 @@ static void forget_before_reuse(struct holding *holding, uint32_t generation)
 			  "error", log_errno(err), NULL);
 }
 
-static struct rules_queues queues_of(const struct nsgate_ns_record *record)
+static struct rules_queues queues_of(const struct nsgate_ns_record *record,
+				     const struct rules_links *links)
 {
 	return (struct rules_queues){
 		.backend = (enum nsgate_backend)record->backend,
 		.owned = broker_features.owned_tables,
 		.first = record->queue_first,
 		.count = record->queue_count,
+		.links = *links,
 	};
 }
 
-int enforce_install(int rules_fd, const struct nsgate_ns_record *record,
-		    const struct nsgate_rules_spec *spec)
+static int install(int rules_fd, const struct nsgate_ns_record *record,
+		   const struct nsgate_rules_spec *spec, const struct rules_links *links)
 {
-	const struct rules_queues queues = queues_of(record);
+	const struct rules_queues queues = queues_of(record, links);
 
-	return record_rules_valid(spec) ? rules_install(rules_fd, &queues, spec) : -EINVAL;
+	if (!record_rules_valid(spec))
+		return -EINVAL;
+	if (spec->flags & NSGATE_RULES_STRICT && !broker_features.guard)
+		return -ENOSYS;
+	return rules_install(rules_fd, &queues, spec);
+}
+
+/* A predecessor may have emptied the rules itself, as no agent was there and the policy is open. */
+static bool was_changed(const struct nsgate_ns_record *record, uint64_t before, uint64_t after)
+{
+	return before != after && !(record->rules.flags & NSGATE_RULES_BYPASS);
+}
+
+int enforce_install(int rules_fd, const struct nsgate_ns_record *record,
+		    const struct rules_links *links, enum custody_state *ret_state)
+{
+	uint64_t before = 0, after = 0;
+	int err = rules_print(rules_fd, &before);
+
+	if (!err)
+		err = install(rules_fd, record, &record->rules, links);
+	if (!err)
+		err = rules_print(rules_fd, &after);
+	if (!err)
+		*ret_state = was_changed(record, before, after) ? CUSTODY_MENDED : CUSTODY_INTACT;
+	return err;
+}
+
+static struct rules_links known_links(const struct holding *holding)
+{
+	struct rules_links links = {.count = 0};
+
+	links.list = links_list(holding->links, &links.count);
+	return links;
+}
+
+static void save(const struct holding *holding)
+{
+	int err = records_save(&holding->record);
+
+	if (err) /* it only matters if both daemons die */
+		log_event(LOG_LEVEL_WARNING, "record.failed", "netns", holding->record.name,
+			  "error", log_errno(err), NULL);
+}
+
+/* ---- tampering ---- */
+
+#define TAMPER_LINES 5 /* log lines a second */
+
+static void note_tamper(struct holding *holding, enum nsgate_tamper kind, const char *event,
+			const char *what)
+{
+	unsigned int suppressed = 0;
+
+	holding->record.repairs++;
+	save(holding);
+	holding->tamper = kind;
+	snprintf(holding->tampered, sizeof(holding->tampered), "%s", what);
+	holding->todo |= TODO_TAMPER;
+	if (log_allowed(&holding->tamper_limit, TAMPER_LINES, &suppressed))
+		log_event(LOG_LEVEL_WARNING, event, "netns", holding->record.name, "why", what,
+			  "suppressed", suppressed ? log_number(suppressed) : NULL, NULL);
+}
+
+void enforce_queue_moved(struct holding *holding, uint16_t before)
+{
+	char what[NSGATE_TEXT_MAX];
+
+	snprintf(
+		what, sizeof(what),
+		"another program there took queue %u while nsgate was away: packets go to queue %u "
+		"now",
+		before, holding->record.queue_first);
+	note_tamper(holding, NSGATE_TAMPER_QUEUE, "queue.moved", what);
 }
 
 /* ---- rules that could not be installed ---- */
@@ -96,10 +171,22 @@ static void rules_paid(struct holding *holding)
 void enforce_record(struct holding *holding)
 {
 	const struct nsgate_rules_spec spec = holding->record.rules;
-	int err = enforce_rules(holding, &spec);
+	const enum custody_state found = holding->custody;
+	uint64_t before = 0, after = 0;
+	int err = 0;
 
+	if (found == CUSTODY_NONE)
+		err = rules_print(holding->kit.rules, &before);
+	if (!err)
+		err = enforce_rules(holding, &spec);
+	if (!err && found == CUSTODY_NONE)
+		(void)rules_print(holding->kit.rules, &after);
 	if (err)
 		rules_owe(holding, err);
+	else if (was_changed(&holding->record, before, after) || found == CUSTODY_MENDED)
+		note_tamper(holding, NSGATE_TAMPER_RULES, "repaired",
+			    "the rules were changed while no nsgate-broker ran, or are those of "
+			    "another release; they are right again");
 }
 
 static void retry_all(void)
@@ -112,23 +199,44 @@ static void retry_all(void)
 
 /* ---- the rules ---- */
 
+/* Where nobody but us can change the rules, there is nothing to compare later. */
+static void note_rules(struct holding *holding)
+{
+	(void)rules_changed(holding->kit.rules, &holding->ruleset);
+	if (!broker_features.owned_tables)
+		(void)rules_print(holding->kit.rules, &holding->print);
+}
+
 int enforce_rules(struct holding *holding, const struct nsgate_rules_spec *spec)
 {
+	const struct rules_links links = known_links(holding);
 	int err;
 
 	if (record_rules_valid(spec))
 		forget_before_reuse(holding, spec->generation);
-	err = enforce_install(holding->kit.rules, &holding->record, spec);
+	err = install(holding->kit.rules, &holding->record, spec, &links);
 	if (err)
 		return err;
-	(void)rules_changed(holding->kit.rules, &holding->ruleset);
+	note_rules(holding);
+	holding->custody = CUSTODY_INTACT;
 	rules_paid(holding);
 	holding->record.rules = *spec;
-	err = records_save(&holding->record);
-	if (err) /* it only matters if both daemons die */
-		log_event(LOG_LEVEL_WARNING, "record.failed", "netns", holding->record.name,
-			  "error", log_errno(err), NULL);
+	save(holding);
 	return 0;
+}
+
+void enforce_links(struct holding *holding)
+{
+	const struct rules_links links = known_links(holding);
+	int err;
+
+	if (holding->state != HOLDING_IN_FORCE ||
+	    !(holding->record.rules.flags & NSGATE_RULES_STRICT))
+		return;
+	err = rules_follow_links(holding->kit.rules, &links);
+	if (err)
+		rules_owe(holding, err);
+	note_rules(holding);
 }
 
 /*
@@ -158,7 +266,8 @@ static void release(struct holding *holding, unsigned int i)
 
 static int let_pass(struct holding *holding)
 {
-	const struct rules_queues queues = queues_of(&holding->record);
+	const struct rules_links links = known_links(holding);
+	const struct rules_queues queues = queues_of(&holding->record, &links);
 
 	return rules_open(holding->kit.rules, &queues, &holding->record.rules);
 }
@@ -195,7 +304,7 @@ static void close_again(struct holding *holding)
 
 /*
  * Where tables cannot be owned, root inside the namespace can flush them. Whatever changes there
- * raises the number of its rule set; ours are then put back, whether it was they or not.
+ * raises the number of its rule set; then ours are looked at, and put back where they differ.
  */
 #define AUDIT_MS 500
 
@@ -203,16 +312,19 @@ static int64_t audit_at_ms;
 
 static void audit(struct holding *holding)
 {
+	uint64_t now;
+
 	if (holding->state != HOLDING_IN_FORCE || holding->opened ||
 	    !holding->record.rules.generation ||
 	    rules_changed(holding->kit.rules, &holding->ruleset) <= 0)
 		return;
+	if (rules_print(holding->kit.rules, &now) == 0 && now == holding->print)
+		return;
 	enforce_record(holding);
 	if (!holding->rules_owed)
-		log_event(LOG_LEVEL_WARNING, "repaired", "netns", holding->record.name, "why",
-			  "somebody changed nftables rules there, and this kernel has no owned "
-			  "tables",
-			  NULL);
+		note_tamper(holding, NSGATE_TAMPER_RULES, "repaired",
+			    "somebody there changed the rules, which this kernel cannot forbid; "
+			    "they are right again");
 }
 
 static void audit_all(void)

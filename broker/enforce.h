@@ -5,22 +5,39 @@
 #define NSGATE_ENFORCE_H
 
 #include "holding.h"
+#include "rules.h"
+
+#define ENFORCE_NO_GUARD                                                                           \
+	"this kernel cannot guard what leaves by a link: take \"strict\" out of the policy, or "   \
+	"use Linux 5.16 or later with CONFIG_NETFILTER_EGRESS, CONFIG_NF_TABLES_NETDEV and "       \
+	"CONFIG_IP_ROUTE_CLASSID"
 
 /*
  * Check a specification, put it in force and on record.
- * Return: 0; -EINVAL; else as rules_install(), and the rules before stay in force.
+ * Return: 0; -EINVAL; -ENOSYS: strict, and this kernel cannot; else as rules_install(), and the
+ * rules before stay in force.
  */
 int enforce_rules(struct holding *holding, const struct nsgate_rules_spec *spec);
 
 /*
  * Put the rules that are on record in force. Where that fails now, the namespace is degraded, and
- * it is tried again until it succeeds.
+ * it is tried again until it succeeds. The first time, it is told if somebody had changed them
+ * while no broker watched.
  */
 void enforce_record(struct holding *holding);
 
-/* The bare installation, for a namespace that is not held yet. Return: as rules_install(). */
+/*
+ * The bare installation of the rules on record, for a namespace that is not held yet.
+ * @ret_state: had somebody changed them? Return: as enforce_rules().
+ */
 int enforce_install(int rules_fd, const struct nsgate_ns_record *record,
-		    const struct nsgate_rules_spec *spec);
+		    const struct rules_links *links, enum custody_state *ret_state);
+
+/* Links have come, gone or been renamed. */
+void enforce_links(struct holding *holding);
+
+/* Another program took the queue that began at `before`, so the record names another now. */
+void enforce_queue_moved(struct holding *holding, uint16_t before);
 
 /* The agent went: after a while namespaces whose policy says open let everything pass. */
 void enforce_agent_lost(void);

@@ -43,7 +43,8 @@ struct holding *holding_find_cookie(uint64_t cookie)
 	return holding;
 }
 
-struct holding *holding_new(void (*gone)(struct holding *holding))
+struct holding *holding_new(void (*gone)(struct holding *holding),
+			    void (*linked)(struct holding *holding))
 {
 	static const struct kit none = KIT_NONE;
 	struct holding *holding = calloc(1, sizeof(*holding));
@@ -52,6 +53,7 @@ struct holding *holding_new(void (*gone)(struct holding *holding))
 	if (!holding)
 		return NULL;
 	holding->gone = gone;
+	holding->linked = linked;
 	holding->kit = none;
 	holding->shm = -1;
 	holding->watch = -1;
@@ -79,6 +81,7 @@ static void links_ready(struct loop_source *source, uint32_t events)
 		loop_remove(source);
 	} else if (changed) {
 		holding->todo |= TODO_LINKS;
+		holding->linked(holding);
 	}
 }
 

@@ -22,6 +22,7 @@
 
 #include "kit.h"
 #include "links.h"
+#include "log.h"
 #include "loop.h"
 #include "nsgate/proto.h"
 
@@ -41,6 +42,7 @@ enum holding_todo {
 	TODO_STATE = 1 << 2,
 	TODO_RULES_REPLY = 1 << 3,
 	TODO_REMOVE = 1 << 4,
+	TODO_TAMPER = 1 << 5,
 };
 
 struct holding {
@@ -55,6 +57,7 @@ struct holding {
 	struct loop_source watch_source; /* the pidfd of the container's init */
 	int watch;
 	void (*gone)(struct holding *holding);
+	void (*linked)(struct holding *holding);
 	int64_t deadline_ms; /* of OFFERED and DRAINING; 0: none */
 
 	uint32_t offer_id, remove_id; /* ids of the last NS_ADD and NS_REMOVE */
@@ -70,6 +73,15 @@ struct holding {
 
 	uint32_t ruleset; /* the namespace's generation of rules after our last change */
 	bool stored;	  /* systemd's fd store has its sockets */
+	uint64_t print;	  /* of our rules then (rules_print()), where tables cannot be owned */
+	enum custody_state {
+		CUSTODY_NONE,
+		CUSTODY_INTACT,
+		CUSTODY_MENDED
+	} custody; /* how a new broker found the rules; NONE: not looked yet */
+	enum nsgate_tamper tamper;
+	char tampered[NSGATE_TEXT_MAX]; /* what TODO_TAMPER is to tell */
+	struct log_limit tamper_limit;
 	bool orphaned;
 	bool opened; /* no agent, and the policy says that packets then pass: rules are paused */
 	bool rules_owed; /* those on record could not be installed: tried again (enforce.h) */
@@ -83,9 +95,10 @@ unsigned int holding_count(void);
 
 /*
  * A new holding in state OPENED that owns nothing yet. `gone` is called when the container behind
- * it has ended. NULL: no memory.
+ * it has ended, `linked` when its links have changed. NULL: no memory.
  */
-struct holding *holding_new(void (*gone)(struct holding *holding));
+struct holding *holding_new(void (*gone)(struct holding *holding),
+			    void (*linked)(struct holding *holding));
 
 /*
  * Watch links and the container's end; to be called once the kit is open.

@@ -80,6 +80,7 @@ static void usage(FILE *out)
 	      "  --netns-dir DIR       where `ip netns` keeps names (default /run/netns)\n"
 	      "  --no-owned-tables     make plain tables and repair them, as on kernels before "
 	      "6.9\n"
+	      "  --no-egress-guard     refuse strict policies, as on kernels before 5.16\n"
 	      "  --supervise           run nsgate-agent too, and again whenever it ends; what "
 	      "stands\n"
 	      "                        behind -- is for it\n"
@@ -100,7 +101,8 @@ static void parse_options(int argc, char **argv)
 		OPT_NETNS_DIR,
 		OPT_SUPERVISE,
 		OPT_WATCHDOG,
-		OPT_NO_OWNED
+		OPT_NO_OWNED,
+		OPT_NO_GUARD
 	};
 	static const struct option options[] = {
 		{"runtime-dir", required_argument, NULL, OPT_RUNTIME_DIR},
@@ -109,6 +111,7 @@ static void parse_options(int argc, char **argv)
 		{"queue-length", required_argument, NULL, OPT_QUEUE_LENGTH},
 		{"netns-dir", required_argument, NULL, OPT_NETNS_DIR},
 		{"no-owned-tables", no_argument, NULL, OPT_NO_OWNED},
+		{"no-egress-guard", no_argument, NULL, OPT_NO_GUARD},
 		{"supervise", no_argument, NULL, OPT_SUPERVISE},
 		{"watchdog", required_argument, NULL, OPT_WATCHDOG},
 		{"verbose", no_argument, NULL, 'v'},
@@ -130,6 +133,9 @@ static void parse_options(int argc, char **argv)
 			break;
 		case OPT_NO_OWNED:
 			broker_config.plain_tables = true;
+			break;
+		case OPT_NO_GUARD:
+			broker_config.no_guard = true;
 			break;
 		case OPT_SUPERVISE:
 			supervised.wanted = true;
@@ -195,6 +201,8 @@ static void probe_kernel(void)
 		die(1, "cannot try the kernel's nftables: %s", strerror(-err));
 	if (broker_config.plain_tables)
 		broker_features.owned_tables = false;
+	if (broker_config.no_guard)
+		broker_features.guard = false;
 	if (broker_features.backend == NSGATE_BACKEND_NONE)
 		die(1, "this kernel can queue from nftables neither natively (CONFIG_NFT_QUEUE) "
 		       "nor by the "

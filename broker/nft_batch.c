@@ -2,6 +2,7 @@
 #include "nft_batch.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <libnftnl/chain.h>
 #include <libnftnl/object.h>
@@ -11,11 +12,17 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "netlink.h"
 
-/* Five hooks of some 25 rules of about 400 bytes; below the default send buffer. */
-#define BATCH_BYTES 131072
+/*
+ * Five hooks of some 25 rules of about 400 bytes, and the links of a guard, of 250; below the
+ * default send buffer.
+ */
+#define BATCH_BYTES 196608
+#define NF_NETDEV_EGRESS 1 /* enum nf_dev_hooks of linux/netfilter.h, since Linux 5.16 */
+
 /* More than any one message takes: libnftnl writes without looking at the space left. */
 #define MESSAGE_ROOM 8192
 /* Of a request that carries two names. */
@@ -37,7 +44,7 @@ static struct nlmsghdr *message_begin(struct nft_batch *batch, uint16_t type, ui
 	nlh->nlmsg_flags = NLM_F_REQUEST | flags;
 	nlh->nlmsg_seq = netlink_sequence();
 	nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
-	nfg->nfgen_family = envelope ? AF_UNSPEC : NFPROTO_INET;
+	nfg->nfgen_family = envelope ? AF_UNSPEC : batch->family;
 	nfg->version = NFNETLINK_V0;
 	nfg->res_id = htons(envelope ? NFNL_SUBSYS_NFTABLES : 0);
 	return nlh;
@@ -53,7 +60,8 @@ void nft_batch_begin(struct nft_batch *batch, const char *table)
 {
 	struct nlmsghdr *nlh;
 
-	*batch = (struct nft_batch){.table = table, .buffer = malloc(BATCH_BYTES)};
+	*batch = (struct nft_batch){
+		.table = table, .family = NFPROTO_INET, .buffer = malloc(BATCH_BYTES)};
 	if (!batch->buffer)
 		batch->error = -ENOMEM;
 	nlh = message_begin(batch, NFNL_MSG_BATCH_BEGIN, 0);
@@ -61,6 +69,11 @@ void nft_batch_begin(struct nft_batch *batch, const char *table)
 		return;
 	batch->first = nlh->nlmsg_seq;
 	message_end(batch, nlh);
+}
+
+void nft_batch_turn(struct nft_batch *batch, uint8_t family)
+{
+	batch->family = family;
 }
 
 int nft_batch_commit(struct nft_batch *batch, int fd)
@@ -152,6 +165,31 @@ void nft_add_chain(struct nft_batch *batch, const char *name)
 	add_chain(batch, nftnl_chain_alloc(), name);
 }
 
+void nft_add_egress_chain(struct nft_batch *batch, const char *name, const char *device)
+{
+	struct nftnl_chain *chain = nftnl_chain_alloc();
+
+	if (chain) {
+		nftnl_chain_set_str(chain, NFTNL_CHAIN_TYPE, "filter");
+		nftnl_chain_set_u32(chain, NFTNL_CHAIN_HOOKNUM, NF_NETDEV_EGRESS);
+		nftnl_chain_set_s32(chain, NFTNL_CHAIN_PRIO, 0);
+		nftnl_chain_set_str(chain, NFTNL_CHAIN_DEV, device);
+		nftnl_chain_set_u32(chain, NFTNL_CHAIN_POLICY, NF_ACCEPT);
+	}
+	add_chain(batch, chain, name);
+}
+
+void nft_delete_chain(struct nft_batch *batch, const char *name)
+{
+	struct nlmsghdr *nlh = message_begin(batch, NFT_MSG_DELCHAIN, 0);
+
+	if (!nlh)
+		return;
+	mnl_attr_put_strz(nlh, NFTA_CHAIN_TABLE, batch->table);
+	mnl_attr_put_strz(nlh, NFTA_CHAIN_NAME, name);
+	message_end(batch, nlh);
+}
+
 static void put_counter(struct nlmsghdr *nlh, const char *table, const char *name)
 {
 	mnl_attr_put_strz(nlh, NFTA_OBJ_TABLE, table);
@@ -170,30 +208,39 @@ void nft_add_counter(struct nft_batch *batch, const char *name)
 	message_end(batch, nlh);
 }
 
-static struct nlmsghdr *find_begin(void *buffer, uint16_t type)
+static struct nlmsghdr *find_begin(void *buffer, uint16_t type, uint8_t family)
 {
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buffer);
 	struct nfgenmsg *nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
 
 	nlh->nlmsg_type = (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | type);
-	nfg->nfgen_family = NFPROTO_INET;
+	nfg->nfgen_family = family;
 	nfg->version = NFNETLINK_V0;
 	return nlh;
 }
 
-int nft_find_counter(int fd, const char *table, const char *name)
+int nft_find_table(int fd, uint8_t family, const char *table)
 {
 	_Alignas(struct nlmsghdr) char buffer[FIND_BYTES];
-	struct nlmsghdr *nlh = find_begin(buffer, NFT_MSG_GETOBJ);
+	struct nlmsghdr *nlh = find_begin(buffer, NFT_MSG_GETTABLE, family);
+
+	mnl_attr_put_strz(nlh, NFTA_TABLE_NAME, table);
+	return netlink_request(fd, nlh, NULL, NULL);
+}
+
+int nft_find_counter(int fd, uint8_t family, const char *table, const char *name)
+{
+	_Alignas(struct nlmsghdr) char buffer[FIND_BYTES];
+	struct nlmsghdr *nlh = find_begin(buffer, NFT_MSG_GETOBJ, family);
 
 	put_counter(nlh, table, name);
 	return netlink_request(fd, nlh, NULL, NULL);
 }
 
-int nft_find_chain(int fd, const char *table, const char *name)
+int nft_find_chain(int fd, uint8_t family, const char *table, const char *name)
 {
 	_Alignas(struct nlmsghdr) char buffer[FIND_BYTES];
-	struct nlmsghdr *nlh = find_begin(buffer, NFT_MSG_GETCHAIN);
+	struct nlmsghdr *nlh = find_begin(buffer, NFT_MSG_GETCHAIN, family);
 
 	mnl_attr_put_strz(nlh, NFTA_CHAIN_TABLE, table);
 	mnl_attr_put_strz(nlh, NFTA_CHAIN_NAME, name);
@@ -216,12 +263,61 @@ int nft_generation(int fd, uint32_t *ret_generation)
 {
 	_Alignas(struct nlmsghdr) char buffer[FIND_BYTES];
 	uint32_t generation = 0;
-	int r = netlink_request(fd, find_begin(buffer, NFT_MSG_GETGEN), take_generation,
-				&generation);
+	int r = netlink_request(fd, find_begin(buffer, NFT_MSG_GETGEN, NFPROTO_INET),
+				take_generation, &generation);
 
 	if (r == 0)
 		*ret_generation = generation;
 	return r;
+}
+
+struct each {
+	const char *table;
+	netlink_handler handler;
+	void *data;
+};
+
+/* Chains of other tables come too, where the kernel leaves the choice to us. */
+static void take_one(const struct nlmsghdr *nlh, void *data)
+{
+	const struct each *each = data;
+	const struct nlattr *attr;
+
+	static_assert((int)NFTA_TABLE_NAME == NFTA_CHAIN_TABLE &&
+			      (int)NFTA_CHAIN_TABLE == NFTA_RULE_TABLE,
+		      "the table's name is the same attribute in all three");
+	mnl_attr_for_each (attr, nlh, sizeof(struct nfgenmsg)) {
+		if (mnl_attr_get_type(attr) != NFTA_CHAIN_TABLE)
+			continue;
+		if (mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) == 0 &&
+		    strcmp(mnl_attr_get_str(attr), each->table) == 0)
+			each->handler(nlh, each->data);
+		return;
+	}
+}
+
+int nft_each(int fd, uint8_t family, const char *table, netlink_handler handler, void *data)
+{
+	static const uint16_t dumps[] = {NFT_MSG_GETCHAIN, NFT_MSG_GETRULE};
+	_Alignas(struct nlmsghdr) char buffer[FIND_BYTES];
+	struct each each = {.table = table, .handler = handler, .data = data};
+	struct nlmsghdr *nlh = find_begin(buffer, NFT_MSG_GETTABLE, family);
+	int r;
+
+	mnl_attr_put_strz(nlh, NFTA_TABLE_NAME, table);
+	r = netlink_request(fd, nlh, take_one, &each);
+	for (size_t i = 0; i < sizeof(dumps) / sizeof(dumps[0]) && r == 0; i++) {
+		struct netlink_exchange exchange = {
+			.request = buffer, .handler = take_one, .data = &each};
+
+		nlh = find_begin(buffer, dumps[i], family);
+		nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+		nlh->nlmsg_seq = exchange.first = exchange.last = netlink_sequence();
+		mnl_attr_put_strz(nlh, NFTA_CHAIN_TABLE, table);
+		exchange.length = nlh->nlmsg_len;
+		r = netlink_exchange(fd, &exchange);
+	}
+	return r == -ENOENT ? 0 : r;
 }
 
 /* A DELRULE that names no handle means all rules of the chain; no chain either, of the table. */

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A batch of nftables changes to one table of family inet: the kernel makes all of them or none.
- * Building it cannot fail visibly; the first error is kept and nft_batch_commit() returns it.
+ * A batch of nftables changes to the tables of one name, in the families inet and netdev: the
+ * kernel makes all of them or none. Building it cannot fail visibly; the first error is kept and
+ * nft_batch_commit() returns it.
  */
 #ifndef NSGATE_NFT_BATCH_H
 #define NSGATE_NFT_BATCH_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+#include "netlink.h"
 
 /*
  * The table outlives the socket that owns it. In the kernel since 6.9 and in its
@@ -21,6 +24,7 @@ struct nftnl_rule;
 
 struct nft_batch {
 	const char *table;
+	uint8_t family; /* NFPROTO_INET, or NFPROTO_NETDEV */
 	char *buffer;
 	size_t used;		 /* bytes of `buffer` */
 	uint32_t first;		 /* sequence number of the batch's begin */
@@ -29,8 +33,11 @@ struct nft_batch {
 	int error;		 /* -errno of the first step that failed, or 0 */
 };
 
-/* `table` must outlive the batch. */
+/* `table` must outlive the batch. The family is inet. */
 void nft_batch_begin(struct nft_batch *batch, const char *table);
+
+/* What follows is about the table of that family. */
+void nft_batch_turn(struct nft_batch *batch, uint8_t family);
 
 /*
  * Send the batch through `fd` (NETLINK_NETFILTER) and await the outcome; frees the batch.
@@ -53,6 +60,15 @@ void nft_add_base_chain(struct nft_batch *batch, const char *name, const char *t
 			int32_t priority);
 void nft_add_chain(struct nft_batch *batch, const char *name);
 
+/*
+ * For family netdev: a base chain of policy accept for what leaves by the link `device`. A chain
+ * that is there already is bound to that link too.
+ */
+void nft_add_egress_chain(struct nft_batch *batch, const char *name, const char *device);
+
+/* The chain must have no rules, and nothing may jump to it. */
+void nft_delete_chain(struct nft_batch *batch, const char *name);
+
 /* A named counter starting at zero; fails the batch with EEXIST where there is one. */
 void nft_add_counter(struct nft_batch *batch, const char *name);
 
@@ -64,9 +80,17 @@ void nft_flush_chain(struct nft_batch *batch, const char *chain);
 void nft_rule_begin(struct nft_batch *batch, const char *chain);
 void nft_rule_end(struct nft_batch *batch);
 
-/* Return: 0 where the named counter or chain exists, -ENOENT, or another -errno. */
-int nft_find_counter(int fd, const char *table, const char *name);
-int nft_find_chain(int fd, const char *table, const char *name);
+/* Return: 0 where the table, or the named counter or chain, exists, -ENOENT, or another -errno. */
+int nft_find_table(int fd, uint8_t family, const char *table);
+int nft_find_counter(int fd, uint8_t family, const char *table, const char *name);
+int nft_find_chain(int fd, uint8_t family, const char *table, const char *name);
+
+/*
+ * Have `handler` called for the table itself, and for each of its chains and rules, with the
+ * kernel's own message (NFT_MSG_NEWTABLE, ...). Return: 0, also where there is no such table, or
+ * -errno.
+ */
+int nft_each(int fd, uint8_t family, const char *table, netlink_handler handler, void *data);
 
 /*
  * The number of the namespace's whole rule set: it rises with every change by anybody.

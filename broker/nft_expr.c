@@ -9,8 +9,13 @@
 #include <stdio.h> /* libnftnl/expr.h needs FILE */
 #include <libnftnl/expr.h>
 #include <libnftnl/rule.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+#include <linux/netfilter.h>
 #include <linux/netfilter/xt_NFQUEUE.h>
 #include <stdlib.h>
+
+#define IPV4_FRAGMENT_OFFSET 6
 
 /* Append an empty expression. Return: it, owned by the rule, or NULL with the error noted. */
 static struct nftnl_expr *add(struct nft_batch *batch, const char *name)
@@ -47,7 +52,8 @@ static void load_ct(struct nft_batch *batch, enum nft_ct_keys key)
 	nftnl_expr_set_u32(expr, NFTNL_EXPR_CT_DREG, NFT_REG_1);
 }
 
-static void load_byte(struct nft_batch *batch, enum nft_payload_bases base, uint32_t offset)
+static void load_bytes(struct nft_batch *batch, enum nft_payload_bases base, uint32_t offset,
+		       uint32_t bytes)
 {
 	struct nftnl_expr *expr = add(batch, "payload");
 
@@ -55,7 +61,7 @@ static void load_byte(struct nft_batch *batch, enum nft_payload_bases base, uint
 		return;
 	nftnl_expr_set_u32(expr, NFTNL_EXPR_PAYLOAD_BASE, base);
 	nftnl_expr_set_u32(expr, NFTNL_EXPR_PAYLOAD_OFFSET, offset);
-	nftnl_expr_set_u32(expr, NFTNL_EXPR_PAYLOAD_LEN, 1);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_PAYLOAD_LEN, bytes);
 	nftnl_expr_set_u32(expr, NFTNL_EXPR_PAYLOAD_DREG, NFT_REG_1);
 }
 
@@ -107,6 +113,55 @@ void nft_match_protocol(struct nft_batch *batch, enum nft_meta_keys key, uint8_t
 	compare(batch, NFT_CMP_EQ, &value, sizeof(value));
 }
 
+void nft_match_ethertype(struct nft_batch *batch, uint16_t ethertype)
+{
+	const uint8_t value[2] = {(uint8_t)(ethertype >> 8), (uint8_t)ethertype};
+
+	load_meta(batch, NFT_META_PROTOCOL);
+	compare(batch, NFT_CMP_EQ, value, sizeof(value));
+}
+
+/* Without a route nothing is loaded, and the rule ends; else any number will do. */
+void nft_match_routed(struct nft_batch *batch)
+{
+	const uint32_t least = 0;
+
+	load_meta(batch, NFT_META_RTCLASSID);
+	compare(batch, NFT_CMP_GTE, &least, sizeof(least));
+}
+
+/* exthdr frag exists */
+static void match_fragment_header(struct nft_batch *batch)
+{
+	struct nftnl_expr *expr = add(batch, "exthdr");
+	const uint8_t exists = 1;
+
+	if (!expr)
+		return;
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_EXTHDR_DREG, NFT_REG_1);
+	nftnl_expr_set_u8(expr, NFTNL_EXPR_EXTHDR_TYPE, IPPROTO_FRAGMENT);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_EXTHDR_OFFSET, 0);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_EXTHDR_LEN, sizeof(exists));
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_EXTHDR_FLAGS, NFT_EXTHDR_F_PRESENT);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_EXTHDR_OP, NFT_EXTHDR_OP_IPV6);
+	compare(batch, NFT_CMP_EQ, &exists, sizeof(exists));
+}
+
+/* ip frag-off & 0x3fff != 0: the bit "more fragments", or an offset (RFC 791 3.1) */
+void nft_match_fragment(struct nft_batch *batch, uint8_t family)
+{
+	const uint8_t mask[2] = {0x3f, 0xff}, none[2] = {0, 0};
+
+	nft_match_protocol(batch, NFT_META_NFPROTO, family);
+	if (family == NFPROTO_IPV6) {
+		match_fragment_header(batch);
+		return;
+	}
+	load_bytes(batch, NFT_PAYLOAD_NETWORK_HEADER, IPV4_FRAGMENT_OFFSET, sizeof(mask));
+	narrow(batch, mask, none, sizeof(mask));
+	compare(batch, NFT_CMP_NEQ, none, sizeof(none));
+}
+
 /* Order is compared byte by byte, so the number has to be in network order. */
 void nft_match_length_max(struct nft_batch *batch, uint32_t bytes)
 {
@@ -144,7 +199,7 @@ void nft_match_byte(struct nft_batch *batch, enum nft_payload_bases base, uint32
 {
 	const uint8_t zero = 0;
 
-	load_byte(batch, base, offset);
+	load_bytes(batch, base, offset, 1);
 	if (mask != UINT8_MAX)
 		narrow(batch, &mask, &zero, sizeof(mask));
 	compare(batch, NFT_CMP_EQ, &value, sizeof(value));
@@ -153,7 +208,7 @@ void nft_match_byte(struct nft_batch *batch, enum nft_payload_bases base, uint32
 void nft_match_byte_range(struct nft_batch *batch, enum nft_payload_bases base, uint32_t offset,
 			  uint8_t from, uint8_t to)
 {
-	load_byte(batch, base, offset);
+	load_bytes(batch, base, offset, 1);
 	compare(batch, NFT_CMP_GTE, &from, sizeof(from));
 	compare(batch, NFT_CMP_LTE, &to, sizeof(to));
 }

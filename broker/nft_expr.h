@@ -21,6 +21,15 @@ void nft_match_meta(struct nft_batch *batch, enum nft_meta_keys key, uint32_t ma
 /* meta KEY == value. For the keys of one byte: NFPROTO and L4PROTO. */
 void nft_match_protocol(struct nft_batch *batch, enum nft_meta_keys key, uint8_t value);
 
+/* meta protocol ETHERTYPE, as the link will have it. */
+void nft_match_ethertype(struct nft_batch *batch, uint16_t ethertype);
+
+/* The packet has been routed (meta rtclassid, any): it comes from the kernel's IP. */
+void nft_match_routed(struct nft_batch *batch);
+
+/* A fragment of IPv4, or an IPv6 packet with a fragment header. `family`: NFPROTO_IPV4, _IPV6. */
+void nft_match_fragment(struct nft_batch *batch, uint8_t family);
+
 /* meta length <= bytes. Of the packet from its network header on. */
 void nft_match_length_max(struct nft_batch *batch, uint32_t bytes);
 

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -194,7 +195,7 @@ static int enter(struct holding *holding, const struct nsgate_msg_attach *messag
 /* A namespace that was attached when a broker died: only the socket in custody owns its table. */
 static void take_from_custody(struct holding *holding)
 {
-	int rules = custody_release(holding->record.cookie);
+	int rules = custody_release(holding->record.cookie, &holding->custody);
 
 	if (rules < 0)
 		return;
@@ -248,6 +249,7 @@ static uint64_t boot_time_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 }
 
+/* Return: 0; -EBUSY somebody has one of the numbers; -1 another failure; with its reason. */
 static int bind_queues(struct holding *holding, struct refusal *refusal)
 {
 	struct nsgate_ns_record *record = &holding->record;
@@ -258,12 +260,13 @@ static int bind_queues(struct holding *holding, struct refusal *refusal)
 		int err = queue_setup(holding->kit.queues[i], (uint16_t)number,
 				      broker_config.queue_length);
 
-		if (err == -EBUSY)
-			return refuse(refusal, NSGATE_STATUS_FAILED,
-				      "queue %u is taken by another program in that namespace: "
-				      "stop it or "
-				      "choose another with --queue",
-				      number);
+		if (err == -EBUSY) {
+			refuse(refusal, NSGATE_STATUS_FAILED,
+			       "queue %u is taken by another program in that namespace: stop it or "
+			       "choose another with --queue",
+			       number);
+			return -EBUSY;
+		}
 		if (err)
 			return refuse(
 				refusal, NSGATE_STATUS_FAILED, "cannot bind queue %u: %s%s", number,
@@ -273,6 +276,33 @@ static int bind_queues(struct holding *holding, struct refusal *refusal)
 					: "");
 	}
 	return 0;
+}
+
+/*
+ * Somebody may have bound the number while both daemons were away, and then gets the packets. Any
+ * other number will do, as the rules follow; a high one is the least likely to be in use.
+ */
+#define MOVE_TRIES 64
+#define MOVE_LOWEST 0x8000U
+
+static int bind_somewhere(struct holding *holding, int target, struct refusal *refusal)
+{
+	struct nsgate_ns_record *record = &holding->record;
+	const unsigned int choice = UINT16_MAX + 1U - record->queue_count - MOVE_LOWEST;
+	int err = bind_queues(holding, refusal);
+
+	for (int i = 0; err == -EBUSY && i < MOVE_TRIES; i++) {
+		uint32_t random;
+
+		if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
+			break;
+		record->queue_first = (uint16_t)(MOVE_LOWEST + random % (choice + 1));
+		fds_close(holding->kit.queues, NSGATE_QUEUES_MAX); /* some may be bound already */
+		if (kit_open(target, &holding->kit) < 0)
+			break;
+		err = bind_queues(holding, refusal);
+	}
+	return err ? -1 : 0;
 }
 
 static int make_counters(struct holding *holding, struct refusal *refusal)
@@ -373,13 +403,13 @@ static int open_restored(struct holding *holding, int target, struct refusal *re
 	int err;
 
 	holding->kit.queue_count = record->queue_count;
-	holding->kit.rules = custody_release(record->cookie);
+	holding->kit.rules = custody_release(record->cookie, &holding->custody);
 	err = kit_open(target, &holding->kit);
 	if (err || kit_identify(holding->kit.rules, &cookie, &inode) < 0 ||
 	    cookie != record->cookie)
 		return refuse(refusal, NSGATE_STATUS_NOT_FOUND, "%s leads to another namespace now",
 			      record->target);
-	if (bind_queues(holding, refusal) < 0 || make_counters(holding, refusal) < 0)
+	if (bind_somewhere(holding, target, refusal) < 0 || make_counters(holding, refusal) < 0)
 		return -1;
 	follow_name(record, record->name);
 	members_load(holding);
@@ -459,7 +489,7 @@ int prepare_adopted(struct holding *holding, const struct nsgate_ns_record *reco
 		return err;
 	}
 	take_held(holding, record, fds);
-	holding->kit.rules = custody_release(record->cookie);
+	holding->kit.rules = custody_release(record->cookie, &holding->custody);
 	netns = kit_socket_netns(holding->kit.queues[0]);
 	err = netns < 0 ? netns : kit_open(netns, &holding->kit);
 	fd_close(&netns);

@@ -10,16 +10,24 @@
  * be lost either, as a rejection would turn into an acceptance: a hook that is no longer named
  * keeps its settling rules, and a pause leaves them all.
  *
+ * The table of the guard (rules_guard.c) is of another family and changes in the same batch.
+ *
  * The kernel is not asked what it can do in each namespace. Where it refuses an expression, the
  * batch is built again without connection marks, then without conntrack at all.
  */
 #include "rules.h"
 
 #include <errno.h>
+#include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <string.h>
+#include <sys/ioctl.h>
 
 #include "nsgate/hook.h"
 #include "nsgate/mark.h"
+#include "rules_guard.h"
 #include "rules_set.h"
 
 #define TABLE "nsgate"
@@ -29,6 +37,7 @@
 struct inventory {
 	bool counter[RULES_COUNTERS];
 	bool hook[NSGATE_HOOK_MAX]; /* has its chains */
+	struct guard_inventory guard;
 };
 
 static int look(int r, bool *ret_exists)
@@ -45,15 +54,23 @@ static int take_inventory(int fd, struct inventory *ret)
 	int r = 0;
 
 	for (int i = 0; i < RULES_COUNTERS && r == 0; i++)
-		r = look(nft_find_counter(fd, TABLE, rules_counter_names[i]), &ret->counter[i]);
+		r = look(nft_find_counter(fd, NFPROTO_INET, TABLE, rules_counter_names[i]),
+			 &ret->counter[i]);
 	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX && r == 0; hook++) {
 		rules_chain_name(chain, "judge", hook);
-		r = look(nft_find_chain(fd, TABLE, chain), &ret->hook[hook]);
+		r = look(nft_find_chain(fd, NFPROTO_INET, TABLE, chain), &ret->hook[hook]);
 	}
-	return r;
+	ret->guard = (struct guard_inventory){.links = NULL};
+	return r ? r : guard_take_inventory(fd, TABLE, &ret->guard);
 }
 
-static void build(const struct rules_set *set, bool owned, const struct inventory *inventory)
+static void inventory_free(struct inventory *inventory)
+{
+	guard_inventory_free(&inventory->guard);
+}
+
+static void build(const struct rules_set *set, bool owned, const struct rules_links *links,
+		  const struct inventory *inventory)
 {
 	nft_add_table(set->batch, owned ? NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST : 0);
 	nft_flush_table(set->batch);
@@ -71,34 +88,109 @@ static void build(const struct rules_set *set, bool owned, const struct inventor
 		if (named || inventory->hook[hook])
 			rules_settle(set, hook);
 	}
+	guard_fragments(set->batch, set->strict, &inventory->guard);
+	guard_links(set->batch, set->strict, owned, links, &inventory->guard);
 }
 
-static int install(int fd, const struct rules_set *wanted, bool owned)
+struct links_now {
+	struct nsgate_link list[RULES_GUARDED_LINKS_MAX];
+	unsigned int count;
+};
+
+static void look_up_link(int fd, uint32_t ifindex, struct links_now *now)
+{
+	struct ifreq request = {.ifr_ifindex = (int)ifindex};
+	struct nsgate_link *link = &now->list[now->count];
+
+	for (unsigned int i = 0; i < now->count; i++)
+		if (now->list[i].ifindex == ifindex)
+			return;
+	if (now->count == RULES_GUARDED_LINKS_MAX || ioctl(fd, SIOCGIFNAME, &request) < 0)
+		return;
+	link->ifindex = ifindex;
+	memcpy(link->name, request.ifr_name, sizeof(link->name));
+	now->count++;
+}
+
+/* The links told of, and those guarded already, that are still there, by the names of now. */
+static struct rules_links look_up_links(int fd, const struct rules_links *told,
+					const struct guard_inventory *guarded,
+					struct links_now *now)
+{
+	now->count = 0;
+	for (unsigned int i = 0; i < told->count; i++)
+		look_up_link(fd, told->list[i].ifindex, now);
+	for (unsigned int i = 0; i < guarded->link_count; i++)
+		look_up_link(fd, guarded->links[i], now);
+	return (struct rules_links){.list = now->list, .count = now->count};
+}
+
+static int try_install(int fd, const struct rules_set *wanted, const struct rules_queues *queues)
 {
 	struct rules_set set = *wanted;
 	struct inventory inventory;
+	struct rules_links links;
+	struct links_now now;
 	struct nft_batch batch;
 	int r = take_inventory(fd, &inventory);
 
-	if (r < 0)
-		return r;
-	nft_batch_begin(&batch, TABLE);
-	set.batch = &batch;
-	build(&set, owned, &inventory);
-	return nft_batch_commit(&batch, fd);
+	if (r == 0) {
+		links = look_up_links(fd, &queues->links, &inventory.guard, &now);
+		nft_batch_begin(&batch, TABLE);
+		set.batch = &batch;
+		build(&set, queues->owned, &links, &inventory);
+		r = nft_batch_commit(&batch, fd);
+	}
+	inventory_free(&inventory);
+	return r;
 }
 
-/* As install(), in place of a table that somebody else made. */
-static int install_anew(int fd, const struct rules_set *wanted, bool owned)
+/*
+ * ENOENT can mean that a link went or was renamed right now (before Linux 6.16). A kernel that
+ * lacks an expression says so every time.
+ */
+#define LINK_TRIES 3
+
+static int install(int fd, const struct rules_set *wanted, const struct rules_queues *queues)
 {
-	struct rules_set set = *wanted;
+	int r = try_install(fd, wanted, queues);
+
+	for (int i = 1; r == -ENOENT && wanted->strict && i < LINK_TRIES; i++)
+		r = try_install(fd, wanted, queues);
+	return r;
+}
+
+/* Delete what there is of our tables. */
+static int delete_tables(int fd, struct nft_batch *batch)
+{
+	static const uint8_t families[] = {NFPROTO_INET, NFPROTO_NETDEV};
+	int count = 0;
+
+	for (size_t i = 0; i < sizeof(families); i++) {
+		if (nft_find_table(fd, families[i], TABLE) < 0)
+			continue;
+		nft_batch_turn(batch, families[i]);
+		nft_delete_table(batch);
+		count++;
+	}
+	nft_batch_turn(batch, NFPROTO_INET);
+	return count;
+}
+
+/* As install(), in place of tables that somebody else made. */
+static int install_anew(int fd, const struct rules_set *wanted, const struct rules_queues *queues)
+{
 	const struct inventory nothing = {.counter = {false}};
+	struct rules_set set = *wanted;
+	struct rules_links links;
+	struct links_now now;
 	struct nft_batch batch;
 
+	links = look_up_links(fd, &queues->links, &nothing.guard, &now);
 	nft_batch_begin(&batch, TABLE);
-	nft_delete_table(&batch);
+	delete_tables(fd, &batch);
 	set.batch = &batch;
-	build(&set, owned, &nothing);
+	build(&set, queues->owned, &links, &nothing);
 	return nft_batch_commit(&batch, fd);
 }
 
@@ -129,6 +221,7 @@ static int install_set(int fd, const struct rules_queues *queues,
 		.opened = opened,
 		.may_pass = spec->flags & (NSGATE_RULES_BYPASS | NSGATE_RULES_OVERLOAD),
 		.unjudged = on_overload ? RULES_COUNTER_OVERLOAD : RULES_COUNTER_AGENT_DOWN,
+		.strict = spec->flags & NSGATE_RULES_STRICT,
 		.queue = {.backend = queues->backend,
 			  .first = queues->first,
 			  .count = queues->count,
@@ -142,14 +235,16 @@ static int install_set(int fd, const struct rules_queues *queues,
 
 	if (!valid(queues, spec))
 		return -EINVAL;
+	if (set.strict && queues->links.count > RULES_GUARDED_LINKS_MAX)
+		return -E2BIG;
 	for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
 		int r;
 
 		set.ct_state = levels[i].state;
 		set.ct_mark = levels[i].mark;
-		r = install(fd, &set, queues->owned);
+		r = install(fd, &set, queues);
 		if (means_foreign_table(r)) {
-			int again = install_anew(fd, &set, queues->owned);
+			int again = install_anew(fd, &set, queues);
 
 			r = again == -ENOENT ? r : again;
 		}
@@ -172,6 +267,30 @@ int rules_open(int fd, const struct rules_queues *queues, const struct nsgate_ru
 	return install_set(fd, queues, spec, true);
 }
 
+int rules_follow_links(int fd, const struct rules_links *links)
+{
+	int r = -ENOENT;
+
+	if (links->count > RULES_GUARDED_LINKS_MAX)
+		return -E2BIG;
+	for (int i = 0; r == -ENOENT && i < LINK_TRIES; i++) {
+		struct guard_inventory inventory;
+		struct rules_links current;
+		struct links_now now;
+		struct nft_batch batch;
+
+		r = guard_take_inventory(fd, TABLE, &inventory);
+		if (r == 0) {
+			current = look_up_links(fd, links, &inventory, &now);
+			nft_batch_begin(&batch, TABLE);
+			guard_follow_links(&batch, &current, &inventory);
+			r = nft_batch_commit(&batch, fd);
+		}
+		guard_inventory_free(&inventory);
+	}
+	return r;
+}
+
 int rules_pause(int fd)
 {
 	struct inventory inventory;
@@ -180,6 +299,7 @@ int rules_pause(int fd)
 	bool any = false;
 	int r = take_inventory(fd, &inventory);
 
+	inventory_free(&inventory);
 	if (r < 0)
 		return r;
 	nft_batch_begin(&batch, TABLE);
@@ -213,7 +333,10 @@ int rules_remove(int fd)
 	int r;
 
 	nft_batch_begin(&batch, TABLE);
-	nft_delete_table(&batch);
+	if (delete_tables(fd, &batch) == 0) {
+		nft_batch_free(&batch);
+		return 0;
+	}
 	r = nft_batch_commit(&batch, fd);
 	return r == -ENOENT ? 0 : r;
 }
@@ -233,6 +356,10 @@ static int try_table(int fd, uint32_t flags, void (*fill)(struct nft_batch *))
 		return r;
 	nft_batch_begin(&batch, TRIAL_TABLE);
 	nft_delete_table(&batch);
+	if (fill == guard_try) {
+		nft_batch_turn(&batch, NFPROTO_NETDEV);
+		nft_delete_table(&batch);
+	}
 	return nft_batch_commit(&batch, fd);
 }
 
@@ -278,6 +405,7 @@ int rules_probe(int fd, struct rules_features *ret)
 		features.backend = NSGATE_BACKEND_NFT_XT;
 	features.owned_tables = try_table(fd, NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST, NULL) == 0;
 	features.connmark = try_table(fd, 0, fill_connmark) == 0;
+	features.guard = try_table(fd, 0, guard_try) == 0;
 	*ret = features;
 	return 0;
 }

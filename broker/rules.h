@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The nftables rules that bring packets to the queue and act on the agent's answer: one table
- * `inet nsgate`, changed only in whole batches. Every function takes a NETLINK_NETFILTER socket
- * that was opened inside the namespace concerned, is bound to a port id, and is used by nobody
- * else; none of them opens, closes or keeps it.
+ * `inet nsgate`, and `netdev nsgate` where a policy is strict, changed only in whole batches. Every
+ * function takes a NETLINK_NETFILTER socket that was opened inside the namespace concerned, is
+ * bound to a port id, and is used by nobody else; none of them opens, closes or keeps it.
  */
 #ifndef NSGATE_RULES_H
 #define NSGATE_RULES_H
@@ -18,6 +18,7 @@ struct rules_features {
 		backend;   /* NSGATE_BACKEND_NONE: this kernel cannot queue from nftables */
 	bool owned_tables; /* NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST is understood */
 	bool connmark;	   /* ct mark can be read and set */
+	bool guard;	   /* what leaves by a link can be guarded: a policy may be strict */
 };
 
 /*
@@ -27,11 +28,20 @@ struct rules_features {
  */
 int rules_probe(int fd, struct rules_features *ret);
 
+/* Links of a namespace as they were a moment ago: those that are gone do no harm. */
+struct rules_links {
+	const struct nsgate_link *list;
+	unsigned int count;
+};
+
+#define RULES_GUARDED_LINKS_MAX 256
+
 struct rules_queues {
 	enum nsgate_backend backend;
-	bool owned; /* make the table an owned, persistent one */
+	bool owned; /* make the tables owned, persistent ones */
 	uint16_t first;
 	uint16_t count;
+	struct rules_links links; /* to be guarded where the specification is strict */
 };
 
 /*
@@ -39,12 +49,19 @@ struct rules_queues {
  * base chains and the counters that are there already (deleting a base chain would drop every
  * packet that waits in any queue of the namespace). Hooks that are no longer named queue nothing.
  * An owned table left by a dead owner is adopted. Return: 0 or -errno: -EPERM no capability, or the
- * table is owned by somebody else who lives; -ENOENT the kernel lacks an expression.
+ * table is owned by somebody else who lives; -ENOENT the kernel lacks an expression; -E2BIG strict,
+ * and more links than RULES_GUARDED_LINKS_MAX.
  */
 int rules_install(int fd, const struct rules_queues *queues, const struct nsgate_rules_spec *spec);
 
 /* As rules_install(), but queue nothing: let everything pass, and count it. */
 int rules_open(int fd, const struct rules_queues *queues, const struct nsgate_rules_spec *spec);
+
+/*
+ * Strict rules are in force, and links came, went or have other names.
+ * Return: 0 or -errno as rules_install().
+ */
+int rules_follow_links(int fd, const struct rules_links *links);
 
 /* Queue nothing more. Packets that wait still get the answer that the agent gives them. */
 int rules_pause(int fd);
@@ -55,7 +72,13 @@ int rules_pause(int fd);
  */
 int rules_changed(int fd, uint32_t *generation);
 
-/* Delete the table. 0 also where there is none. Call rules_pause() and let the queue drain first.
+/*
+ * What our tables hold, as a number that differs where rules, chains or tables do. Two that are
+ * equal have been made by the same specification for the same links. Return: 0 or -errno.
+ */
+int rules_print(int fd, uint64_t *ret_print);
+
+/* Delete the tables. 0 also where there are none. Call rules_pause() and let the queue drain first.
  */
 int rules_remove(int fd);
 

@@ -14,6 +14,9 @@
 #define RULES_JUDGE_PRIORITY 10
 #define RULES_SETTLE_PRIORITY 20
 
+/* Of the chain against fragments, a moment before the judging one; see rules_guard.c. */
+#define RULES_GUARD_PRIORITY 9
+
 /*
  * Named counters: of what the kernel accepted without asking, by direction of the hook; of what
  * passed unjudged, by the reason.
@@ -38,6 +41,7 @@ struct rules_set {
 	bool opened;		     /* nobody judges: let everything pass */
 	bool may_pass;		     /* or may some of it pass without a verdict? */
 	enum rules_counter unjudged; /* which counts that */
+	bool strict;		     /* guard what leaves */
 	struct nft_queue_range queue;
 };
 

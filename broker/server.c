@@ -15,6 +15,7 @@
 
 #include "attach.h"
 #include "broker.h"
+#include "enforce.h"
 #include "client.h"
 #include "holding.h"
 #include "ipc.h"
@@ -104,6 +105,16 @@ static void on_probe(struct client *client, const union nsgate_msg *message, int
 		shutdown(client->source.fd, SHUT_RDWR);
 }
 
+static void on_probe_strict(struct client *client, const union nsgate_msg *message, int *fds,
+			    unsigned int fd_count)
+{
+	(void)fds;
+	(void)fd_count;
+	client_reply(client, message->header.id,
+		     broker_features.guard ? NSGATE_STATUS_OK : NSGATE_STATUS_FAILED, "%s",
+		     broker_features.guard ? "" : ENFORCE_NO_GUARD);
+}
+
 struct request {
 	bool before_hello; /* valid as the first message, and only then */
 	bool changes;	   /* needs permission to change things */
@@ -118,6 +129,7 @@ static const struct request requests[NSGATE_MSG_MAX] = {
 	[NSGATE_MSG_DETACH] = {false, true, 0, 0, on_detach},
 	[NSGATE_MSG_LEAVE] = {false, true, 0, 0, on_leave},
 	[NSGATE_MSG_PROBE] = {false, false, 0, 0, on_probe},
+	[NSGATE_MSG_PROBE_STRICT] = {false, false, 0, 0, on_probe_strict},
 };
 
 static bool may_change(uid_t uid)

@@ -126,6 +126,35 @@ void doctor_check_features(struct doctor_report *report, const struct nsgate_msg
 	check_fds(report, features);
 }
 
+/* What the broker tells of strict policies; nothing where it does not know the question. */
+static void check_guard(struct doctor_report *report, const struct ctl *ctl)
+{
+	struct nsgate_msg_plain probe = {0};
+	struct failure fail = {0};
+
+	ipc_header(&probe.header, NSGATE_MSG_PROBE_STRICT, ASK_ID);
+	switch (dial_once(ctl->runtime_dir, &probe.header, NULL, 0, &fail)) {
+	case NSGATE_STATUS_OK:
+		doctor_note(report, DOCTOR_GRADE_OK, "egress-guard", NULL,
+			    "a policy can be strict");
+		break;
+	case NSGATE_STATUS_FAILED:
+		doctor_note(report, DOCTOR_GRADE_WARN, "egress-guard",
+			    "Linux 5.16 or later with CONFIG_NETFILTER_EGRESS, "
+			    "CONFIG_NF_TABLES_NETDEV and CONFIG_IP_ROUTE_CLASSID, or no "
+			    "CAP_NET_RAW for containers",
+			    "not available: strict policies are refused");
+		break;
+	case NSGATE_STATUS_USAGE:
+	case NSGATE_STATUS_UNREACHABLE:
+	case NSGATE_STATUS_NOT_FOUND:
+	case NSGATE_STATUS_REFUSED:
+	case NSGATE_STATUS_BUSY:
+		break;
+	}
+	failure_free(&fail);
+}
+
 static void check_broker(struct doctor_report *report, const struct ctl *ctl)
 {
 	struct nsgate_msg_plain probe = {0};
@@ -147,6 +176,7 @@ static void check_broker(struct doctor_report *report, const struct ctl *ctl)
 	doctor_note(report, DOCTOR_GRADE_OK, "broker", NULL, "answers on %s/" DIAL_BROKER_SOCKET,
 		    ctl->runtime_dir);
 	doctor_check_features(report, &answer.features);
+	check_guard(report, ctl);
 }
 
 static void check_agent(struct doctor_report *report, const struct ctl *ctl)

@@ -121,6 +121,11 @@ static void print_head(struct json_object *stats, FILE *to, bool colour)
 		 document_count(stats, "queue.user_dropped"),
 		 document_count(stats, "queue.flushed"));
 	print_pair(to, "", line, TABLE_TONE_PLAIN, colour);
+	if (document_count(stats, "repairs") > 0) {
+		snprintf(line, sizeof(line), "%" PRIu64 ", see nsgate-broker's log",
+			 document_count(stats, "repairs"));
+		print_pair(to, "repairs", line, TABLE_TONE_WARN, colour);
+	}
 }
 
 /* Only where there were any. */
@@ -154,10 +159,14 @@ static bool print_fates(struct json_object *stats, FILE *to, bool colour)
 		{"malformed", "packets.malformed", NULL},
 		{"offloaded", "packets.offloaded", "bytes.offloaded"},
 		{"would drop (audit)", "audit.would_drop", NULL},
+		{"dropped by the guard", "guard.packets", "guard.bytes"}, /* where there are any */
 	};
 	struct table *table = table_new(headings);
 
 	for (size_t i = 0; i < sizeof(fates) / sizeof(*fates); i++) {
+		if (i + 1 == sizeof(fates) / sizeof(*fates) &&
+		    document_count(stats, fates[i].packets) == 0)
+			break;
 		table_text(table, TABLE_TONE_PLAIN, fates[i].title);
 		table_number(table, document_count(stats, fates[i].packets));
 		if (fates[i].bytes != NULL)

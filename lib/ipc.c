@@ -35,6 +35,8 @@ static const size_t lengths[NSGATE_MSG_MAX] = {
 	[NSGATE_MSG_NS_LINKS] = 0,
 	[NSGATE_MSG_NS_STATE] = sizeof(struct nsgate_msg_ns_state),
 	[NSGATE_MSG_LEAVE] = sizeof(struct nsgate_msg_leave),
+	[NSGATE_MSG_NS_TAMPER] = sizeof(struct nsgate_msg_ns_tamper),
+	[NSGATE_MSG_PROBE_STRICT] = sizeof(struct nsgate_msg_plain),
 };
 
 static int unix_address(const char *path, struct sockaddr_un *ret)

@@ -87,6 +87,7 @@ struct policy_info {
 	const char *name; /* the document's "name", or "" */
 	bool audit;	  /* mode is audit, not enforce */
 	bool offload;
+	bool strict; /* what leaves past the hooks is dropped */
 	bool open_on_agent_down;
 	bool open_on_overload;
 	uint32_t hooks;	      /* mask of NSGATE_HOOK_BIT() */

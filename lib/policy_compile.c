@@ -146,6 +146,7 @@ static void compile_info(struct policy *policy, const struct policy_doc *doc)
 	info->name = policy->name;
 	info->audit = doc->audit;
 	info->offload = doc->offload;
+	info->strict = doc->strict;
 	info->open_on_agent_down = doc->open_on_agent_down;
 	info->open_on_overload = doc->open_on_overload;
 	info->hooks = doc->hooks;

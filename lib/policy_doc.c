@@ -146,6 +146,11 @@ static void read_offload(struct policy_reader *reader, struct json_object *value
 	policy_value_bool(reader, value, &reader->doc->offload);
 }
 
+static void read_strict(struct policy_reader *reader, struct json_object *value)
+{
+	policy_value_bool(reader, value, &reader->doc->strict);
+}
+
 static void read_comment(struct policy_reader *reader, struct json_object *value)
 {
 	const char *ignored;
@@ -199,6 +204,7 @@ static const struct key keys[] = {
 	{"on_agent_down", read_on_agent_down},
 	{"on_overload", read_on_overload},
 	{"offload", read_offload},
+	{"strict", read_strict},
 	{"rules", read_rules},
 	{"comment", read_comment},
 };

@@ -57,7 +57,7 @@ struct policy_doc_rule {
 
 struct policy_doc {
 	char name[NSGATE_NAME_MAX];
-	bool audit, offload, open_on_agent_down, open_on_overload;
+	bool audit, offload, strict, open_on_agent_down, open_on_overload;
 	uint32_t hooks;
 	enum policy_action defaults[PKT_DIRECTION_MAX];
 	struct policy_doc_rule *rules;

@@ -37,6 +37,10 @@ enum nsgate_msg_type {
 
 	/* Client to broker again. */
 	NSGATE_MSG_LEAVE, /* a container has ended; the last one of a namespace detaches it */
+
+	NSGATE_MSG_NS_TAMPER, /* broker to agent: somebody was at the rules or the queue */
+
+	NSGATE_MSG_PROBE_STRICT, /* client to broker: can a policy be strict? answered by REPLY */
 	NSGATE_MSG_MAX
 };
 
@@ -131,7 +135,7 @@ struct nsgate_msg_leave {
 };
 static_assert(sizeof(struct nsgate_msg_leave) == 16 + 256, "wire format");
 
-struct nsgate_msg_plain { /* PROBE, HELD_END */
+struct nsgate_msg_plain { /* PROBE, HELD_END, PROBE_STRICT */
 	struct nsgate_msg_header header;
 };
 
@@ -155,7 +159,7 @@ static_assert(sizeof(struct nsgate_msg_features) == 40, "wire format");
 enum nsgate_rules_flag {
 	NSGATE_RULES_BYPASS = 1 << 0,	/* nobody bound to the queue: let packets pass */
 	NSGATE_RULES_OFFLOAD = 1 << 1,	/* the kernel accepts further packets of accepted flows */
-	NSGATE_RULES_STRICT = 1 << 2,	/* reserved: egress guard */
+	NSGATE_RULES_STRICT = 1 << 2,	/* drop what leaves past the hooks */
 	NSGATE_RULES_OVERLOAD = 1 << 3, /* the queue lets packets pass when it is overloaded */
 };
 
@@ -181,7 +185,7 @@ struct nsgate_ns_record {
 	uint16_t backend;   /* enum nsgate_backend */
 	uint16_t has_watch; /* 1: a pidfd comes along (NSGATE_NSFD_WATCH) */
 	uint32_t wrapped;   /* 1: generations came round once */
-	uint32_t reserved;
+	uint32_t repairs;   /* since attach: what somebody changed was put right so often */
 	struct nsgate_rules_spec rules; /* in force; generation 0: none */
 	char name[NSGATE_NAME_MAX];
 	char policy[NSGATE_NAME_MAX];
@@ -242,6 +246,20 @@ struct nsgate_msg_ns_state {
 };
 static_assert(sizeof(struct nsgate_msg_ns_state) == 32 + NSGATE_TEXT_MAX, "wire format");
 
+enum nsgate_tamper {
+	NSGATE_TAMPER_RULES = 1, /* rules were not as they should be; they are again */
+	NSGATE_TAMPER_QUEUE,	 /* somebody else has the queue's number; another is in use now */
+};
+
+struct nsgate_msg_ns_tamper {
+	struct nsgate_msg_header header;
+	uint64_t cookie;
+	uint32_t kind;	  /* enum nsgate_tamper, of the last one */
+	uint32_t repairs; /* since attach */
+	char text[NSGATE_TEXT_MAX];
+};
+static_assert(sizeof(struct nsgate_msg_ns_tamper) == 32 + NSGATE_TEXT_MAX, "wire format");
+
 /* Any message; what a receive buffer must hold. */
 union nsgate_msg {
 	struct nsgate_msg_header header;
@@ -256,6 +274,7 @@ union nsgate_msg {
 	struct nsgate_msg_ns_remove ns_remove;
 	struct nsgate_msg_ns_links ns_links;
 	struct nsgate_msg_ns_state ns_state;
+	struct nsgate_msg_ns_tamper ns_tamper;
 };
 
 #endif

@@ -174,6 +174,11 @@ static void broker_say(struct input *input)
 		message.ns_state.orphaned = input_take(input, 1) & 1;
 		message.ns_state.degraded = input_take(input, 1) & 1;
 		strcpy(message.ns_state.text, "somebody pulled the rules away");
+	} else if (type == NSGATE_MSG_NS_TAMPER) {
+		message.ns_tamper.cookie = 1 + input_take(input, 1) % NAMESPACES;
+		message.ns_tamper.kind = input_take(input, 1) % 3;
+		message.ns_tamper.repairs = input_take(input, 1);
+		strcpy(message.ns_tamper.text, "somebody pulled the rules away");
 	} else if (type == NSGATE_MSG_REPLY) {
 		message.reply.status = input_take(input, 1) % 6;
 	}

@@ -39,7 +39,7 @@
 #define STRANGER 1234
 
 struct broker_config broker_config;
-struct rules_features broker_features = {.backend = NSGATE_BACKEND_NFT_QUEUE};
+struct rules_features broker_features = {.backend = NSGATE_BACKEND_NFT_QUEUE, .guard = true};
 uint64_t broker_cookie = NAMESPACES; /* the last one is the host's */
 
 /* ---- the kernel, as far as it takes privilege ---- */
@@ -64,6 +64,8 @@ int __wrap_rules_open(int fd, const struct rules_queues *queues,
 int __wrap_rules_pause(int fd);
 int __wrap_rules_remove(int fd);
 int __wrap_rules_changed(int fd, uint32_t *generation);
+int __wrap_rules_print(int fd, uint64_t *ret_print);
+int __wrap_rules_follow_links(int fd, const struct rules_links *links);
 int __wrap_conntrack_forget(int fd, uint32_t generation);
 int __wrap_conntrack_forget_all(int fd);
 int64_t __wrap_loop_now_ms(void);
@@ -165,6 +167,21 @@ int __wrap_rules_changed(int fd, uint32_t *generation)
 {
 	(void)holding_of(fd);
 	return ++*generation % 3 == 0;
+}
+
+/* Now and then somebody was at the rules. */
+int __wrap_rules_print(int fd, uint64_t *ret_print)
+{
+	(void)holding_of(fd);
+	*ret_print = (uint64_t)now_ms / 512;
+	return -kernel.rules_error;
+}
+
+int __wrap_rules_follow_links(int fd, const struct rules_links *links)
+{
+	(void)holding_of(fd);
+	MUST(links->count <= NSGATE_LINKS_MAX);
+	return -kernel.rules_error;
 }
 
 int __wrap_conntrack_forget(int fd, uint32_t generation)
@@ -411,6 +428,9 @@ static void agent_hear_one(const union nsgate_msg *message, int *fds, unsigned i
 			agent_send(NSGATE_MSG_REPLY);
 	} else if (type == NSGATE_MSG_NS_STATE) {
 		MUST(ipc_text_valid(message->ns_state.text, sizeof(message->ns_state.text)));
+	} else if (type == NSGATE_MSG_NS_TAMPER) {
+		MUST(ipc_text_valid(message->ns_tamper.text, sizeof(message->ns_tamper.text)));
+		MUST(message->ns_tamper.repairs > 0);
 	} else if (type == NSGATE_MSG_REPLY) {
 		check_reply(&message->reply);
 	} else {

@@ -150,7 +150,7 @@ static inline bool send_message(struct input *input, int fd, const union nsgate_
 /* An answer has a status that we give, and a line for people. */
 static inline void check_reply(const struct nsgate_msg_reply *reply)
 {
-	MUST(reply->status <= NSGATE_STATUS_REFUSED);
+	MUST(reply->status <= NSGATE_STATUS_BUSY);
 	MUST(ipc_text_valid(reply->text, sizeof(reply->text)));
 }
 

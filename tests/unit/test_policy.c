@@ -224,7 +224,7 @@ static void test_info_of_the_least_policy(void **test)
 
 	(void)test;
 	assert_string_equal(info->name, "");
-	assert_false(info->audit || info->offload);
+	assert_false(info->audit || info->offload || info->strict);
 	assert_false(info->open_on_agent_down || info->open_on_overload);
 	assert_int_equal(info->hooks,
 			 NSGATE_HOOK_BIT(NSGATE_HOOK_IN) | NSGATE_HOOK_BIT(NSGATE_HOOK_OUT));
@@ -241,7 +241,8 @@ static void test_info_of_a_full_policy(void **test)
 {
 	struct policy *policy = compile_good(
 		"{'version':1,'name':'ci','mode':'audit','hooks':['forward','postrouting'],"
-		"'on_agent_down':'open','on_overload':'open','offload':true,'rules':["
+		"'on_agent_down':'open','on_overload':'open','offload':true,'strict':true,"
+		"'rules':["
 		"{'name':'a','action':'accept','iif':['eth0','veth*'],'oif':'eth0','set':{'ttl':9}}"
 		","
 		"{'name':'b','action':'queue','queue':7,'log':true,'limit':{'rate':'1/s'}},"
@@ -250,7 +251,7 @@ static void test_info_of_a_full_policy(void **test)
 
 	(void)test;
 	assert_string_equal(info->name, "ci");
-	assert_true(info->audit && info->offload);
+	assert_true(info->audit && info->offload && info->strict);
 	assert_true(info->open_on_agent_down && info->open_on_overload);
 	assert_int_equal(info->hooks, NSGATE_HOOK_BIT(NSGATE_HOOK_FORWARD) |
 					      NSGATE_HOOK_BIT(NSGATE_HOOK_POSTROUTING));

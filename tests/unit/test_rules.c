@@ -8,9 +8,14 @@
 
 #include <errno.h>
 #include <libmnl/libmnl.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "../../broker/rules.h"
+#include "../../broker/rules_guard.h"
 #include "../../broker/rules_set.h"
 #include "nsgate/hook.h"
 #include "nsgate/mark.h"
@@ -88,6 +93,34 @@ static void check_messages(const struct nft_batch *batch)
 		assert_int_equal(nlh->nlmsg_seq, sequence++);
 	assert_int_equal(left, 0);
 }
+
+/* How often a message of that type is in the batch, for a chain whose name begins with `prefix`. */
+static unsigned int count_messages(const struct nft_batch *batch, uint8_t family, uint16_t type,
+				   uint16_t name_attribute, const char *prefix)
+{
+	const struct nlmsghdr *nlh = (const struct nlmsghdr *)batch->buffer;
+	int left = (int)batch->used;
+	unsigned int count = 0;
+
+	for (; mnl_nlmsg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left)) {
+		const struct nfgenmsg *nfg = mnl_nlmsg_get_payload(nlh);
+		const struct nlattr *attr;
+
+		if (nlh->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | type) ||
+		    nfg->nfgen_family != family)
+			continue;
+		mnl_attr_for_each (attr, nlh, sizeof(*nfg))
+			if (mnl_attr_get_type(attr) == name_attribute &&
+			    strncmp(mnl_attr_get_str(attr), prefix, strlen(prefix)) == 0)
+				count++;
+	}
+	return count;
+}
+
+#define CHAINS(batch, type, prefix)                                                                \
+	count_messages(batch, NFPROTO_NETDEV, type, NFTA_CHAIN_NAME, prefix)
+#define RULES(batch, family, prefix)                                                               \
+	count_messages(batch, family, NFT_MSG_NEWRULE, NFTA_RULE_CHAIN, prefix)
 
 static void build_all_hooks(const struct rules_set *wanted)
 {
@@ -172,6 +205,109 @@ static void nonsense_is_refused(void **state)
 	bad_queues.backend = NSGATE_BACKEND_NONE;
 	assert_int_equal(rules_install(-1, &bad_queues, &spec), -EINVAL);
 	assert_int_equal(rules_install(-1, &queues, &spec), -EBADF);
+	bad = spec;
+	bad.flags = NSGATE_RULES_STRICT;
+	bad_queues.backend = NSGATE_BACKEND_NFT_XT;
+	bad_queues.links.count = RULES_GUARDED_LINKS_MAX + 1;
+	assert_int_equal(rules_install(-1, &bad_queues, &bad), -E2BIG);
+}
+
+static struct nsgate_link many[RULES_GUARDED_LINKS_MAX];
+
+static struct rules_links make_links(unsigned int count)
+{
+	for (unsigned int i = 0; i < count; i++) {
+		many[i].ifindex = i + 1;
+		snprintf(many[i].name, sizeof(many[i].name), "link%u", i);
+	}
+	return (struct rules_links){.list = many, .count = count};
+}
+
+static void every_link_has_a_chain_in_one_batch(void **state)
+{
+	const struct rules_links links = make_links(RULES_GUARDED_LINKS_MAX);
+	const struct guard_inventory nothing = {.links = NULL};
+	struct rules_set set = {.hooks = ALL_HOOKS,
+				.generation = 1,
+				.ct_state = true,
+				.ct_mark = true,
+				.offload = true,
+				.strict = true,
+				.queue = {.backend = NSGATE_BACKEND_NFT_XT, .count = 16}};
+	struct nft_batch batch;
+
+	(void)state;
+	nft_batch_begin(&batch, "nsgate");
+	set.batch = &batch;
+	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++) {
+		rules_judge(&set, hook);
+		rules_settle(&set, hook);
+	}
+	guard_fragments(&batch, true, &nothing);
+	guard_links(&batch, true, true, &links, &nothing);
+	assert_int_equal(batch.error, 0);
+	assert_int_equal(batch.family, NFPROTO_INET);
+	assert_in_range(batch.used, 1, SEND_BUFFER - 32);
+	check_messages(&batch);
+	assert_int_equal(CHAINS(&batch, NFT_MSG_NEWCHAIN, "egress_"), RULES_GUARDED_LINKS_MAX);
+	assert_int_equal(RULES(&batch, NFPROTO_NETDEV, "egress_"), RULES_GUARDED_LINKS_MAX);
+	assert_int_equal(RULES(&batch, NFPROTO_NETDEV, "guard"), 4);
+	assert_int_equal(RULES(&batch, NFPROTO_INET, "guard_out"), 2);
+	nft_batch_free(&batch);
+}
+
+/* Nothing where there was nothing; else the table is emptied and no chain is touched. */
+static void a_guard_is_emptied_not_deleted(void **state)
+{
+	const struct rules_links links = make_links(2);
+	struct guard_inventory before = {.links = NULL};
+	uint32_t bound[] = {1, 9};
+	struct nft_batch batch;
+	size_t empty;
+
+	(void)state;
+	nft_batch_begin(&batch, "nsgate");
+	empty = batch.used;
+	guard_fragments(&batch, false, &before);
+	guard_links(&batch, false, true, &links, &before);
+	assert_int_equal(batch.used, empty);
+	before = (struct guard_inventory){.table = true,
+					  .counter = true,
+					  .fragments = true,
+					  .fragment_counter = true,
+					  .links = bound,
+					  .link_count = 2};
+	guard_fragments(&batch, false, &before);
+	guard_links(&batch, false, true, &links, &before);
+	check_messages(&batch);
+	assert_int_equal(
+		count_messages(&batch, NFPROTO_NETDEV, NFT_MSG_DELRULE, NFTA_RULE_TABLE, "nsgate"),
+		1);
+	assert_int_equal(CHAINS(&batch, NFT_MSG_DELCHAIN, ""), 0);
+	assert_int_equal(CHAINS(&batch, NFT_MSG_NEWCHAIN, ""), 0);
+	assert_int_equal(RULES(&batch, NFPROTO_NETDEV, ""), 0);
+	nft_batch_free(&batch);
+}
+
+/* Link 1 is there and guarded, 2 is new, 9 is gone. */
+static void links_are_followed(void **state)
+{
+	const struct rules_links links = make_links(2);
+	uint32_t bound[] = {1, 9};
+	const struct guard_inventory before = {.table = true, .links = bound, .link_count = 2};
+	struct nft_batch batch;
+
+	(void)state;
+	nft_batch_begin(&batch, "nsgate");
+	guard_follow_links(&batch, &links, &before);
+	check_messages(&batch);
+	assert_int_equal(CHAINS(&batch, NFT_MSG_DELCHAIN, "egress_9"), 1);
+	assert_int_equal(CHAINS(&batch, NFT_MSG_DELCHAIN, ""), 1);
+	assert_int_equal(CHAINS(&batch, NFT_MSG_NEWCHAIN, "egress_1"), 1); /* its name may be new */
+	assert_int_equal(CHAINS(&batch, NFT_MSG_NEWCHAIN, "egress_2"), 1);
+	assert_int_equal(RULES(&batch, NFPROTO_NETDEV, "egress_1"), 0);
+	assert_int_equal(RULES(&batch, NFPROTO_NETDEV, "egress_2"), 1);
+	nft_batch_free(&batch);
 }
 
 int main(void)
@@ -184,6 +320,9 @@ int main(void)
 		cmocka_unit_test(every_rule_set_is_one_small_batch),
 		cmocka_unit_test(a_failed_batch_stays_failed),
 		cmocka_unit_test(nonsense_is_refused),
+		cmocka_unit_test(every_link_has_a_chain_in_one_batch),
+		cmocka_unit_test(a_guard_is_emptied_not_deleted),
+		cmocka_unit_test(links_are_followed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -410,13 +410,29 @@ static const char *at(struct json_object *object, const char *path)
 static void writes_the_contract(void **state)
 {
 	static const char *const order[] = {
-		"schema",   "name",	 "state",
-		"policy",   "mode",	 "generation",
-		"netns",    "labels",	 "attached_at",
-		"queue",    "packets",	 "bytes",
-		"unjudged", "audit",	 "direction",
-		"protocol", "rules",	 "default",
-		"replies",  "no_policy", "verdict_latency_us",
+		"schema",
+		"name",
+		"state",
+		"policy",
+		"mode",
+		"generation",
+		"netns",
+		"labels",
+		"attached_at",
+		"queue",
+		"packets",
+		"bytes",
+		"unjudged",
+		"audit",
+		"direction",
+		"protocol",
+		"rules",
+		"default",
+		"replies",
+		"no_policy",
+		"guard",
+		"repairs",
+		"verdict_latency_us",
 	};
 	struct json_object *stats;
 	unsigned int i = 0;

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+Somebody inside pulls at the rules, and somebody outside learns of it: an event, a log line that
+names the namespace, a counter. Both families.
+"""
+import json
+import select
+import socket
+import time
+
+import pytest
+
+from lab import Arrivals, end, eventually, until
+from nfqueue import Consumer
+from test_events import Events
+
+OK, NO = 7, 8
+INNER, INNER6 = "10.77.0.1", "fd77:0::1"
+POLICY = {"default": "drop", "rules": [
+    {"name": "ok", "action": "accept", "direction": "in", "protocol": ["udp"], "dport": [OK]},
+    {"name": "no", "action": "drop", "direction": "in", "protocol": ["udp"], "dport": [NO]}]}
+
+# What it does in a namespace whose tables anybody there can change.
+TAMPERING = (
+    "flush ruleset",
+    "delete table inet nsgate",
+    "flush table inet nsgate",
+    "flush chain inet nsgate judge_in",
+    "flush chain inet nsgate settle_in",
+    "insert rule inet nsgate judge_in accept",
+    "add table inet nsgate { flags dormant; }",
+    "flush chain inet nsgate judge_in; delete chain inet nsgate judge_in",
+    "delete table inet nsgate; add table inet nsgate; add chain inet nsgate judge_in",
+)
+
+
+def plain(lab):
+    """Daemons that cannot own tables, whatever this kernel can."""
+    lab.start_broker("--no-owned-tables", wait=False)
+    lab.start_agent(wait=False)
+    lab.wait_broker()
+    lab.wait_agent()
+    lab.wait_ready()
+    return lab
+
+
+class Traffic:
+    """What is allowed arrives, and what is forbidden does not, in both families."""
+
+    def __init__(self, lab, inner, outside):
+        self.outside = outside
+        self.arrived = Arrivals(inner, OK, NO)
+        self.lab = lab
+
+    def forbidden(self):
+        seen = self.arrived.drain()
+        return seen[NO, 4] + seen[NO, 6]
+
+    def judged(self):
+        """Until one of each family goes through and the forbidden one sent before does not."""
+        def held():
+            self.arrived.drain()
+            before = dict(self.arrived.seen)
+            for address in (INNER, INNER6):
+                self.outside.send(address, NO, 1)
+                self.outside.send(address, OK, 1)
+            deadline = time.monotonic() + 5
+            while time.monotonic() < deadline:
+                select.select(list(self.arrived.sockets), [], [], 0.1)
+                now = self.arrived.drain()
+                if all(now[OK, f] > before[OK, f] for f in (4, 6)):
+                    return all(now[NO, f] == before[NO, f] for f in (4, 6))
+            return False
+        until(held, "packets to be judged again")
+
+
+def repairs(lab, name):
+    return lab.stats(name)["repairs"]
+
+
+def intact(netns, rules):
+    """The order in which chains were made does not matter."""
+    def check():
+        assert sorted(netns.ruleset().split()) == sorted(rules.split())
+    eventually(check)
+
+
+def nft(netns, commands):
+    return netns.nft(commands.replace("; ", "\n") if "{" not in commands else commands)
+
+
+def repaired_lines(lab, name, event="repaired"):
+    return [line for line in lab.log("nsgate-broker").splitlines()
+            if f"event={event} " in line and f"netns={name} " in line]
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["plain", "strict"])
+def test_changed_rules_are_put_back_and_told(own_lab, strict):
+    lab = plain(own_lab)
+    inner, outside = lab.pair()
+    name = lab.attach(inner, strict=strict, **POLICY)
+    traffic = Traffic(lab, inner, outside)
+    traffic.judged()
+    rules = inner.ruleset()
+    assert repairs(lab, name) == 0
+    tampering = TAMPERING
+    if strict:
+        tampering += ("delete table netdev nsgate", "flush chain netdev nsgate guard",
+                      "insert rule netdev nsgate guard accept")
+    with Events(lab, f"?netns={name}") as events:
+        for number, commands in enumerate(tampering, 1):
+            nft(inner, commands)
+            event = events.take(1, "repaired")[0]
+            assert event["netns"] == name
+            assert "changed the rules" in event["detail"]
+            traffic.judged()
+            assert repairs(lab, name) == number
+            intact(inner, rules)
+    assert repaired_lines(lab, name)
+    assert f"event=repaired netns={name} " in lab.log("nsgate-agent")
+    metrics = lab.http("GET", "/metrics").body.decode()
+    assert any(line.startswith("nsgate_repairs_total{") and line.endswith(f"}} {len(tampering)}")
+               for line in metrics.splitlines())
+    # Neither daemon forgets.
+    end(lab.agent)
+    lab.start_agent()
+    lab.wait_ready()
+    until(lambda: lab.names() == [name], "the namespace to be taken over")
+    assert repairs(lab, name) == len(tampering)
+    end(lab.broker)
+    lab.start_broker("--no-owned-tables")
+    lab.wait_ready()
+    assert repairs(lab, name) == len(tampering)
+
+
+def test_rules_of_others_are_no_tampering(own_lab):
+    """What a container does with tables of its own is its own affair."""
+    lab = plain(own_lab)
+    inner, outside = lab.pair()
+    name = lab.attach(inner, **POLICY)
+    traffic = Traffic(lab, inner, outside)
+    with Events(lab) as events:
+        inner.nft("add table inet mine\nadd chain inet mine c { type filter hook input "
+                  "priority 0; }\nadd rule inet mine c counter")
+        inner.nft("delete table inet mine")
+        nft(inner, "flush chain inet nsgate judge_in")  # the audit has come by
+        events.take(1, "repaired")
+    traffic.judged()
+    assert repairs(lab, name) == 1
+
+
+def test_rules_flushed_while_no_broker_runs_are_told(own_lab):
+    lab = own_lab.start()
+    inner, outside = lab.pair()
+    name = lab.attach(inner, **POLICY)
+    traffic = Traffic(lab, inner, outside)
+    rules = inner.ruleset()
+    # Nobody was there: nothing to tell.
+    end(lab.broker)
+    lab.start_broker()
+    lab.wait_ready()
+    assert repairs(lab, name) == 0
+    end(lab.broker)
+    inner.nft("flush ruleset")
+    with Events(lab) as events:
+        lab.start_broker()
+        event = events.take(1, "repaired")[0]
+        assert event["netns"] == name and "no nsgate-broker ran" in event["detail"]
+    lab.wait_ready()
+    traffic.judged()
+    assert traffic.forbidden() == 0
+    assert repairs(lab, name) == 1
+    intact(inner, rules)
+    assert len(repaired_lines(lab, name)) == 1
+
+
+def test_queue_bound_while_both_are_away_is_left_to_whoever_bound_it(own_lab):
+    """Its packets go to another queue, at once, and that is told."""
+    lab = own_lab.start()
+    inner, outside = lab.pair()
+    name = lab.attach(inner, **POLICY)
+    traffic = Traffic(lab, inner, outside)
+    traffic.judged()
+    end(lab.agent)
+    end(lab.broker)
+    thief = Consumer(inner, 0)  # accepts everything
+    outside.send(INNER, NO, 1)
+    until(lambda: traffic.forbidden() == 1, "the gap to show")  # the documented one
+    lab.start_agent()
+    with Events(lab) as events:
+        lab.start_broker()
+        event = events.take(1, "queue.moved")[0]
+        assert event["netns"] == name and "queue 0" in event["detail"]
+    lab.wait_ready()
+    traffic.judged()
+    assert traffic.forbidden() == 1
+    document = lab.stats(name)
+    assert document["queue"]["first"] >= 0x8000
+    assert document["repairs"] == 1 and document["state"] == "attached"
+    assert f"queue {document['queue']['first']} " in event["detail"]
+    thief.close()
+    # It is where it is: the next ones find it there.
+    end(lab.agent)
+    end(lab.broker)
+    lab.start_agent()
+    lab.start_broker()
+    lab.wait_ready()
+    traffic.judged()
+    assert lab.stats(name)["queue"]["first"] == document["queue"]["first"]
+    assert lab.stats(name)["repairs"] == 1
+    lab.detach(name)
+    assert inner.ruleset() == ""
+
+
+def test_queue_cannot_be_bound_while_one_of_them_lives(own_lab):
+    lab = own_lab.start()
+    inner, outside = lab.pair()
+    lab.attach(inner, **POLICY)
+    traffic = Traffic(lab, inner, outside)
+
+    def bind():
+        with pytest.raises(OSError):
+            Consumer(inner, 0)
+
+    bind()
+    end(lab.agent)
+    bind()
+    lab.start_agent()
+    lab.wait_ready()
+    end(lab.broker)
+    bind()
+    lab.start_broker()
+    lab.wait_ready()
+    bind()
+    traffic.judged()
+
+
+def test_taken_queue_refuses_the_attachment(lab):
+    inner, _ = lab.pair()
+    taken = Consumer(inner, 0)
+    done = lab.ctl("attach", f"netns:{inner}", "--policy", lab.policy(**POLICY))
+    assert done.returncode == 1 and "queue 0 is taken" in done.stderr
+    assert inner.ruleset() == ""
+    taken.close()
+
+
+def test_links_down_and_up_change_nothing(lab):
+    """Both families, judged before, between and after; nothing forbidden passes."""
+    inner, outside = lab.pair()
+    name = lab.attach(inner, strict=True, **POLICY)
+    traffic = Traffic(lab, inner, outside)
+    rules = inner.ruleset()
+    for _ in range(3):
+        inner.ip("link", "set", "eth0", "down")
+        inner.ip("link", "set", "eth0", "up")
+        # The address of IPv6 goes with the link, and the neighbours with it.
+        inner.ip("addr", "replace", f"{INNER6}/64", "dev", "eth0", "nodad")
+        until(lambda: "LOWER_UP" in outside.ip("link", "show", "eth0").stdout, "the link")
+        traffic.judged()
+    assert traffic.forbidden() == 0
+    assert inner.ruleset() == rules
+    assert repairs(lab, name) == 0
+
+
+def test_tamper_floods_are_one_event_for_each_repair(own_lab):
+    """A loop of flushes is told twice a second at most, and memory of it does not grow."""
+    lab = plain(own_lab)
+    inner, outside = lab.pair()
+    name = lab.attach(inner, **POLICY)
+    started = time.monotonic()
+    with Events(lab, f"?netns={name}") as events:
+        for _ in range(100):
+            inner.nft("flush ruleset")
+        events.take(1, "repaired")
+    Traffic(lab, inner, outside).judged()
+    # An audit runs every 500 ms; one more may have been due at each end.
+    assert 1 <= repairs(lab, name) <= 2 * (time.monotonic() - started) + 2
+    assert len(repaired_lines(lab, name)) <= repairs(lab, name)
+    json.dumps(lab.stats(name))
+    assert socket.AF_INET6
