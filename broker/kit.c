@@ -28,6 +28,7 @@
 
 #include "nsgate/proto.h"
 #include "ipc.h"
+#include "kit_owned.h"
 #include "parting.h"
 
 #ifndef SO_NETNS_COOKIE
@@ -64,7 +65,7 @@ static bool open_all(struct kit *kit)
 		return false;
 	if (kit->proc < 0)
 		kit->proc = open(PROC_QUEUE, O_RDONLY | O_CLOEXEC);
-	return kit->proc >= 0;
+	return kit->proc >= 0 || errno == EACCES; /* kit_open() then asks its owner */
 }
 
 static int child(void *arg)
@@ -114,6 +115,14 @@ int kit_open(int target, struct kit *kit)
 			return -errno;
 	if (!entry.error && !(WIFEXITED(status) && WEXITSTATUS(status) == 0))
 		entry.error = EIO; /* the child was killed */
+	if (!entry.error && kit->proc < 0) {
+		int proc = kit_owned_open(target, PROC_QUEUE);
+
+		if (proc < 0)
+			entry.error = -proc;
+		else
+			kit->proc = proc;
+	}
 	if (entry.error) {
 		undo(kit, &before);
 		return -entry.error;

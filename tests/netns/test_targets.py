@@ -110,6 +110,17 @@ def test_rootless_pid(lab):
         attach_and_judge(lab, f"pid:{child.pid}", f"/proc/{child.pid}/ns/net")
 
 
+def test_rootless_pid_with_files_of_its_own(lab):
+    """
+    As container runtimes make it: the user is known in the user namespace before there is a
+    network namespace, so the files of that below /proc are the user's, not root's.
+    """
+    with process("setpriv", "--reuid=4444", "--regid=4444", "--clear-groups", "unshare", "-Ur",
+                 "unshare", "-n") as child:
+        assert os.stat(f"/proc/{child.pid}/net/netfilter/nfnetlink_queue").st_uid == 4444
+        attach_and_judge(lab, f"pid:{child.pid}", f"/proc/{child.pid}/ns/net")
+
+
 def test_self(lab):
     netns = lab.netns()
     lab.put_policy("lo", **LO_POLICY)
