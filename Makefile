@@ -31,11 +31,12 @@ LIBS_agent := -lmnl -lnetfilter_queue -ljson-c -lmicrohttpd -lcap -lseccomp
 LIBS_ctl := -ljson-c -lmnl -lcurl -lmicrohttpd -lnftables -lnl-route-3 -lnl-3
 LIBS_handoff := -lcap
 LIBS_hook := -ljson-c
+LIBS_cni := -ljson-c -lcurl
 
 DAEMONS := nsgate-broker nsgate-agent
 COMMANDS := nsgatectl nsgate-handoff
 HELPERS := oci-hook nsgate-runc
-BINARIES := $(DAEMONS:%=$(BUILD)/%) $(COMMANDS:%=$(BUILD)/%) $(HELPERS:%=$(BUILD)/%)
+BINARIES := $(DAEMONS:%=$(BUILD)/%) $(COMMANDS:%=$(BUILD)/%) $(HELPERS:%=$(BUILD)/%) $(BUILD)/nsgate-cni
 
 objects = $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(1)/*.c))
 LIB_OBJS := $(call objects,lib) $(BUILD)/lib/policy_schema.o
@@ -44,7 +45,8 @@ AGENT_OBJS := $(call objects,agent)
 HANDOFF_OBJS := $(BUILD)/ctl/handoff.o
 OCI_HOOK_OBJS := $(BUILD)/ctl/oci_hook.o
 RUNC_SHIM_OBJS := $(BUILD)/ctl/runc_shim.o
-CTL_OBJS := $(filter-out $(HANDOFF_OBJS) $(OCI_HOOK_OBJS) $(RUNC_SHIM_OBJS),$(call objects,ctl))
+CNI_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard ctl/cni*.c))
+CTL_OBJS := $(filter-out $(HANDOFF_OBJS) $(CNI_OBJS) $(OCI_HOOK_OBJS) $(RUNC_SHIM_OBJS),$(call objects,ctl))
 
 UNIT_TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 PLATFORM_TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/platform/test_*.c))
@@ -76,6 +78,8 @@ $(BUILD)/oci-hook: $(OCI_HOOK_OBJS) $(BUILD)/libctl.a $(BUILD)/libnsgate.a
 	$(link) $(LIBS_hook)
 $(BUILD)/nsgate-runc: $(RUNC_SHIM_OBJS) $(BUILD)/libctl.a $(BUILD)/libnsgate.a
 	$(link) $(LIBS_hook)
+$(BUILD)/nsgate-cni: $(CNI_OBJS) $(BUILD)/libctl.a $(BUILD)/libnsgate.a
+	$(link) $(LIBS_cni)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
@@ -170,13 +174,15 @@ lint-man:
 UNITS := $(notdir $(wildcard deploy/systemd/*.service deploy/systemd/*.socket))
 SHARE := $(DESTDIR)$(PREFIX)/share
 INSTALLED = $(DAEMONS:%=sbin/%) $(COMMANDS:%=bin/%) $(foreach page,$(MAN),share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) \
-	libexec/nsgate share/containers/oci/hooks.d/50-nsgate.json \
+	libexec/nsgate lib/cni/nsgate share/containers/oci/hooks.d/50-nsgate.json \
 	share/bash-completion/completions/nsgatectl share/nsgate lib/sysusers.d/nsgate.conf lib/tmpfiles.d/nsgate.conf \
 	$(UNITS:%=lib/systemd/system/%)
 
 install: all
 	install -D -t $(DESTDIR)$(PREFIX)/sbin $(DAEMONS:%=$(BUILD)/%)
 	install -D -t $(DESTDIR)$(PREFIX)/bin $(COMMANDS:%=$(BUILD)/%)
+	install -D $(BUILD)/nsgate-cni $(DESTDIR)$(PREFIX)/lib/cni/nsgate
+	install -D -m 644 -t $(SHARE)/nsgate/cni deploy/cni/*.conflist
 	for page in $(MAN); do install -D -m 644 -t "$(SHARE)/man/man$${page##*.}" "$$page" || exit; done
 	install -D -m 644 deploy/completion/nsgatectl.bash $(SHARE)/bash-completion/completions/nsgatectl
 	install -D -m 644 -t $(SHARE)/nsgate lib/policy-v1.schema.json

@@ -24,7 +24,8 @@ packages_of()
 		command -v kubectl >/dev/null || echo kubernetes-client # it conflicts with others
 		;;
 	deb) echo build-essential debhelper dpkg-dev fakeroot lintian ;;
-	runtimes) echo runc crun podman busybox-static uidmap slirp4netns docker.io ;;
+	runtimes) echo runc crun podman busybox-static uidmap slirp4netns docker.io \
+		containernetworking-plugins ;;
 	systemd) echo systemd-container debootstrap debian-archive-keyring ;;
 	lint) echo clang-format clang-tidy cppcheck shellcheck mandoc valgrind ;;
 	fuzz) echo clang libclang-rt-dev ;;

@@ -41,7 +41,8 @@ is_whole()
 		share/containers/oci/hooks.d/50-nsgate.json \
 		lib/systemd/system/nsgate-broker.service lib/systemd/system/nsgate-agent.service \
 		lib/systemd/system/nsgate-broker.socket lib/systemd/system/nsgate-agent.socket \
-		lib/systemd/system/nsgate-link.socket lib/systemd/system/nsgate-stats.socket; do
+		lib/systemd/system/nsgate-link.socket lib/systemd/system/nsgate-stats.socket \
+		lib/cni/nsgate share/nsgate/cni/10-nsgate.conflist share/man/man8/nsgate-cni.8; do
 		[ -s "$root/image/usr/$file" ] || {
 			echo "$file is missing"
 			return 1
@@ -78,7 +79,7 @@ check "make install" run_make install
 check "everything is installed" is_whole
 check "units start installed programs" names_its_programs
 for program in sbin/nsgate-broker sbin/nsgate-agent bin/nsgatectl bin/nsgate-handoff \
-	libexec/nsgate/oci-hook; do
+	libexec/nsgate/oci-hook lib/cni/nsgate; do
 	check "$program --version" "$root/image/usr/$program" --version
 done
 check "make uninstall" run_make uninstall

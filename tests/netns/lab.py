@@ -41,7 +41,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.path.abspath(os.environ.get("NSGATE_BUILD") or os.path.join(HERE, "..", "..", "build"))
 PROGRAMS = ("nsgate-broker", "nsgate-agent", "nsgatectl", "nsgate-handoff", "oci-hook",
-            "nsgate-runc")
+            "nsgate-runc", "nsgate-cni")
 
 
 def program(name):
