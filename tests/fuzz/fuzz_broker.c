@@ -21,6 +21,7 @@
 #include "../../broker/broker.h"
 #include "../../broker/conntrack.h"
 #include "../../broker/enforce.h"
+#include "../../broker/members.h"
 #include "../../broker/names.h"
 #include "../../broker/parting.h"
 #include "../../broker/queue_setup.h"
@@ -54,6 +55,7 @@ static uid_t next_uid;
 
 int __wrap_kit_open(int target, struct kit *kit);
 int __wrap_kit_identify(int socket_fd, uint64_t *ret_cookie, uint64_t *ret_inode);
+int __wrap_members_find_holding(int pidfd, struct holding **ret);
 int __wrap_queue_setup(int fd, uint16_t number, uint32_t length);
 void __wrap_queue_unbind(int fd, uint16_t number);
 int __wrap_queue_release(int fd, uint16_t number, int proc);
@@ -100,6 +102,13 @@ int __wrap_kit_identify(int socket_fd, uint64_t *ret_cookie, uint64_t *ret_inode
 	MUST(fcntl(socket_fd, F_GETFD) == FD_CLOEXEC);
 	*ret_cookie = *ret_inode = kernel.namespace;
 	return 0;
+}
+
+int __wrap_members_find_holding(int pidfd, struct holding **ret)
+{
+	MUST(fcntl(pidfd, F_GETFD) == FD_CLOEXEC);
+	*ret = holding_find_cookie(kernel.namespace);
+	return *ret ? 0 : -ENOENT;
 }
 
 int __wrap_queue_setup(int fd, uint16_t number, uint32_t length)
@@ -307,7 +316,10 @@ static void client_say(struct input *input, unsigned int which)
 	if (type == NSGATE_MSG_ATTACH) {
 		kind = input_take(input, 1) % (NSGATE_TARGET_HANDOFF + 1);
 		message.attach.target_kind = kind;
-		message.attach.flags = input_take(input, 1) & 7;
+		message.attach.flags = input_take(input, 1) & 15;
+		if (message.attach.flags & NSGATE_ATTACH_CONTAINER)
+			snprintf(message.attach.labels, sizeof(message.attach.labels),
+				 NSGATE_LABEL_CONTAINER "=c%u", id % 4);
 		message.attach.queue_count = (uint16_t)(1 + (kind == NSGATE_TARGET_NETNS));
 		fill_name(input, message.attach.name);
 		strcpy(message.attach.policy, "p");
@@ -318,6 +330,8 @@ static void client_say(struct input *input, unsigned int which)
 		fd_count = kind != NSGATE_TARGET_HANDOFF || id % 2 ? 1 : NSGATE_HANDOFF_FDS;
 	} else if (type == NSGATE_MSG_DETACH) {
 		fill_name(input, message.detach.name);
+	} else if (type == NSGATE_MSG_LEAVE) {
+		snprintf(message.leave.container, sizeof(message.leave.container), "c%u", id % 4);
 	}
 	change_body(input, &message);
 	kernel.opened = false;

@@ -377,9 +377,10 @@ def make_ipc():
 # ---- what is said on broker.sock and agent.sock: the steps of fuzz_broker.c and fuzz_agent.c ----
 
 HELLO, REPLY, ATTACH, DETACH, PROBE, FEATURES, NS_ADD, NS_HELD, HELD_END, NS_RULES, NS_REMOVE, \
-    NS_LINKS, NS_STATE = range(1, 14)
+    NS_LINKS, NS_STATE, LEAVE = range(1, 15)
 NETNS, PID, PATH, SELF, HANDOFF = range(1, 6)
 REPLACE = 4
+CONTAINER = 8
 
 
 def said(*body, change=b"", at=0, fds=None):
@@ -458,6 +459,17 @@ def make_broker():
         "bad-name": begin + client(0, ATTACH, NETNS, 0, 1, change=b"../x\n", at=32) +
                     client(0, DETACH, 1, change=b"\xff" * 31, at=16),
         "queues": begin + client(0, ATTACH, NETNS, 0, 1, change=b"\xff\xff\1\0", at=24),
+        "container": begin + client(0, ATTACH, PID, CONTAINER, 1) + IN_FORCE + client(0, LEAVE) + DONE,
+        "containers": begin + client(0, ATTACH, PID, CONTAINER, 1) + IN_FORCE +
+                      client(0, ATTACH, PID, CONTAINER, 1, identity=8) +
+                      client(0, ATTACH, PID, CONTAINER, 1, identity=9, change=b"q", at=96) +
+                      client(0, LEAVE) + client(0, LEAVE, identity=8) + DONE,
+        "container-left-early": begin + client(0, ATTACH, PID, CONTAINER, 1) + client(0, LEAVE) +
+                                client(0, LEAVE, identity=8) + IN_FORCE + DONE,
+        "container-ended": begin + client(0, ATTACH, PID, CONTAINER, 1, fds=[7]) + IN_FORCE,
+        "container-by-name": begin + client(0, ATTACH, NETNS, CONTAINER, 1),
+        "container-lost": begin + client(0, ATTACH, PID, CONTAINER, 1) + IN_FORCE + b"\x0c" + WAIT +
+                          client(0, LEAVE) + AGENT_HERE + client(0, LEAVE) + DONE,
         "labels": begin + client(0, ATTACH, NETNS, 0, 1, change=b"a=b\0c=d\0", at=416) + IN_FORCE,
     }
     for name, story in stories.items():

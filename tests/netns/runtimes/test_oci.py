@@ -224,6 +224,41 @@ def test_containers_that_share_are_counted(web):
     lab.wait_fds(before)
 
 
+def test_one_that_never_asked_is_left(web):
+    """It was judged with the others; now nobody judges, so nothing of it passes."""
+    netns, peer = web.lab.pair()
+    arrivals = Arrivals(peer, 7, 9)
+    asked = web.start("runc", annotations=WEB, netns=netns)
+    asked.pid()
+    web.start("runc", netns=netns).pid()
+    netns.send("10.77.0.2", 7, 1)
+    arrivals.wait({(7, 4): 1})
+    asked.kill()
+    asked.wait()
+    assert web.lab.names() == []
+    netns.send("10.77.0.2", 7, 5)
+    # Whoever asks next is judged; what was sent meanwhile does not come any more.
+    web.start("runc", send("10.77.0.2", 7) + "; exec sleep 600", annotations=WEB,
+              netns=netns).pid()
+    arrivals.wait({(7, 4): 2})
+
+
+def test_hook_of_a_broker_that_hangs(own_machine):
+    """Bounded, though nothing answers."""
+    lab = own_machine.lab.start()
+    with subprocess.Popen(["unshare", "-n", "sleep", "600"]) as child:
+        try:
+            until(lambda: os.readlink(f"/proc/{child.pid}/ns/net") !=
+                  os.readlink("/proc/self/ns/net"), "the namespace")
+            lab.broker.send_signal(signal.SIGSTOP)
+            state = {"id": "a", "pid": child.pid, "annotations": WEB}
+            done = hook(own_machine, {**state, "status": "creating"})
+            assert done.returncode == 3 and "no answer in time" in done.stderr
+        finally:
+            lab.broker.send_signal(signal.SIGCONT)
+            child.kill()
+
+
 def test_pods_started_at_once(web):
     """Whoever comes while another is at it waits."""
     netns = web.lab.netns()
