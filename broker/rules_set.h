@@ -12,6 +12,7 @@
 
 /* Priorities of the two base chains of each hook: after conntrack, NAT and everybody's filter. */
 #define RULES_JUDGE_PRIORITY 10
+#define RULES_CLEAR_PRIORITY 19 /* right before settling */
 #define RULES_SETTLE_PRIORITY 20
 
 /* Of the chain against fragments, a moment before the judging one; see rules_guard.c. */

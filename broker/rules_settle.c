@@ -19,6 +19,28 @@
 #include "nsgate/hook.h"
 #include "nsgate/mark.h"
 
+/*
+ * chain clear_out: what the agent accepted without touching the mark has only judge_out's own bits
+ * in it, and was routed before they came. Without them it is at settle_out as if it had not been
+ * queued, and is not routed again, which is a twelfth of what a leaving packet costs.
+ */
+static void clear_rules(const struct rules_set *set)
+{
+	const uint32_t for_settling =
+		NSGATE_MARK_REMEMBER | NSGATE_MARK_REJECT | NSGATE_MARK_UNJUDGED;
+	struct nft_batch *batch = set->batch;
+	char chain[RULES_CHAIN_NAME_MAX];
+
+	rules_chain_name(chain, "clear", NSGATE_HOOK_OUT);
+	nft_add_base_chain(batch, chain, "filter", NSGATE_HOOK_OUT, RULES_CLEAR_PRIORITY);
+
+	/* meta mark & 0x70000000 == 0 meta mark set meta mark & 0x00ffffff */
+	nft_rule_begin(batch, chain);
+	nft_match_meta(batch, NFT_META_MARK, for_settling, NFT_CMP_EQ, 0);
+	nft_set_meta_mark(batch, ~NSGATE_MARK_MASK, 0);
+	nft_rule_end(batch);
+}
+
 /* chain reject_<hook> */
 static void reject_rules(const struct rules_set *set, uint32_t hook)
 {
@@ -83,6 +105,8 @@ void rules_settle(const struct rules_set *set, uint32_t hook)
 	struct nft_batch *batch = set->batch;
 	char chain[RULES_CHAIN_NAME_MAX], reject[RULES_CHAIN_NAME_MAX];
 
+	if (hook == NSGATE_HOOK_OUT)
+		clear_rules(set);
 	reject_rules(set, hook);
 	rules_chain_name(reject, "reject", hook);
 	rules_chain_name(chain, "settle", hook);

@@ -2,6 +2,7 @@
 """Every action of a rule, as those at both ends of the wire notice it."""
 import errno
 import itertools
+import re
 import select
 import socket
 
@@ -159,6 +160,31 @@ def test_queue_of_its_own_is_refused(lab):
     assert len(done.stderr.splitlines()) == 1
     assert lab.names() == []
     lab.must("attach", f"netns:{inner}", "--policy", "loop", "--queue", "1")
+
+
+def test_packets_take_the_route_of_their_mark(lab):
+    """Their own one or the one that the policy gave them; nsgate's byte leads nowhere else."""
+    inner, _ = lab.pair()
+    lab.attach(inner, default="accept", rules=[
+        {"name": "given", "action": "accept", "dport": [6], "mark": {"set": "0x5"}}])
+    for command in ("link add d0 type veth peer name d1", "link set d0 up", "link set d1 up",
+                    "route add default dev d0 table 100", "rule add fwmark 0x5 lookup 100",
+                    "neigh add 10.77.0.2 lladdr 02:00:00:00:00:99 dev d0 nud permanent"):
+        inner.ip(*command.split())
+    inner.nft("table inet tap { counter side {}; counter main {}\n"
+              "chain p { type filter hook postrouting priority 30; udp dport != { 5, 6, 7 } accept\n"
+              "meta l4proto != udp accept\n"
+              "oifname d0 counter name side accept; counter name main\n}\n}\n")
+    plain, marked = inner.udp(), inner.udp()
+    marked.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 5)
+    for port, sender in ((5, marked), (6, plain), (7, plain)):
+        inner.send("10.77.0.2", port, 10, sender=sender)
+
+    def routed():
+        text = inner.exec("nft", "list", "counters", "table", "inet", "tap").stdout
+        return re.findall(r"counter (\w+) .*?packets (\d+)", text, re.DOTALL)
+
+    until(lambda: sorted(routed()) == [("main", "10"), ("side", "20")], "20 packets by d0, 10 not")
 
 
 def test_repeat_sends_a_packet_round_once_with_its_mark(lab):
