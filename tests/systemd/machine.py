@@ -95,8 +95,9 @@ def install(directory):
 class Machine:
     def __init__(self):
         remove_leftovers()
-        self.dir = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/var/tmp")
-        self.name = os.path.basename(self.dir)
+        self.name = f"{PREFIX}{os.getpid()}-{next(lab.NUMBERS)}"
+        self.dir = f"/var/tmp/{self.name}"
+        os.mkdir(self.dir, 0o700)
         self.nspawn = None
         self.leader = None
 
