@@ -289,6 +289,21 @@ def test_sockets_start_the_services(machine, lab):
         lab.wait_ready()
 
 
+def test_agent_that_is_stopped_stays_so(machine, lab):
+    """Though the broker tries to reach it; packets wait."""
+    inner, outside, _ = attached(lab)
+    machine.systemctl("stop", AGENT)
+    pending = inner.pending()
+    outside.send("10.77.0.1", 7, 10)
+    until(lambda: pending() == 10, "packets to wait")
+    until(lambda: machine.show(BROKER, "StatusText") == "1 attached, agent away", "it to be missed")
+    assert machine.show(AGENT, "ActiveState") == "inactive"
+    assert machine.show("nsgate-link.socket", "ActiveState") == "inactive"
+    arrivals = Arrivals(inner, 7)
+    machine.systemctl("start", AGENT)
+    arrivals.wait({(7, 4): 10})
+
+
 def test_stop_of_the_broker_gives_the_store_up_and_the_agent_goes_on(machine, lab):
     """systemd keeps nothing for a service that is stopped; the agent has the queue."""
     inner, outside, name = attached(lab)
