@@ -80,6 +80,7 @@ static void build(const struct rules_set *set, bool owned, const struct rules_li
 		if (!inventory->counter[i])
 			nft_add_counter(set->batch, rules_counter_names[i]);
 	}
+	guard_counter(set->batch, set->strict, &inventory->guard);
 	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++) {
 		bool named = set->hooks & NSGATE_HOOK_BIT(hook);
 
@@ -88,7 +89,7 @@ static void build(const struct rules_set *set, bool owned, const struct rules_li
 		if (named || inventory->hook[hook])
 			rules_settle(set, hook);
 	}
-	guard_fragments(set->batch, set->strict, &inventory->guard);
+	guard_fragments(set->batch, set->strict);
 	guard_links(set->batch, set->strict, owned, links, &inventory->guard);
 }
 

@@ -16,7 +16,8 @@
  *
  * Fragments need a chain of their own. What a raw socket sends in pieces is put together before
  * the judging chain sees it, unless the socket has IP_NODEFRAG. The kernel itself cuts packets up
- * behind the hooks. So in the hook out no honest packet is a fragment: guard_out drops them.
+ * behind the hooks. So in the hook out no honest packet is a fragment: the judging chain drops
+ * them, and where a policy does not name the hook, guard_out.
  *
  * One chain for each link, since kernels before 6.4 cannot bind another link to a chain, and
  * those before 6.16 drop a chain with its last link. Later ones bind by name: a link that is
@@ -101,10 +102,7 @@ int guard_take_inventory(int fd, const char *table, struct guard_inventory *ret)
 	int r;
 
 	*ret = (struct guard_inventory){.links = NULL};
-	r = look(nft_find_chain(fd, NFPROTO_INET, table, FRAGMENTS), &ret->fragments);
-	if (r == 0)
-		r = look(nft_find_counter(fd, NFPROTO_INET, table, COUNTER),
-			 &ret->fragment_counter);
+	r = look(nft_find_counter(fd, NFPROTO_INET, table, COUNTER), &ret->fragment_counter);
 	if (r == 0)
 		r = nft_each(fd, NFPROTO_NETDEV, table, note, &search);
 	if (r == -EOPNOTSUPP || r == -EAFNOSUPPORT) /* a kernel without the family */
@@ -139,25 +137,34 @@ static bool is_link(const struct rules_links *links, uint32_t ifindex)
 
 /* ---- the chain against fragments ---- */
 
-static void drop_fragments(struct nft_batch *batch, uint8_t family)
+static void drop_fragments(struct nft_batch *batch, const char *chain, uint8_t family)
 {
 	/* ip frag-off & 0x3fff != 0 counter name guard drop / exthdr frag exists ... */
-	nft_rule_begin(batch, FRAGMENTS);
+	nft_rule_begin(batch, chain);
 	nft_match_fragment(batch, family);
 	nft_count(batch, COUNTER);
 	nft_verdict(batch, NF_DROP);
 	nft_rule_end(batch);
 }
 
-void guard_fragments(struct nft_batch *batch, bool strict, const struct guard_inventory *before)
+void guard_counter(struct nft_batch *batch, bool strict, const struct guard_inventory *before)
+{
+	if (strict && !before->fragment_counter)
+		nft_add_counter(batch, COUNTER);
+}
+
+void guard_drop_fragments(struct nft_batch *batch, const char *chain)
+{
+	drop_fragments(batch, chain, NFPROTO_IPV4);
+	drop_fragments(batch, chain, NFPROTO_IPV6);
+}
+
+void guard_fragments(struct nft_batch *batch, bool strict)
 {
 	if (!strict)
 		return;
-	if (!before->fragment_counter)
-		nft_add_counter(batch, COUNTER);
 	nft_add_base_chain(batch, FRAGMENTS, "filter", NSGATE_HOOK_OUT, RULES_GUARD_PRIORITY);
-	drop_fragments(batch, NFPROTO_IPV4);
-	drop_fragments(batch, NFPROTO_IPV6);
+	guard_drop_fragments(batch, FRAGMENTS);
 }
 
 /* ---- the chains of the links ---- */
@@ -259,6 +266,7 @@ void guard_try(struct nft_batch *batch)
 	const struct rules_links links = {.list = &loopback, .count = 1};
 	const struct guard_inventory nothing = {.links = NULL};
 
-	guard_fragments(batch, true, &nothing);
+	guard_counter(batch, true, &nothing);
+	guard_fragments(batch, true);
 	guard_links(batch, true, false, &links, &nothing);
 }

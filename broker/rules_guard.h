@@ -11,8 +11,7 @@
 
 /* What there is of a guard before a change. */
 struct guard_inventory {
-	bool fragments;	       /* the chain against fragments */
-	bool fragment_counter; /* its counter */
+	bool fragment_counter; /* in the table inet */
 	bool table;	       /* the table of family netdev */
 	bool counter;	       /* its counter */
 	uint32_t *links;       /* ifindexes of the links that have their chain; to be freed */
@@ -23,11 +22,17 @@ struct guard_inventory {
 int guard_take_inventory(int fd, const char *table, struct guard_inventory *ret);
 void guard_inventory_free(struct guard_inventory *inventory); /* takes what was never filled */
 
+/* Of the table inet: the counter of fragments. Before any rule that counts there. */
+void guard_counter(struct nft_batch *batch, bool strict, const struct guard_inventory *before);
+
+/* Rules for `chain` that drop fragments. */
+void guard_drop_fragments(struct nft_batch *batch, const char *chain);
+
 /*
  * Of the table inet: the chain against fragments, full where `strict`, else empty if it is there.
  * The table must exist in the batch and must have been flushed before.
  */
-void guard_fragments(struct nft_batch *batch, bool strict, const struct guard_inventory *before);
+void guard_fragments(struct nft_batch *batch, bool strict);
 
 /*
  * The table netdev, made or replaced: where `strict`, every link has a chain and the chains have

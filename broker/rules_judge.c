@@ -21,6 +21,7 @@
  * kernel's own are short and never fragments; the limits on length keep anything that lost its
  * owner in reassembly from carrying much.
  */
+#include "rules_guard.h"
 #include "rules_set.h"
 
 #include <linux/icmp.h>
@@ -418,6 +419,8 @@ void rules_judge(const struct rules_set *set, uint32_t hook)
 
 	rules_chain_name(chain, "judge", hook);
 	nft_add_base_chain(batch, chain, "filter", hook, RULES_JUDGE_PRIORITY);
+	if (set->strict && hook == NSGATE_HOOK_OUT)
+		guard_drop_fragments(batch, chain);
 
 	/* meta mark & 0xff000000 != 0 meta mark set meta mark & 0x00ffffff */
 	nft_rule_begin(batch, chain);

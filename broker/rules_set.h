@@ -15,8 +15,12 @@
 #define RULES_CLEAR_PRIORITY 19 /* right before settling */
 #define RULES_SETTLE_PRIORITY 20
 
-/* Of the chain against fragments, a moment before the judging one; see rules_guard.c. */
-#define RULES_GUARD_PRIORITY 9
+/*
+ * Of the chain against fragments. Behind the others: the kernel takes a packet that waited on at
+ * the next place in the list of chains, so one put in front of the judging chain would have it
+ * judged twice.
+ */
+#define RULES_GUARD_PRIORITY 21
 
 /*
  * Named counters: of what the kernel accepted without asking, by direction of the hook; of what

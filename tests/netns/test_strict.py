@@ -202,6 +202,13 @@ def test_raw_fragments_are_dropped_and_whole_packets_judged(lab):
     with contextlib.suppress(OSError):
         raw6(inner).sendto(nested, (THERE6, 0))
     guard.expect(3)
+    # Also where the policy leaves the hook alone.
+    lab.must("namespace", "policy", name, lab.policy(hooks=["in"], **strict()))
+    for piece in pieces:
+        refused(lambda p=piece: raw.sendto(p, (THERE, 0)))
+    guard.expect(5)
+    raw.sendto(datagram(), (THERE, 0))
+    arrived.wait(4)
 
 
 def test_kernels_arp_passes_and_forged_arp_does_not(lab):

@@ -23,6 +23,7 @@
 #define PORT 6300
 #define PACKETS 5
 #define PENDING_COLUMN 3
+#define ID_COLUMN 8 /* of the last packet that was queued */
 
 struct bed {
 	struct platform_queue queue;
@@ -105,8 +106,14 @@ static void check_frames(const struct bed *bed)
 {
 	platform_ok(send_frame("v0", false) == 0 && send_frame("lo", false) == 0,
 		    "AF_PACKET frames pass where nobody guards");
+	if (install(bed, 0, 1, 3) < 0)
+		platform_fail("rules_install");
+	send_all(bed);
 	if (install(bed, NSGATE_RULES_STRICT, 1, 3) < 0)
 		platform_fail("rules_install");
+	platform_ok(arrived(bed) == PACKETS &&
+			    platform_queue_column(bed->proc, 0, ID_COLUMN) == PACKETS,
+		    "packets that wait when a guard comes are queued once");
 	platform_ok(send_frame("v0", false) == ENOBUFS && send_frame("lo", false) == ENOBUFS,
 		    "they have no route at the egress hook");
 	platform_ok(send_frame("v0", true) == ENOBUFS, "PACKET_QDISC_BYPASS passes the hook, too");

@@ -243,7 +243,8 @@ static void every_link_has_a_chain_in_one_batch(void **state)
 		rules_judge(&set, hook);
 		rules_settle(&set, hook);
 	}
-	guard_fragments(&batch, true, &nothing);
+	guard_counter(&batch, true, &nothing);
+	guard_fragments(&batch, true);
 	guard_links(&batch, true, true, &links, &nothing);
 	assert_int_equal(batch.error, 0);
 	assert_int_equal(batch.family, NFPROTO_INET);
@@ -268,16 +269,17 @@ static void a_guard_is_emptied_not_deleted(void **state)
 	(void)state;
 	nft_batch_begin(&batch, "nsgate");
 	empty = batch.used;
-	guard_fragments(&batch, false, &before);
+	guard_counter(&batch, false, &before);
+	guard_fragments(&batch, false);
 	guard_links(&batch, false, true, &links, &before);
 	assert_int_equal(batch.used, empty);
 	before = (struct guard_inventory){.table = true,
 					  .counter = true,
-					  .fragments = true,
 					  .fragment_counter = true,
 					  .links = bound,
 					  .link_count = 2};
-	guard_fragments(&batch, false, &before);
+	guard_counter(&batch, false, &before);
+	guard_fragments(&batch, false);
 	guard_links(&batch, false, true, &links, &before);
 	check_messages(&batch);
 	assert_int_equal(
