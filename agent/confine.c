@@ -13,6 +13,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "filter.h"
+
 int confine_network(void)
 {
 	return unshare(CLONE_NEWNET) < 0 ? -errno : 0;
@@ -245,9 +247,7 @@ int confine_syscalls(void)
 	for (size_t i = 0; !err && i < sizeof(allowed) / sizeof(allowed[0]); i++)
 		err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
 	if (!err)
-		err = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
-	if (!err)
-		err = seccomp_load(filter);
+		err = filter_load(filter, sizeof(allowed) / sizeof(allowed[0]));
 	seccomp_release(filter);
 	return err;
 }

@@ -8,6 +8,8 @@
 #include <sys/capability.h>
 #include <sys/prctl.h>
 
+#include "filter.h"
+
 /*
  * NET_ADMIN: netlink sockets inside the namespaces. SYS_ADMIN: setns(). SYS_PTRACE: setns() by the
  * pidfd of a process of another user.
@@ -102,7 +104,7 @@ static int install_filter(void)
 	for (size_t i = 0; !err && i < sizeof(denied) / sizeof(denied[0]); i++)
 		err = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), denied[i], 0);
 	if (!err)
-		err = seccomp_load(filter);
+		err = filter_load(filter, sizeof(denied) / sizeof(denied[0]));
 	seccomp_release(filter);
 	return err;
 }
