@@ -363,10 +363,12 @@ void policy_doc_begin_match(struct policy_reader *reader, enum policy_field fiel
 void policy_doc_add_value(struct policy_reader *reader, const union policy_value *value)
 {
 	struct policy_doc *doc = reader->doc;
-	union policy_value *values =
-		grow(doc->values, doc->value_count, &doc->value_room, sizeof(*values));
+	union policy_value *values;
 
-	if (!values || reader->no_memory) {
+	if (reader->no_memory) /* for its match, maybe */
+		return;
+	values = grow(doc->values, doc->value_count, &doc->value_room, sizeof(*values));
+	if (!values) {
 		reader->no_memory = true;
 		return;
 	}
