@@ -10,6 +10,9 @@
  * A file that is bad, unreadable or half written keeps the policy in force and is reported once
  * per change. A file that is gone takes its policy with it, after a grace: removing and creating
  * again is how many programs replace a file, and a namespace should not be without policy for it.
+ *
+ * What could not be read or compiled for want of memory or descriptors is tried again by itself:
+ * nothing changes in the directory when there are some again.
  */
 #include "store.h"
 
@@ -40,6 +43,7 @@ static size_t entry_count;
 static store_changed_fn *changed_fn;
 static int dir_fd = -1, inotify_fd = -1, timer_fd = -1, epoll_fd = -1;
 static bool too_many_reported;
+static int64_t look_again_ms; /* from now; -1: not before something changes */
 
 /* ---- entries ---- */
 
@@ -108,6 +112,23 @@ struct store_entry *store_find(const char *name)
 	struct store_entry *entry = *entry_link(&entries, name);
 
 	return entry && strcmp(entry->name, name) == 0 ? entry : NULL;
+}
+
+/* ---- looking again ---- */
+
+#define RETRY_MS 1000
+
+static void look_again(int64_t ms)
+{
+	if (look_again_ms < 0 || ms < look_again_ms)
+		look_again_ms = ms;
+}
+
+/* Is it the machine that is short of something, and not the file that is bad? */
+static bool is_shortage(int err)
+{
+	return err == -ENOMEM || err == -EMFILE || err == -ENFILE || err == -EINTR ||
+	       err == -EAGAIN || err == -EIO || err == -ENOSPC;
 }
 
 /* ---- one file ---- */
@@ -199,6 +220,10 @@ static bool compile_content(struct store_entry *entry, const char *text, size_t 
 	else if (err)
 		report_bad(entry, strerror(-err), "free memory, then write it again");
 	policy_problems_free(&problems);
+	if (is_shortage(err)) {
+		entry->file->read = entry->file->settled = false;
+		look_again(RETRY_MS);
+	}
 	if (err)
 		return false;
 	entry_set_policy(entry, policy);
@@ -218,6 +243,8 @@ static bool entry_reload(struct store_entry *entry)
 	result = store_file_read(dir_fd, entry->name, entry->file, &text, &length);
 	if (result < 0)
 		report_unreadable(entry, result);
+	if (is_shortage(-entry->file->error))
+		look_again(RETRY_MS);
 	if (result <= 0)
 		return false;
 	is_new = compile_content(entry, text, length);
@@ -257,7 +284,7 @@ static bool entry_gone(struct store_entry **link)
 		entry->file->gone_since_ms = now;
 	}
 	if (now - entry->file->gone_since_ms < STORE_GRACE_MS) {
-		set_timer(entry->file->gone_since_ms + STORE_GRACE_MS - now);
+		look_again(entry->file->gone_since_ms + STORE_GRACE_MS - now);
 		return false;
 	}
 	memcpy(name, entry->name, sizeof(name));
@@ -278,7 +305,7 @@ static void report_too_many(bool more)
 }
 
 /* Go through the names of the files and the entries side by side; both are sorted. */
-static void rescan(void)
+static void look_through(void)
 {
 	char(*names)[NSGATE_NAME_MAX];
 	struct store_entry **link = &entries;
@@ -290,6 +317,8 @@ static void rescan(void)
 		log_event(LOG_LEVEL_ERROR, "policies.unreadable", "error", log_errno(err),
 			  "in_force", "what was before", "remedy",
 			  "restore the directory and restart the agent", NULL);
+		if (is_shortage(err))
+			look_again(RETRY_MS);
 		return;
 	}
 	report_too_many(more);
@@ -304,8 +333,10 @@ static void rescan(void)
 		if (order < 0) {
 			struct store_entry *entry = entry_new(names[i]);
 
-			if (!entry)
+			if (!entry) {
+				look_again(RETRY_MS);
 				break;
+			}
 			entry_insert(link, entry);
 		}
 		if (entry_reload(*link))
@@ -314,6 +345,14 @@ static void rescan(void)
 		i++;
 	}
 	free(names);
+}
+
+static void rescan(void)
+{
+	look_again_ms = -1;
+	look_through();
+	if (look_again_ms >= 0)
+		set_timer(look_again_ms);
 }
 
 /* Events are triggers, nothing more: take all that are waiting. */

@@ -102,17 +102,16 @@ static int read_content(int fd, char **ret_text, size_t *ret_length)
 static int open_file(int dir_fd, const char *name, struct stat *ret_st)
 {
 	char path[STORE_FILE_NAME_MAX];
-	int fd;
+	int fd, err;
 
 	file_name(name, path);
 	fd = openat(dir_fd, path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	if (fstat(fd, ret_st) < 0 || !S_ISREG(ret_st->st_mode)) {
+	err = fstat(fd, ret_st) < 0 ? -errno : S_ISREG(ret_st->st_mode) ? 0 : -EBADF;
+	if (err)
 		close(fd);
-		return -EBADF;
-	}
-	return fd;
+	return err ? err : fd;
 }
 
 /* Return: as store_file_read(), but an error each time. */
@@ -134,7 +133,10 @@ static int read_if_changed(int dir_fd, const char *name, struct store_file *file
 	}
 	err = st.st_size > NSGATE_POLICY_BYTES_MAX ? -EFBIG : read_content(fd, &text, &length);
 	close(fd);
-	note_looks(file, &st);
+	/* How a file looks that could not be read says nothing; too large is too large. */
+	file->settled = false;
+	if (!err || err == -EFBIG)
+		note_looks(file, &st);
 	if (err)
 		return err;
 	hash = hash_bytes(text, length);
