@@ -52,8 +52,10 @@ static void reply(uint32_t id, enum nsgate_status status, const char *text)
 {
 	struct answer *answer = calloc(1, sizeof(*answer));
 
-	if (!answer)
-		return; /* the broker gives up at its deadline */
+	if (!answer) {
+		shutdown(broker.source.fd, SHUT_RDWR); /* better than to let it wait in vain */
+		return;
+	}
 	ipc_header(&answer->message.header, NSGATE_MSG_REPLY, id);
 	answer->message.status = status;
 	memcpy(answer->message.text, text, strnlen(text, NSGATE_TEXT_MAX - 1));
@@ -368,7 +370,7 @@ static void listener_ready(struct loop_source *source, uint32_t events)
 	uid_t uid;
 	gid_t gid;
 	pid_t pid;
-	int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = ipc_accept(source->fd);
 
 	(void)events;
 	if (fd < 0)

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "ipc.h"
 #include "json_writer.h"
 #include "log.h"
 #include "stats.h"
@@ -125,12 +126,12 @@ static struct client *accept_client(void)
 
 	if (client_count == STATS_CLIENTS_MAX)
 		return NULL;
-	fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	fd = ipc_accept(listener);
 	if (fd < 0) {
-		if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR &&
+		if (fd != -EAGAIN && fd != -ECONNABORTED && fd != -EINTR &&
 		    log_allowed(&limit, 1, &suppressed))
-			log_event(LOG_LEVEL_WARNING, "stats.accept_failed", "error",
-				  log_errno(errno), "suppressed", log_number(suppressed), NULL);
+			log_event(LOG_LEVEL_WARNING, "stats.accept_failed", "error", log_errno(fd),
+				  "suppressed", log_number(suppressed), NULL);
 		return NULL;
 	}
 	while (client->fd >= 0)

@@ -119,13 +119,20 @@ static void run_calls(struct worker *worker)
 	}
 }
 
+/* EAGAIN: it was woken so often that the counter is full, hence is awake. */
+static void wake(const struct worker *worker)
+{
+	while (eventfd_write(worker->wake_fd, 1) < 0 && errno != EAGAIN)
+		;
+}
+
 static void post_call(struct worker *worker, struct worker_call *call)
 {
 	pthread_mutex_lock(&worker->lock);
 	*worker->last_call = call;
 	worker->last_call = &call->next;
 	pthread_mutex_unlock(&worker->lock);
-	(void)eventfd_write(worker->wake_fd, 1);
+	wake(worker);
 }
 
 static void await_call(struct worker *worker, const struct worker_call *call)

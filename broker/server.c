@@ -25,7 +25,6 @@
 
 #define CLIENTS_MAX 1024 /* a handoff keeps its connection, so there can be many */
 #define GREETING_TIMEOUT_MS 5000
-#define ACCEPT_PAUSE_NS 10000000L
 
 static struct loop_source listener = {.fd = -1};
 static char own_path[108]; /* empty: the socket was passed to us and is not ours to remove */
@@ -203,14 +202,11 @@ static void listener_ready(struct loop_source *source, uint32_t events)
 {
 	struct client *client;
 	gid_t gid;
-	int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = ipc_accept(source->fd);
 
 	(void)events;
-	if (fd < 0) {
-		if (errno == EMFILE || errno == ENFILE) /* it stays readable: do not spin */
-			nanosleep(&(const struct timespec){.tv_nsec = ACCEPT_PAUSE_NS}, NULL);
+	if (fd < 0)
 		return;
-	}
 	client = client_count < CLIENTS_MAX ? calloc(1, sizeof(*client)) : NULL;
 	if (!client) {
 		unsigned int suppressed;

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define LISTEN_BACKLOG 128
+#define ACCEPT_PAUSE_NS 10000000L
 #ifndef SO_PASSRIGHTS
 #define SO_PASSRIGHTS 83 /* asm-generic/socket.h, since Linux 6.16; refused before */
 #endif
@@ -61,7 +62,9 @@ int ipc_connect(const char *path, int type)
 	fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+	while (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		if (errno == EINTR)
+			continue;
 		err = -errno;
 		close(fd);
 		return err;
@@ -69,18 +72,33 @@ int ipc_connect(const char *path, int type)
 	return fd;
 }
 
+int ipc_accept(int listener)
+{
+	int err, fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd >= 0)
+		return fd;
+	err = -errno;
+	/* Whoever waits goes on waiting, and so the socket stays readable: do not spin. */
+	if (err == -EMFILE || err == -ENFILE || err == -ENOMEM || err == -ENOBUFS)
+		nanosleep(&(const struct timespec){.tv_nsec = ACCEPT_PAUSE_NS}, NULL);
+	return err;
+}
+
 /* A socket file that nobody listens on is a leftover of a process that was killed. */
 static int remove_dead_socket(const char *path, int type)
 {
 	int fd = ipc_connect(path, type);
 
-	if (fd >= 0) {
+	if (fd >= 0)
 		close(fd);
+	if (fd >= 0 || fd == -EAGAIN) /* EAGAIN: more wait already than it lets wait */
 		return -EADDRINUSE;
-	}
-	if (fd == -ECONNREFUSED && unlink(path) < 0 && errno != ENOENT)
-		return -errno;
-	return 0;
+	if (fd == -ENOENT)
+		return 0;
+	if (fd != -ECONNREFUSED)
+		return fd;
+	return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
 }
 
 void ipc_refuse_rights(int stream_fd)

@@ -23,6 +23,12 @@ void ipc_refuse_rights(int stream_fd);
 /* A connected, blocking socket. Return: the fd or -errno. `type` as above. */
 int ipc_connect(const char *path, int type);
 
+/*
+ * A connection to a listening socket, non-blocking. Pauses where descriptors or memory are short.
+ * Return: the fd or -errno.
+ */
+int ipc_accept(int listener);
+
 /* Who is at the other end. Return: 0 or -errno. */
 int ipc_peer(int fd, uid_t *ret_uid, gid_t *ret_gid, pid_t *ret_pid);
 
