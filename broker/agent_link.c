@@ -319,6 +319,12 @@ void agent_link_close(void)
 	agent.state = LINK_ABSENT;
 }
 
+void agent_link_renew(void)
+{
+	if (agent.state == LINK_READY)
+		link_lost("to hear again what it holds");
+}
+
 int agent_link_timeout_ms(void)
 {
 	int64_t left = agent.retry_at_ms - loop_now_ms();

@@ -7,9 +7,14 @@
 #ifndef NSGATE_AGENT_LINK_H
 #define NSGATE_AGENT_LINK_H
 
+#include <stdbool.h>
+
 /* Begin to look for the agent. Return: 0 or -errno. */
 int agent_link_open(void);
 void agent_link_close(void);
+
+/* Have the agent tell anew what it holds. */
+void agent_link_renew(void);
 
 /* Say what `todo` of the holdings still asks for, as far as the socket takes it. Call it often. */
 void agent_link_pump(void);

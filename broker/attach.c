@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent_link.h"
 #include "broker.h"
 #include "client.h"
 #include "enforce.h"
@@ -25,12 +26,37 @@
 
 #define OFFER_TIMEOUT_MS 5000
 #define DRAIN_TIMEOUT_MS 3000
+#define AGAIN_FIRST_MS 1000
+#define AGAIN_LAST_MS 60000
 
 static bool agent_here; /* connected, and done with telling what it holds */
 
 bool attach_agent_here(void)
 {
 	return agent_here;
+}
+
+/*
+ * Where memory or descriptors were short for taking over what was attached before, its packets
+ * wait, and nobody else would come back to it: it is tried again, less and less often.
+ */
+static struct {
+	int64_t at_ms; /* 0: nothing is to be tried again */
+	int delay_ms;
+	bool restore; /* what the records say */
+	bool adopt;   /* what the agent holds: it tells a new connection */
+	bool offer;   /* what the agent refused: the holdings that say so */
+} again;
+
+static void try_again(bool *what)
+{
+	*what = true;
+	if (again.at_ms)
+		return;
+	again.delay_ms = again.delay_ms ? 2 * again.delay_ms : AGAIN_FIRST_MS;
+	if (again.delay_ms > AGAIN_LAST_MS)
+		again.delay_ms = AGAIN_LAST_MS;
+	again.at_ms = loop_now_ms() + again.delay_ms;
 }
 
 static void drain(struct holding *holding);
@@ -489,6 +515,8 @@ void attach_agent_reply(const struct nsgate_msg_reply *message)
 		} else if (holding->state == HOLDING_IN_FORCE && holding->offer_id == id &&
 			   message->status) {
 			/* A new agent will not have it. Its rules stay: closed is closed. */
+			holding->refused = true;
+			try_again(&again.offer);
 			log_event(LOG_LEVEL_ERROR, "agent.refused", "netns", holding->record.name,
 				  "why", message->text, NULL);
 		}
@@ -503,8 +531,10 @@ static void restore(const struct nsgate_ns_record *record)
 	if (holding_find_cookie(record->cookie) || holding_find(record->name))
 		return;
 	holding = holding_new(attach_orphaned, enforce_links);
-	if (!holding)
+	if (!holding) {
+		try_again(&again.restore);
 		return;
+	}
 	if (prepare_restored(holding, record, &refusal) < 0) {
 		log_event(LOG_LEVEL_WARNING, "restore.failed", "netns", record->name, "why",
 			  refusal.text, NULL);
@@ -512,6 +542,8 @@ static void restore(const struct nsgate_ns_record *record)
 		if (refusal.status == NSGATE_STATUS_NOT_FOUND &&
 		    record->target_kind != NSGATE_TARGET_HANDOFF)
 			records_remove(record->cookie);
+		else if (refusal.status != NSGATE_STATUS_NOT_FOUND)
+			try_again(&again.restore);
 		holding_free(holding);
 		return;
 	}
@@ -521,6 +553,42 @@ static void restore(const struct nsgate_ns_record *record)
 		enforce_queue_moved(holding, record->queue_first);
 	fdstore_keep(holding);
 	log_event(LOG_LEVEL_INFO, "restored", "netns", record->name, NULL);
+	offer(holding);
+}
+
+/* What the agent holds was adopted by now; the rest, only records remember. */
+static void restore_all(void)
+{
+	int err = records_each(restore);
+
+	if (!err)
+		return;
+	log_event(LOG_LEVEL_WARNING, "restore.failed", "error", log_errno(err), NULL);
+	try_again(&again.restore);
+}
+
+static void offer_refused(void)
+{
+	for (struct holding *holding = holding_first(); holding; holding = holding->next) {
+		if (holding->refused && holding->state == HOLDING_IN_FORCE)
+			offer(holding);
+		holding->refused = false;
+	}
+}
+
+static void do_again(void)
+{
+	bool adopt = again.adopt, restores = again.restore;
+
+	again.at_ms = 0;
+	again.adopt = again.restore = again.offer = false;
+	offer_refused();
+	if (restores)
+		restore_all();
+	if (adopt)
+		agent_link_renew();
+	else if (!again.at_ms)
+		again.delay_ms = 0;
 }
 
 static void restore_stored(const struct nsgate_ns_record *record)
@@ -558,10 +626,13 @@ void attach_agent_connected(void)
 	static bool restored;
 
 	agent_here = true;
-	/* What the first agent holds was adopted by now; the rest, only records remember. */
-	if (!restored)
-		records_each(restore);
-	restored = true;
+	/* What the agent holds still cannot be restored: its queues are taken. */
+	if (!restored && !again.adopt) {
+		restore_all();
+		restored = true;
+	}
+	if (!again.at_ms)
+		again.delay_ms = 0;
 	fdstore_forget_rest();
 	for (struct holding *holding = holding_first(); holding; holding = holding->next)
 		if (holding->state == HOLDING_IN_FORCE)
@@ -612,6 +683,7 @@ void attach_adopt(const struct nsgate_ns_record *record, int *fds, unsigned int 
 	holding = holding_new(attach_orphaned, enforce_links);
 	if (!holding) {
 		fds_close(fds, fd_count);
+		try_again(&again.adopt);
 		return;
 	}
 	err = prepare_adopted(holding, record, fds, fd_count);
@@ -620,6 +692,7 @@ void attach_adopt(const struct nsgate_ns_record *record, int *fds, unsigned int 
 		log_event(LOG_LEVEL_ERROR, "adopt.failed", "netns", record->name, "error",
 			  log_errno(err), NULL);
 		holding_free(holding);
+		try_again(&again.adopt);
 		return;
 	}
 	holding->state = HOLDING_IN_FORCE;
@@ -636,6 +709,8 @@ int attach_timeout_ms(void)
 {
 	int64_t now = loop_now_ms(), nearest = -1;
 
+	if (again.at_ms && agent_here)
+		nearest = again.at_ms > now ? again.at_ms - now : 0;
 	for (struct holding *holding = holding_first(); holding; holding = holding->next) {
 		int64_t left = holding->deadline_ms - now;
 
@@ -654,6 +729,8 @@ void attach_tick(void)
 	int64_t now = loop_now_ms();
 	struct holding *next;
 
+	if (again.at_ms && again.at_ms <= now && agent_here)
+		do_again();
 	for (struct holding *holding = holding_first(); holding; holding = next) {
 		next = holding->next;
 		if (!holding->deadline_ms || holding->deadline_ms > now)

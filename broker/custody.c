@@ -87,8 +87,11 @@ static void take(const struct nsgate_ns_record *record)
 					? NULL /* whole, from the fd store */
 					: calloc(1, sizeof(*charge));
 
-	if (!charge)
+	if (!charge) {
+		log_event(LOG_LEVEL_WARNING, "custody.failed", "netns", record->name, "error",
+			  log_errno(ENOMEM), NULL);
 		return;
+	}
 	charge->cookie = record->cookie;
 	charge->rules = install_stored(record, &charge->state);
 	if (charge->rules == -ENOENT)
@@ -105,7 +108,10 @@ static void take(const struct nsgate_ns_record *record)
 
 void custody_take_all(void)
 {
-	records_each(take);
+	int err = records_each(take);
+
+	if (err)
+		log_event(LOG_LEVEL_WARNING, "custody.failed", "error", log_errno(err), NULL);
 }
 
 int custody_release(uint64_t cookie, enum custody_state *ret_state)

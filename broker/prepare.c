@@ -389,9 +389,14 @@ static int check_held(const struct nsgate_ns_record *record, const int *fds, uns
 	for (unsigned int i = first_queue; i < fd_count; i++) {
 		uint64_t cookie, inode;
 
-		if (kit_check_handed(&fds[i], 1, &why) < 0 ||
-		    kit_identify(fds[i], &cookie, &inode) < 0 || cookie != record->cookie)
-			return -EINVAL;
+		int err = kit_check_handed(&fds[i], 1, &why);
+
+		if (!err)
+			err = kit_identify(fds[i], &cookie, &inode);
+		if (!err && cookie != record->cookie)
+			err = -EINVAL;
+		if (err)
+			return err;
 	}
 	return 0;
 }
@@ -405,8 +410,14 @@ static int open_restored(struct holding *holding, int target, struct refusal *re
 	holding->kit.queue_count = record->queue_count;
 	holding->kit.rules = custody_release(record->cookie, &holding->custody);
 	err = kit_open(target, &holding->kit);
-	if (err || kit_identify(holding->kit.rules, &cookie, &inode) < 0 ||
-	    cookie != record->cookie)
+	if (!err)
+		err = kit_identify(holding->kit.rules, &cookie, &inode);
+	if (err)
+		return refuse(refusal,
+			      err == -EINVAL || err == -ESRCH ? NSGATE_STATUS_NOT_FOUND
+							      : NSGATE_STATUS_FAILED,
+			      "cannot enter what %s leads to: %s", record->target, strerror(-err));
+	if (cookie != record->cookie)
 		return refuse(refusal, NSGATE_STATUS_NOT_FOUND, "%s leads to another namespace now",
 			      record->target);
 	if (bind_somewhere(holding, target, refusal) < 0 || make_counters(holding, refusal) < 0)
@@ -428,10 +439,13 @@ int prepare_restored(struct holding *holding, const struct nsgate_ns_record *rec
 		return refuse(ret_refusal, NSGATE_STATUS_FAILED, "the record is not valid");
 	holding->record = *record;
 	target = restore_target(record);
-	if (target < 0)
+	if (target == -ENOENT || target == -ESRCH || target == -EOPNOTSUPP)
 		return refuse(ret_refusal, NSGATE_STATUS_NOT_FOUND,
 			      "nothing leads to %s any more: %s", record->target,
 			      strerror(-target));
+	if (target < 0)
+		return refuse(ret_refusal, NSGATE_STATUS_FAILED, "cannot open %s: %s",
+			      record->target, strerror(-target));
 	if (record->has_watch)
 		holding->watch = target;
 	if (open_restored(holding, target, ret_refusal) < 0) {

@@ -162,44 +162,65 @@ fail:
 	return err;
 }
 
-static bool read_record(const char *name, struct nsgate_ns_record *ret)
+/* Return: 0, -EBADMSG where it is none of ours, -errno. */
+static int read_record(const char *name, struct nsgate_ns_record *ret)
 {
 	struct record_file file;
-	int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	int err = 0, fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	ssize_t length;
 
 	if (fd < 0)
-		return false;
-	length = read(fd, &file, sizeof(file));
+		return -errno;
+	length = pread(fd, &file, sizeof(file), 0);
+	if (length < 0)
+		err = -errno;
+	else if (length != (ssize_t)sizeof(file) || file.magic != RECORD_MAGIC ||
+		 file.size != sizeof(file))
+		err = -EBADMSG;
 	close(fd);
-	if (length != (ssize_t)sizeof(file) || file.magic != RECORD_MAGIC ||
-	    file.size != sizeof(file))
-		return false;
-	*ret = file.record;
-	return true;
+	if (!err)
+		*ret = file.record;
+	return err;
 }
 
-void records_each(void (*take)(const struct nsgate_ns_record *record))
+/* Return: 0 or -errno where it is there and could not be read. */
+static int take_record(const char *name, void (*take)(const struct nsgate_ns_record *record))
 {
-	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct nsgate_ns_record record;
+	int err = read_record(name, &record);
+
+	if (!err)
+		take(&record);
+	if (!err || err == -ENOENT)
+		return 0;
+	log_event(LOG_LEVEL_WARNING, "record.bad", "file", name, "error", log_errno(err), NULL);
+	if (err != -EBADMSG)
+		return err;
+	unlinkat(dir_fd, name, 0);
+	return 0;
+}
+
+int records_each(void (*take)(const struct nsgate_ns_record *record))
+{
+	int err = 0, fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	const struct dirent *entry;
 
 	if (!dir) {
+		err = -errno;
 		fd_close(&fd);
-		return;
+		return err;
 	}
-	while ((entry = readdir(dir))) {
-		struct nsgate_ns_record record;
+	for (errno = 0; (entry = readdir(dir)); errno = 0) {
+		int one = 0;
 
-		if (strspn(entry->d_name, "0123456789") != strlen(entry->d_name))
-			continue;
-		if (read_record(entry->d_name, &record)) {
-			take(&record);
-		} else {
-			log_event(LOG_LEVEL_WARNING, "record.bad", "file", entry->d_name, NULL);
-			unlinkat(dir_fd, entry->d_name, 0);
-		}
+		if (strspn(entry->d_name, "0123456789") == strlen(entry->d_name))
+			one = take_record(entry->d_name, take);
+		if (one)
+			err = one;
 	}
+	if (errno)
+		err = -errno;
 	closedir(dir);
+	return err;
 }

@@ -45,7 +45,10 @@ int records_save_members(uint64_t cookie, const struct record_member *list, size
 /* Read them. Return: how many, at most `max`; 0 where there are none. */
 size_t records_load_members(uint64_t cookie, struct record_member *ret, size_t max);
 
-/* Call `take` for every record that can be read; those that cannot are removed. */
-void records_each(void (*take)(const struct nsgate_ns_record *record));
+/*
+ * Call `take` for every record; files that are none are removed.
+ * Return: 0 or -errno where some could not be read.
+ */
+int records_each(void (*take)(const struct nsgate_ns_record *record));
 
 #endif
