@@ -6,6 +6,7 @@
 #: make systemd-check   run the units under a systemd in a machine of its own; fetches a Debian tree (root)
 #: make soak       the reliability tests at full size, with their figures (root, ten minutes)
 #: make unit | asan-unit | platform | netns    build and run one kind of tests
+#: make faults | faults-check    fail every call of the programs that can fail, or a sample of them (root)
 #: make lint       run the linters, and count the instructions of a decision
 #: make install    into $(DESTDIR)$(PREFIX); `make uninstall` removes it
 #: make deps       install the Debian packages for all of the above but lint (root)
@@ -50,6 +51,8 @@ CTL_OBJS := $(filter-out $(HANDOFF_OBJS) $(CNI_OBJS) $(OCI_HOOK_OBJS) $(RUNC_SHI
 
 UNIT_TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 PLATFORM_TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/platform/test_*.c))
+
+FAULTS := $(BUILD)/tests/faults/libfault.so
 
 all: $(BINARIES)
 
@@ -98,8 +101,13 @@ $(BUILD)/tests/unit/policy_lint: $(BUILD)/tests/unit/policy_lint.o $(BUILD)/libn
 $(BUILD)/tests/platform/test_%: $(BUILD)/tests/platform/test_%.o $(BUILD)/tests/platform/platform.o $(BUILD)/libbroker.a $(BUILD)/libnsgate.a
 	$(link) $(LIBS_agent) $(LIBS_broker) -lcmocka
 
+$(FAULTS): tests/faults/libfault.c tests/faults/calls.h
+	@mkdir -p $(@D)
+	$(CC) -O2 -g $(NSGATE_CPPFLAGS) $(WARNINGS) -fPIC -shared -o $@ $<
+
 unit-programs: $(UNIT_TESTS) $(BUILD)/tests/unit/policy_lint
 platform-programs: $(PLATFORM_TESTS)
+fault-programs: all $(FAULTS)
 asan-programs:
 	@$(MAKE) BUILD=$(BUILD)-asan CFLAGS='-O1 -g $(SANITIZE)' unit-programs
 
@@ -134,6 +142,14 @@ systemd-check:
 soak: all $(BUILD)/bench/load
 	$(need_root)
 	@tests/run-all --build $(BUILD) --minutes 90 soak
+asan-fault-programs:
+	@$(MAKE) BUILD=$(BUILD)-asan CFLAGS='-O1 -g $(SANITIZE)' fault-programs
+faults-check: fault-programs asan-fault-programs
+	$(need_root)
+	@tests/run-all --build $(BUILD) faults
+faults: fault-programs asan-fault-programs
+	$(need_root)
+	@NSGATE_FAULTS=all tests/run-all --minutes 240 --build $(BUILD) faults
 demo:
 	$(need_root)
 	@deploy/deps.sh build demo
@@ -145,8 +161,8 @@ deps:
 
 # ---- linters: each of them counts as one test in .ci/run ----
 
-SOURCES := $(wildcard $(addsuffix /*.c,agent broker ctl lib bench bench/peers tests/unit tests/platform tests/netns/runtimes tests/fuzz))
-HEADERS := $(wildcard $(addsuffix /*.h,agent broker ctl lib include/nsgate bench bench/peers tests/unit tests/platform tests/fuzz))
+SOURCES := $(wildcard $(addsuffix /*.c,agent broker ctl lib bench bench/peers tests/unit tests/platform tests/netns/runtimes tests/fuzz tests/faults))
+HEADERS := $(wildcard $(addsuffix /*.h,agent broker ctl lib include/nsgate bench bench/peers tests/unit tests/platform tests/fuzz tests/faults))
 SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/completion/* tests/*.sh tests/fuzz/run tests/netns/run)
 MAN := $(wildcard doc/man/*.[1578])
 
@@ -224,7 +240,7 @@ help:
 	@sed -n 's/^#: //p' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: all unit-programs platform-programs asan-programs check unit asan-unit platform netns soak runtimes-check systemd-check \
-	demo deps fuzz fuzz-check \
+	faults faults-check demo deps fuzz fuzz-check \
 	lint $(LINTERS) install uninstall deb clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -path $(BUILD)/deb -prune -o -name '*.d' -type f -print 2>/dev/null)

@@ -82,7 +82,7 @@ struct holding {
 	enum nsgate_tamper tamper;
 	char tampered[NSGATE_TEXT_MAX]; /* what TODO_TAMPER is to tell */
 	struct log_limit tamper_limit;
-	bool refused;	  /* by the agent, though its rules are in force */
+	bool refused; /* by the agent, though its rules are in force */
 	bool orphaned;
 	bool opened; /* no agent, and the policy says that packets then pass: rules are paused */
 	bool rules_owed; /* those on record could not be installed: tried again (enforce.h) */

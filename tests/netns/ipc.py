@@ -24,9 +24,9 @@ def attach_body(name, policy="default", target="test", kind=TARGET_NETNS, flags=
 
 
 class Client:
-    def __init__(self, lab, greet=True):
+    def __init__(self, lab, greet=True, timeout=10):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.settimeout(10)
+        self.socket.settimeout(timeout)
         self.socket.connect(f"{lab.runtime}/broker.sock")
         if greet:
             self.send(message(HELLO, struct.pack("=II", 0, 0)))

@@ -472,11 +472,16 @@ class Lab:
 
     # ---- daemons ----
 
+    def environment(self, name):
+        """What a program is started with; None: what we have."""
+        return None
+
     def spawn(self, name, *args):
         with open(f"{self.dir}/{name}.log", "ab") as log:
             process = subprocess.Popen(
                 [program(name), "--runtime-dir", self.runtime, "--config-dir", self.config, *args],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env=self.environment(name))
         with open(f"{self.dir}/pids", "a", encoding="ascii") as file:
             file.write(f"{process.pid}\n")
         self.children.append(process)
@@ -628,7 +633,7 @@ class Lab:
                    "--config-dir", self.config, *map(str, args)]
         if uid is not None:
             command = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *command]
-        return run(*command, check=False, **kwargs)
+        return run(*command, check=False, env=self.environment("nsgatectl"), **kwargs)
 
     def must(self, *args, **kwargs):
         done = self.ctl(*args, **kwargs)
