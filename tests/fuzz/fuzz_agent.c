@@ -77,7 +77,7 @@ static void set_up(void)
 	ns_open(&worker, 1, NULL);
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s/agent.sock", root);
 	listen_fd = ipc_listen(address.sun_path, SOCK_SEQPACKET, 0600, getuid(), getgid());
-	MUST(listen_fd >= 0 && broker_link_open(listen_fd, getuid()) == 0);
+	MUST(listen_fd >= 0 && broker_link_open(listen_fd) == 0);
 	atexit(tear_down);
 }
 

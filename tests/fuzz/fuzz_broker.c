@@ -273,6 +273,7 @@ static struct {
 	int fd;
 	bool greeted, may_change;
 	uint32_t unanswered[256]; /* how many requests with that id */
+	uint16_t asked[256];	  /* the type of the last of them */
 } clients[CLIENTS];
 
 static void client_connect(unsigned int which, uid_t uid)
@@ -335,8 +336,10 @@ static void client_say(struct input *input, unsigned int which)
 	}
 	change_body(input, &message);
 	kernel.opened = false;
-	if (send_message(input, clients[which].fd, &message, fds, fd_count))
+	if (send_message(input, clients[which].fd, &message, fds, fd_count)) {
 		clients[which].unanswered[message.header.id & 0xff]++;
+		clients[which].asked[message.header.id & 0xff] = message.header.type;
+	}
 	run_broker();
 	MUST(!kernel.opened || (clients[which].greeted && clients[which].may_change));
 	clients[which].greeted |= message.header.type == NSGATE_MSG_HELLO;
@@ -348,7 +351,9 @@ static void client_hear_reply(unsigned int which, const struct nsgate_msg_reply 
 
 	check_reply(reply);
 	MUST(clients[which].greeted);
-	MUST(clients[which].may_change || reply->status == NSGATE_STATUS_REFUSED);
+	/* Anybody may ask whether a policy can be strict. */
+	MUST(clients[which].may_change || reply->status == NSGATE_STATUS_REFUSED ||
+	     clients[which].asked[id] == NSGATE_MSG_PROBE_STRICT);
 	MUST(clients[which].unanswered[id] > 0);
 	clients[which].unanswered[id]--;
 }

@@ -342,7 +342,7 @@ def make_policy():
 
 # ---- messages between processes: include/nsgate/proto.h ----
 
-LENGTHS = {1: 24, 2: 536, 3: 1440, 4: 80, 5: 16, 6: 40, 7: 1480, 8: 1480, 9: 16, 10: 40, 11: 24, 13: 544}
+LENGTHS = {1: 24, 2: 536, 3: 1440, 4: 80, 5: 16, 6: 40, 7: 1496, 8: 1496, 9: 16, 10: 104, 11: 24, 13: 544}
 
 
 def raw(kind, length, body=b"", fds=0, room=20, how=1, magic=0x4741544e, version=1):
@@ -377,7 +377,7 @@ def make_ipc():
 # ---- what is said on broker.sock and agent.sock: the steps of fuzz_broker.c and fuzz_agent.c ----
 
 HELLO, REPLY, ATTACH, DETACH, PROBE, FEATURES, NS_ADD, NS_HELD, HELD_END, NS_RULES, NS_REMOVE, \
-    NS_LINKS, NS_STATE, LEAVE = range(1, 15)
+    NS_LINKS, NS_STATE, LEAVE, NS_TAMPER, PROBE_STRICT = range(1, 17)
 NETNS, PID, PATH, SELF, HANDOFF = range(1, 6)
 REPLACE = 4
 CONTAINER = 8
@@ -424,6 +424,9 @@ def make_broker():
     stories = {
         "no-agent": connect(0) + web + client(0, DETACH, 1),
         "stranger": connect(0, 1) + web + client(0, PROBE) + client(0, DETACH, 1),
+        "strict-stranger": connect(0, 1) + client(0, PROBE_STRICT) + client(0, DETACH, 1),
+        "strict": begin + client(0, PROBE_STRICT) + client(0, ATTACH, NETNS, 0, 1) +
+                  from_agent(NS_RULES, 0, 0, change=b"\4", at=28) + DONE,
         "probe": begin + client(0, PROBE),
         "early": b"\0" + client(0, PROBE),
         "silent": b"\0" + WAIT,
