@@ -30,8 +30,8 @@ def sweep(program, for_good, prepare, suffer, budget, restarts=False):
     finally:
         made.close()
     assert not made.complaints, "\n".join(made.complaints)
-    # Not every round makes each call as often.
-    assert made.fired > len(todo) / 2, f"only {made.fired} of {len(todo)} calls were made"
+    # Not every round makes each call as often, and a slow one is not waited for.
+    assert made.fired > len(todo) / 4, f"only {made.fired} of {len(todo)} calls were made"
 
 
 @once_and_for_good
