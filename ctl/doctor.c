@@ -203,10 +203,12 @@ static void check_agent(struct doctor_report *report, const struct ctl *ctl)
 	http_answer_free(&answer);
 
 	status = query_get(ctl, &fail, &all_stats, "/v1/stats");
-	if (status != NSGATE_STATUS_OK)
-		note_failure(report, "statistics", status, &fail);
-	else
+	if (status == NSGATE_STATUS_OK) {
 		doctor_check_namespaces(report, all_stats);
+		doctor_check_raw(report, ctl, all_stats);
+	} else {
+		note_failure(report, "statistics", status, &fail);
+	}
 	json_object_put(all_stats);
 }
 

@@ -45,4 +45,8 @@ void doctor_check_features(struct doctor_report *report,
 /* The attached namespaces, from the agent's statistics: their states and their queues. */
 void doctor_check_namespaces(struct doctor_report *report, struct json_object *all_stats);
 
+/* Processes in them that could send past a policy which is not strict. */
+void doctor_check_raw(struct doctor_report *report, const struct ctl *ctl,
+		      struct json_object *all_stats);
+
 #endif

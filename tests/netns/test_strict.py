@@ -454,3 +454,18 @@ def test_policy_says_that_it_is_strict(lab):
     bad = lab.http("POST", "/v1/policies:check", {"version": 1, "strict": "yes"})
     assert bad.status == 422 and bad.json["errors"][0]["pointer"] == "/strict"
     assert "ok    egress-guard" in lab.ctl("doctor").stdout
+
+
+def test_doctor_names_who_could_send_raw(lab):
+    inner, _ = lab.pair()
+    lab.put_policy("p", default="accept")
+    lab.must("attach", f"netns:{inner}", "--name", "x", "--policy", "p")
+    finding = "warn  namespace x"
+    inner.popen("setpriv", "--inh-caps=-net_raw", "--bounding-set=-net_raw", "sleep", "1000")
+    assert finding not in lab.ctl("doctor").stdout
+    inner.popen("sleep", "1000")
+    until(lambda: finding in lab.ctl("doctor").stdout, "doctor to see the process")
+    line = next(line for line in lab.ctl("doctor").stdout.splitlines() if finding in line)
+    assert "raw sockets: 1;" in line and '"strict"' in line
+    lab.put_policy("p", default="accept", strict=True)
+    assert finding not in lab.ctl("doctor").stdout
