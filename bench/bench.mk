@@ -19,6 +19,6 @@ $(BUILD)/bench/peers/%: $(BUILD)/bench/peers/%.o $(BUILD)/bench/peers/peer.o $(B
 MICRO_SOURCES := bench/micro.c agent/nfq.c $(wildcard lib/*.c)
 $(BUILD)/bench/micro: $(MICRO_SOURCES) $(BUILD)/lib/policy_schema.o $(wildcard lib/*.h agent/nfq.h)
 	@mkdir -p $(@D)
-	$(CC) -O2 -g -std=gnu11 -D_GNU_SOURCE -Iinclude -Ilib -pthread -o $@ $(filter %.c %.o,$^) $(LIBS_lib)
+	$(CC) -O2 -g -std=gnu11 -D_GNU_SOURCE -Iinclude -Ilib -pthread -o $@ $(filter %.c %.o,$^) $(LIBS_lib) -lseccomp
 
 .PHONY: bench bench-programs bench-micro bench-micro-check
