@@ -8,10 +8,12 @@ import time
 
 import pytest
 
+import ipc
 from lab import Arrivals, run, until
 from machine import PATIENCE, SERVICES, SOCKETS
 from test_restarts import POLICY, Stream
 from test_supervised import freeze
+from test_targets import LO_POLICY, judge_on_loopback, process
 
 BROKER, AGENT = SERVICES
 CAP_NET_ADMIN = 1 << 12
@@ -87,6 +89,21 @@ def test_exposure(machine, unit, offline):
     text = machine.run("systemd-analyze", "security", "--no-pager", *what).stdout
     exposure = float(re.search(r"Overall exposure level for \S+: ([\d.]+)", text)[1])
     assert exposure <= EXPOSURE[unit], text
+
+
+def test_rootless_containers_are_attached(machine, lab):
+    """The broker opens as their owner what it may not open itself; the unit lets it."""
+    with process("setpriv", "--reuid=4444", "--regid=4444", "--clear-groups", "unshare", "-Ur",
+                 "unshare", "-n") as child:
+        # nsgatectl in the machine has other pids.
+        pidfd = os.pidfd_open(child.pid)
+        client = ipc.Client(lab)
+        answer = client.ask(ipc.message(ipc.ATTACH, ipc.attach_body(
+            "rootless", lab.policy(**LO_POLICY), f"pid:{child.pid}", ipc.TARGET_PID)), [pidfd])
+        client.close()
+        os.close(pidfd)
+        assert answer == (0, "")
+        judge_on_loopback(lab, "rootless", f"/proc/{child.pid}/ns/net")
 
 
 def test_agent_is_its_own_user_with_one_capability(machine, lab):
