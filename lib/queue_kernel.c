@@ -30,7 +30,7 @@ static const char *read_column(const char *text, uint32_t *ret)
 static bool parse_line(const char *line, uint16_t number, struct queue_kernel *ret)
 {
 	uint32_t of = 0;
-	struct queue_kernel read;
+	struct queue_kernel read = {0};
 	uint32_t *const columns[] = {&of,
 				     &read.portid,
 				     &read.pending,
