@@ -166,15 +166,19 @@ static void put_offloaded(struct jw *w, const struct stats_all *all, bool bytes)
 	}
 }
 
+/* A metric for each reason, as the labels are those four. */
 static void put_unjudged(struct jw *w, const struct stats_all *all)
 {
-	const char *name = "nsgate_unjudged_packets_total";
+	for (int reason = 0; reason < STATS_UNJUDGED_MAX; reason++) {
+		char name[64];
 
-	put_head(w, name, "counter", "Let pass without a verdict, as the policy says, by reason.");
-	for (size_t i = 0; i < all->count; i++)
-		for (int reason = 0; reason < STATS_UNJUDGED_MAX; reason++)
-			put_sample(w, name, all->list[i].ns, "reason", stats_unjudged_names[reason],
+		snprintf(name, sizeof(name), "nsgate_unjudged_%s_packets_total",
+			 stats_unjudged_names[reason]);
+		put_head(w, name, "counter", "Let pass without a verdict, as the policy says.");
+		for (size_t i = 0; i < all->count; i++)
+			put_sample(w, name, all->list[i].ns, NULL, NULL,
 				   all->list[i].stats.unjudged[reason]);
+	}
 }
 
 static void put_guard(struct jw *w, const struct stats_all *all, bool bytes)

@@ -41,7 +41,11 @@ struct bed {
 	int plain, marked; /* receivers */
 };
 
-/* Send with `mark`, answer with `set` in place of the lower bits, and `bits`. */
+/*
+ * Send with `mark`, answer as the agent does (accept_with() in agent/queue_judge.c): with a mark
+ * only where the lower bits are to be `set` otherwise or there are `bits` for the settle chain, and
+ * then without those of the judge chain.
+ */
 static void check(struct bed *bed, uint32_t mark, uint32_t set, uint32_t bits, bool marked,
 		  const char *what)
 {
@@ -54,8 +58,8 @@ static void check(struct bed *bed, uint32_t mark, uint32_t set, uint32_t bits, b
 	    send(sender, "x", 1, 0) != 1 ||
 	    platform_receive(&bed->queue, &packet, PLATFORM_WAIT_MS) != 1)
 		platform_fail("no packet");
-	answer = (packet.mark & NSGATE_MARK_MASK) | set | bits;
-	platform_verdict(&bed->queue, packet.id, NF_ACCEPT, &answer);
+	answer = set | bits;
+	platform_verdict(&bed->queue, packet.id, NF_ACCEPT, set != mark || bits ? &answer : NULL);
 	platform_ok(heard(marked ? bed->marked : bed->plain, PLATFORM_WAIT_MS), "%s", what);
 	heard(bed->plain, 0);
 	heard(bed->marked, 0);
