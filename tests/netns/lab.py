@@ -633,7 +633,8 @@ class Lab:
                    "--config-dir", self.config, *map(str, args)]
         if uid is not None:
             command = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *command]
-        return run(*command, check=False, env=self.environment("nsgatectl"), **kwargs)
+        kwargs.setdefault("env", self.environment("nsgatectl"))
+        return run(*command, check=False, **kwargs)
 
     def must(self, *args, **kwargs):
         done = self.ctl(*args, **kwargs)
