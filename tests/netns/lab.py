@@ -117,6 +117,20 @@ def alive(pid):
     return True
 
 
+@contextlib.contextmanager
+def stopped(process):
+    """It does nothing meanwhile."""
+    def state():
+        with open(f"/proc/{process.pid}/stat", encoding="ascii") as file:
+            return file.read().rsplit(")", 1)[1].split()[0]
+    process.send_signal(signal.SIGSTOP)
+    until(lambda: state() in "Tt", "the process to stop")
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
 def fd_count(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 

@@ -1,31 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What could not be said or done at once is said and done later: nothing stays half changed."""
-import contextlib
-import signal
 import socket
 import subprocess
 import threading
 
 import pytest
 
-from lab import Arrivals, batch, end, until
+from lab import Arrivals, batch, end, stopped, until
 
 
 def rule(port):
     return {"name": f"p{port}", "action": "accept", "protocol": ["udp"], "dport": [port]}
-
-
-@contextlib.contextmanager
-def stopped(process):
-    def state():
-        with open(f"/proc/{process.pid}/stat", encoding="ascii") as file:
-            return file.read().rsplit(")", 1)[1].split()[0]
-    process.send_signal(signal.SIGSTOP)
-    until(lambda: state() in "Tt", "the process to stop")
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGCONT)
 
 
 def judged(lab, inner, outside, name, passes, fails):

@@ -24,7 +24,8 @@ import time
 import pytest
 
 import ipc
-from lab import CLONE_NEWNET, Arrivals, Netns, Tap, batch, check_books, end, inside, libc, run, until
+from lab import (CLONE_NEWNET, Arrivals, Netns, Tap, batch, check_books, end, inside, libc, run,
+                 stopped, until)
 from nfqueue import Consumer
 from sizes import AT_ONCE, CYCLES, KILLED, KILLS, ROUNDS, SWAPS, report
 
@@ -257,21 +258,6 @@ def books(lab, netns, name="x", crashes=0):
     stats = until(at_rest, lambda: f"the books of {name} to balance: {last} {lab.stats(name)}", 5)
     check_books(stats)
     return stats
-
-
-@contextlib.contextmanager
-def stopped(process):
-    process.send_signal(signal.SIGSTOP)
-    until(lambda: state_of(process.pid) in "Tt", "the process to stop")
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGCONT)
-
-
-def state_of(pid):
-    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-        return file.read().rsplit(")", 1)[1].split()[0]
 
 
 @pytest.fixture
