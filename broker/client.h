@@ -15,6 +15,7 @@ struct client {
 	struct loop_source source;
 	uid_t uid;
 	pid_t pid;
+	bool may_change;
 	bool greeted;
 	int64_t greeting_due_ms;
 };

@@ -24,12 +24,13 @@
 #include "loop.h"
 
 #define CLIENTS_MAX 1024 /* a handoff keeps its connection, so there can be many */
+#define STRANGERS_MAX 64 /* of them, such as may only ask: they must leave room for the others */
 #define GREETING_TIMEOUT_MS 5000
 
 static struct loop_source listener = {.fd = -1};
 static char own_path[108]; /* empty: the socket was passed to us and is not ours to remove */
 static struct client *clients;
-static unsigned int client_count;
+static unsigned int client_count, stranger_count;
 static struct log_limit refused_limit;
 
 static void client_close(struct client *client)
@@ -41,6 +42,7 @@ static void client_close(struct client *client)
 		at = &(*at)->next;
 	*at = client->next;
 	client_count--;
+	stranger_count -= !client->may_change;
 	loop_remove(&client->source);
 	fd_close(&fd);
 	free(client);
@@ -164,7 +166,7 @@ static bool dispatch(struct client *client, const union nsgate_msg *message, int
 			    "a message that may not come now, or with too few or too many fds");
 		return false;
 	}
-	if (request->changes && !may_change(client->uid)) {
+	if (request->changes && !client->may_change) {
 		fds_close(fds, fd_count);
 		log_refused(client, "no permission");
 		client_reply(
@@ -198,10 +200,25 @@ static void client_ready(struct loop_source *source, uint32_t events)
 	}
 }
 
+/* Return: false: no room for it, or it has gone already. */
+static bool client_open(struct client *client, int fd)
+{
+	gid_t gid;
+
+	client->source.ready = client_ready;
+	client->greeting_due_ms = loop_now_ms() + GREETING_TIMEOUT_MS;
+	if (ipc_peer(fd, &client->uid, &gid, &client->pid) < 0)
+		return false;
+	client->may_change = may_change(client->uid);
+	if (client->may_change || stranger_count < STRANGERS_MAX)
+		return loop_add(&client->source, fd, EPOLLIN) == 0;
+	log_refused(client, "too many clients that may change nothing");
+	return false;
+}
+
 static void listener_ready(struct loop_source *source, uint32_t events)
 {
 	struct client *client;
-	gid_t gid;
 	int fd = ipc_accept(source->fd);
 
 	(void)events;
@@ -217,10 +234,7 @@ static void listener_ready(struct loop_source *source, uint32_t events)
 		close(fd);
 		return;
 	}
-	client->source.ready = client_ready;
-	client->greeting_due_ms = loop_now_ms() + GREETING_TIMEOUT_MS;
-	if (ipc_peer(fd, &client->uid, &gid, &client->pid) < 0 ||
-	    loop_add(&client->source, fd, EPOLLIN) < 0) {
+	if (!client_open(client, fd)) {
 		close(fd);
 		free(client);
 		return;
@@ -228,6 +242,7 @@ static void listener_ready(struct loop_source *source, uint32_t events)
 	client->next = clients;
 	clients = client;
 	client_count++;
+	stranger_count += !client->may_change;
 }
 
 int server_open(const char *path)

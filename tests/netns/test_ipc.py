@@ -4,6 +4,7 @@ import contextlib
 import os
 import socket
 import struct
+import subprocess
 
 import pytest
 
@@ -165,6 +166,40 @@ def test_a_crowd_of_clients_leaves_room(lab):
         lab.must("detach", name)
     lab.must("detach", "other")
     lab.wait_fds(before)
+
+
+CROWD = """
+import resource, socket, struct, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (2048, 2048))
+hello = struct.pack("=IHHIIII", 0x4741544e, 1, 1, 24, 1, 0, 0)
+crowd = []
+for _ in range(1200):
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    crowd.append(client)
+    try:
+        client.connect(sys.argv[1])
+        client.send(hello)
+        client.recv(64)
+    except OSError:
+        pass
+print("here", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_crowd_of_strangers_leaves_room(lab):
+    """Anybody may ask where --admin is given; that does not keep those out who may do more."""
+    netns = lab.netns()
+    lab.put_policy("ok")
+    with subprocess.Popen(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+                           "/usr/bin/python3", "-c", CROWD, f"{lab.runtime}/broker.sock"],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as crowd:
+        assert crowd.stdout.readline() == b"here\n"
+        lab.must("attach", f"netns:{netns}", "--policy", "ok", "--name", "x")
+        crowd.stdin.close()
+        assert crowd.wait(20) == 0
+    lab.must("detach", "x")
+    works(lab)
 
 
 def test_every_byte_of_a_message_may_be_wrong(lab):
