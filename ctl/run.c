@@ -127,7 +127,14 @@ static int become(const struct passwd *user)
 	return 0;
 }
 
-static void be_command(const struct run *run, int channel)
+/* Also where the parent has gone already. The kernel forgets it when the uid changes. */
+static void end_with_parent(pid_t parent)
+{
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
+		_exit(RUN_FAILED);
+}
+
+static void be_command(const struct run *run, pid_t parent, int channel)
 {
 	struct go go;
 	int err;
@@ -151,6 +158,7 @@ static void be_command(const struct run *run, int channel)
 		say(channel, WORD_NO_USER, -err);
 		_exit(RUN_FAILED);
 	}
+	end_with_parent(parent);
 	sigprocmask(SIG_SETMASK, &run->before, NULL);
 	execvp(run->command[0], run->command);
 	say(channel, WORD_NO_EXEC, errno);
@@ -168,10 +176,8 @@ static enum nsgate_status start_child(struct run *run, struct failure *fail)
 	run->pid = fork();
 	if (run->pid == 0) {
 		close(ends[0]);
-		/* Also where the parent has gone already. */
-		if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
-			_exit(RUN_FAILED);
-		be_command(run, ends[1]);
+		end_with_parent(parent);
+		be_command(run, parent, ends[1]);
 	}
 	close(ends[1]);
 	run->channel = ends[0];

@@ -158,8 +158,9 @@ def test_two_at_once_have_addresses_of_their_own(host):
     host.check_clean()
 
 
-def test_killed_it_leaves_nothing_but_forwarding_which_the_next_one_puts_back(host):
-    process = host.start("--", "sh", "-c", "echo $$; exec sleep 1000")
+@pytest.mark.parametrize("user", [[], ["--user", "nobody"]])
+def test_killed_it_leaves_nothing_but_forwarding_which_the_next_one_puts_back(host, user):
+    process = host.start(*user, "--", "sh", "-c", "echo $$; exec sleep 1000")
     pid = int(process.stdout.readline())
     process.kill()
     process.wait(20)
