@@ -61,6 +61,20 @@ static void try_again(bool *what)
 
 static void drain(struct holding *holding);
 
+static void answer(struct holding *holding, enum nsgate_status status, const char *text)
+{
+	if (holding->asker)
+		client_reply(holding->asker, holding->asker_id, status, "%s", text);
+	holding->asker = NULL;
+}
+
+/* An attach that came to nothing. */
+static void abandon(struct holding *holding)
+{
+	records_discard(holding->record.cookie);
+	holding_free(holding);
+}
+
 static void offer(struct holding *holding)
 {
 	holding->todo |= TODO_OFFER | TODO_LINKS;
@@ -97,9 +111,13 @@ static void replace_others(const struct holding *with)
 
 	for (struct holding *old = holding_first(); old; old = next) {
 		next = old->next;
-		if (old != with && old->state != HOLDING_DRAINING &&
-		    strcmp(old->record.name, with->record.name) == 0)
-			drain(old);
+		if (old == with || old->state == HOLDING_DRAINING ||
+		    strcmp(old->record.name, with->record.name) != 0)
+			continue;
+		answer(old, NSGATE_STATUS_FAILED,
+		       "another namespace took the name in the middle of it: choose another with "
+		       "--name");
+		drain(old);
 	}
 }
 
@@ -237,7 +255,7 @@ void attach_request(struct client *client, const struct nsgate_msg_attach *messa
 		log_event(LOG_LEVEL_WARNING, "attach.refused", "netns", message->name, "why",
 			  refusal.text, NULL);
 		client_reply(client, id, refusal.status, "%s", refusal.text);
-		holding_free(holding);
+		abandon(holding);
 		return;
 	}
 	memcpy(holding->record.name, message->name, sizeof(holding->record.name));
@@ -251,13 +269,6 @@ void attach_request(struct client *client, const struct nsgate_msg_attach *messa
 }
 
 /* ---- answers and ends ---- */
-
-static void answer(struct holding *holding, enum nsgate_status status, const char *text)
-{
-	if (holding->asker)
-		client_reply(holding->asker, holding->asker_id, status, "%s", text);
-	holding->asker = NULL;
-}
 
 /*
  * The last step of every detach. The rules of an orphan stay: they go with the namespace, and
@@ -397,6 +408,8 @@ void attach_client_gone(const struct client *client)
 
 void attach_orphaned(struct holding *holding)
 {
+	if (holding->state == HOLDING_DRAINING)
+		return; /* it is let go of already, its rules too */
 	log_event(LOG_LEVEL_INFO, "orphaned", "netns", holding->record.name, "target",
 		  holding->record.target, NULL);
 	holding->orphaned = true;
@@ -404,28 +417,31 @@ void attach_orphaned(struct holding *holding)
 	if (holding->state == HOLDING_OFFERED)
 		answer(holding, NSGATE_STATUS_NOT_FOUND,
 		       "the process ended while its namespace was being attached");
-	if (holding->state != HOLDING_DRAINING)
-		drain(holding);
+	drain(holding);
 }
 
 /* Does what it was attached by still lead to it? What cannot be told by a name is believed to. */
 static bool is_still_there(const struct holding *holding)
 {
 	struct stat st;
-	int err, target = restore_target(&holding->record);
+	int err, target;
 
+	if (holding->watch >=
+	    0) /* its end is noticed by itself; a number is of some pid namespace */
+		return true;
+	target = restore_target(&holding->record);
 	if (target < 0)
 		return target != -ENOENT && target != -ESRCH;
 	err = fstat(target, &st);
 	close(target);
-	/* A pidfd's inode says nothing; its end is noticed by itself. */
+	/* A pidfd's inode says nothing. */
 	return err < 0 || holding->record.target_kind == NSGATE_TARGET_PID ||
 	       st.st_ino == holding->record.inode;
 }
 
 static void release_if_gone(struct holding *holding)
 {
-	if (holding->state != HOLDING_DRAINING && !is_still_there(holding))
+	if (!is_still_there(holding))
 		attach_orphaned(holding);
 }
 
@@ -497,6 +513,16 @@ void attach_agent_rules(const struct nsgate_msg_ns_rules *message)
 	}
 }
 
+/* An attach ends here, and nothing was in force. What it says beside a refusal is not believed. */
+static void refused_by_agent(struct holding *holding, const struct nsgate_msg_reply *message)
+{
+	bool known = message->status > NSGATE_STATUS_OK && message->status <= NSGATE_STATUS_BUSY;
+
+	answer(holding, known ? (enum nsgate_status)message->status : NSGATE_STATUS_FAILED,
+	       message->text);
+	abandon(holding);
+}
+
 void attach_agent_reply(const struct nsgate_msg_reply *message)
 {
 	struct holding *next;
@@ -510,8 +536,7 @@ void attach_agent_reply(const struct nsgate_msg_reply *message)
 		if (holding->state == HOLDING_DRAINING && holding->remove_id == id) {
 			finish(holding);
 		} else if (holding->state == HOLDING_OFFERED && holding->offer_id == id) {
-			answer(holding, (enum nsgate_status)message->status, message->text);
-			holding_free(holding);
+			refused_by_agent(holding, message);
 		} else if (holding->state == HOLDING_IN_FORCE && holding->offer_id == id &&
 			   message->status) {
 			/* A new agent will not have it. Its rules stay: closed is closed. */
@@ -658,7 +683,7 @@ void attach_agent_lost(void)
 			answer(holding, NSGATE_STATUS_UNREACHABLE,
 			       "nsgate-agent went away in the middle of it: start it, then attach "
 			       "again");
-			holding_free(holding);
+			abandon(holding);
 		} else if (holding->state == HOLDING_DRAINING) {
 			owed_add(holding->record.cookie,
 				 0); /* it may only be the link that is lost */

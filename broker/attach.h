@@ -6,7 +6,7 @@
 #include "holding.h"
 
 /*
- * An ATTACH of a client. `fds` are taken over. The answer goes to the client by server_reply(),
+ * An ATTACH of a client. `fds` are taken over. The answer goes to the client by client_reply(),
  * now or when the agent has taken the namespace.
  */
 void attach_request(struct client *client, const struct nsgate_msg_attach *message, int *fds,

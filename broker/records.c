@@ -139,6 +139,15 @@ void records_remove(uint64_t cookie)
 	unlinkat(dir_fd, name, 0);
 }
 
+void records_discard(uint64_t cookie)
+{
+	char name[FILE_NAME_MAX];
+
+	file_name(name, cookie, "");
+	if (faccessat(dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+		records_remove(cookie);
+}
+
 int records_counters(uint64_t cookie, uint64_t size)
 {
 	char name[FILE_NAME_MAX];

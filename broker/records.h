@@ -23,6 +23,9 @@ int records_save(const struct nsgate_ns_record *record);
 /* Forget a namespace: its record and its counters. */
 void records_remove(uint64_t cookie);
 
+/* Forget what was made for an attach that came to nothing; where there is a record, nothing. */
+void records_discard(uint64_t cookie);
+
 /*
  * The counters of a namespace: those of an earlier attachment that was never detached, else new
  * ones, `size` bytes, all zero. Return: a descriptor, the caller's, or -errno.

@@ -134,6 +134,7 @@ def test_what_is_not_there(lab):
     netns = lab.netns()
     refused_in_a_line(lab.ctl("attach", f"netns:{netns}", "--policy", "nope"), 4, "nope",
                       "policy set", "--pending")
+    assert os.listdir(f"{lab.runtime}/attached") == []
     refused_in_a_line(lab.ctl("detach", "nope"), 4, "nope", "nsgatectl ls")
     refused_in_a_line(lab.ctl("show", "nope"), 4, "nope", "attach")
     refused_in_a_line(lab.ctl("stats", "nope"), 4, "nope", "attach")

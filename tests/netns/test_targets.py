@@ -6,13 +6,16 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 
 import pytest
 
 import ipc
-from lab import Arrivals, end, inside, program, run, until
+from lab import Arrivals, end, inside, program, run, stopped, until
 
+ATTACH_REPLACE = 4  # enum nsgate_attach_flag
+PID_MAX = 4194304  # no process has it: proc(5), pid_max
 ADMIN = 4321  # a uid that the broker of the shared lab was told of
 LO_POLICY = {"default": "drop", "rules": [{"name": "ok", "action": "accept", "dport": [7]}]}
 
@@ -158,6 +161,26 @@ def test_replace_moves_a_name(lab):
     until(lambda: a.ruleset() == "", "the rules of the old one to go")
     lab.detach("web")
     lab.wait_fds(before)
+
+
+def test_two_that_want_one_name_at_once(lab):
+    """One has it in the end, and the other is told so."""
+    lab.put_policy("ok", default="accept")
+    namespaces = [lab.netns(), lab.netns("b")]
+    clients = [ipc.Client(lab) for _ in namespaces]
+    with stopped(lab.agent):
+        for netns, client in zip(namespaces, clients):
+            fd = os.open(netns.path, os.O_RDONLY)
+            client.send(ipc.message(ipc.ATTACH, ipc.attach_body(
+                "x", "ok", target=f"netns:{netns}", flags=ATTACH_REPLACE)), [fd])
+            os.close(fd)
+            client.send(ipc.message(ipc.PROBE))
+            assert client.receive()[0] == ipc.FEATURES  # so the attach has begun
+    answers = [client.receive() for client in clients]
+    assert sorted(struct.unpack("=I", body[:4])[0] for _, body in answers) == [0, 1], answers
+    until(lambda: lab.names() == ["x"], "one of them to go")
+    for client in clients:
+        client.close()
 
 
 def test_attached_namespace_is_shown_whole_at_once(lab):
@@ -370,6 +393,25 @@ def test_end_of_the_process_is_noticed(lab):
         lab.must("attach", f"pid:{child.pid}", "--name", "x", "--policy", "ok")
         end(child)
         gone_within_a_second(lab, outside, before)
+
+
+def test_pid_that_means_nothing_outside_its_pid_namespace(own_lab):
+    """Whoever attaches from inside one types numbers that lead nowhere from the broker's place."""
+    lab = own_lab.start()
+    lab.put_policy("lo", **LO_POLICY)
+    with process("unshare", "-n") as child:
+        pidfd = os.pidfd_open(child.pid)
+        client = ipc.Client(lab)
+        assert client.ask(ipc.message(ipc.ATTACH, ipc.attach_body(
+            "x", "lo", kind=ipc.TARGET_PID, target=f"pid:{PID_MAX}")), [pidfd]) == (0, "")
+        os.close(pidfd)
+        client.close()
+        end(lab.agent)
+        lab.start_agent()
+        lab.wait_ready()
+        judge_on_loopback(lab, "x", f"/proc/{child.pid}/ns/net")
+        end(child)
+        until(lambda: lab.names() == [], "its end to be noticed")
 
 
 def test_two_hundred_at_once(lab):
