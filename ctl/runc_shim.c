@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * libexec/nsgate/nsgate-runc: an OCI runtime for Docker, which has no hooks of its own. It adds
- * nsgate's hook to the container's config.json on `create` and `run` and becomes the real runtime.
+ * nsgate's hook to the container's config.json on `create`, `run` and `restore` and becomes the
+ * real runtime.
  *
  * Theory of Operation
  *
  * The command line is runc's, and goes to the real runtime as it came. All that is wanted of it is
  * the subcommand, the bundle and where to log: so the options before the subcommand that take a
  * value have to be known (a value must not pass for the subcommand); of those behind it only the
- * bundle's.
+ * bundle's. Where one that is not known here has a value, and a container may be made, it is
+ * refused: it would start without its policy.
  *
  * config.json is edited only where the annotations ask for nsgate, or --policy stands in for them.
  * Whatever goes wrong ends here with a reason, in the log that containerd reads too: a container
@@ -46,6 +48,9 @@ struct shim {
 /* What is needed of the runtime's command line; NULL: not given. */
 struct call {
 	const char *command;
+	bool makes;    /* it makes a container */
+	bool may_make; /* a word that would make one stands somewhere */
+	bool unclear;  /* not a command that is known here: perhaps an option's value */
 	const char *bundle;
 	const char *log;
 	bool log_json;
@@ -87,8 +92,21 @@ static const char *value_of(char **words, int *at, const char *value)
 	return value;
 }
 
+static bool is_one_of(const char *word, const char *const *list)
+{
+	while (*list != NULL && strcmp(*list, word) != 0)
+		list++;
+	return *list != NULL;
+}
+
 static void parse_call(char **words, struct call *ret)
 {
+	static const char *const makers[] = {"create", "run", "restore", NULL};
+	static const char *const known[] = {
+		"create", "run",   "restore", "checkpoint", "delete",  "events", "exec", "features",
+		"help",	  "init",  "kill",    "list",	    "mounts",  "pause",	 "ps",	 "resume",
+		"spec",	  "start", "state",   "update",	    "version", NULL};
+	static const char *const tells[] = {"--version", "-v", "--help", "-h", NULL};
 	static const char *const takes_value[] = {"log",  "log-format", "root",
 						  "criu", "rootless",	"cgroup-manager"};
 	const char *value;
@@ -96,6 +114,8 @@ static void parse_call(char **words, struct call *ret)
 
 	*ret = (struct call){0};
 	for (i = 1; words[i] != NULL && words[i][0] == '-'; i++) {
+		if (is_one_of(words[i], tells)) /* and does nothing else */
+			return;
 		for (size_t n = 0; n < sizeof(takes_value) / sizeof(*takes_value); n++) {
 			if (!is_option(words[i], takes_value[n], &value))
 				continue;
@@ -110,7 +130,10 @@ static void parse_call(char **words, struct call *ret)
 			return;
 	}
 	ret->command = words[i];
+	ret->makes = words[i] != NULL && is_one_of(words[i], makers);
+	ret->unclear = words[i] != NULL && !is_one_of(words[i], known);
 	for (; words[i] != NULL; i++) {
+		ret->may_make |= is_one_of(words[i], makers);
 		if (is_option(words[i], "bundle", &value) || is_option(words[i], "b", &value))
 			ret->bundle = value_of(words, &i, value);
 		if (words[i] == NULL)
@@ -351,8 +374,12 @@ int main(int argc, char **argv)
 	if (code < 0) {
 		code = NSGATE_STATUS_OK;
 		parse_call(shim.arguments, &call);
-		if (call.command != NULL &&
-		    (strcmp(call.command, "create") == 0 || strcmp(call.command, "run") == 0)) {
+		if (call.unclear && call.may_make) {
+			code = failure_set(&fail, NSGATE_STATUS_USAGE,
+					   "%s: not a command of runc; if it is the value of an "
+					   "option, give it as --OPTION=%s",
+					   call.command, call.command);
+		} else if (call.makes) {
 			code = find_hook(&shim, &fail);
 			if (code == NSGATE_STATUS_OK)
 				code = prepare(&shim, &call, &fail);

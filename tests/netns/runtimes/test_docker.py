@@ -49,7 +49,8 @@ def hooks_of(bundle):
     ["--root", "create", "--log", "run", "--log-format", "json", "create", "--bundle", "BUNDLE",
      "--pid-file", "x", "a"],
     ["--log=l", "--systemd-cgroup", "--debug", "run", "--detach", "--bundle", "BUNDLE", "a"],
-], ids=range(7))
+    ["restore", "--image-path", "x", "--bundle", "BUNDLE", "a"],
+], ids=range(8))
 def test_shim_finds_the_bundle(web, command):
     bundle = web.bundle(f"shim-{abs(hash(str(command)))}", annotations=WEB, hooks=False)
     words = [word.replace("BUNDLE", bundle) for word in command]
@@ -129,6 +130,15 @@ def test_shim_refuses(web, text, why):
     with open(f"{bundle}/log", encoding="utf-8") as file:
         line = json.loads(file.read())
     assert line["level"] == "error" and why in line["msg"]
+
+
+def test_shim_refuses_what_may_hide_a_container(web):
+    """The value of an option that it does not know must not pass for a command."""
+    bundle = web.bundle("shim-hides", hooks=False, annotations=WEB)
+    done = shim(web, "--log-level", "debug", "create", "--bundle", bundle, "a", real="/bin/echo")
+    assert done.returncode == 2 and done.stdout == "" and "--OPTION=debug" in done.stderr
+    done = shim(web, "--log-level=debug", "create", "--bundle", bundle, "a", real="/bin/echo")
+    assert done.returncode == 0 and hooks_of(bundle)["createRuntime"] == [web.hook]
 
 
 def test_shim_without_a_runtime(web):
