@@ -149,12 +149,11 @@ static int open_handed(struct kit *kit, int *fds, unsigned int fd_count)
 		err = kit_open(netns, kit);
 		close(netns);
 	}
-	if (err == 0) {
-		fds_close(fds + 1, fd_count - 1);
-	} else if (fd_count == NSGATE_HANDOFF_FDS) {
+	if (fd_count == NSGATE_HANDOFF_FDS && (err == -EPERM || err == -EACCES)) {
 		take_handed(kit, fds, fd_count);
-		err = 0;
+		return 0;
 	}
+	fds_close(fds + 1, fd_count - 1);
 	return err;
 }
 
@@ -435,8 +434,6 @@ int prepare_restored(struct holding *holding, const struct nsgate_ns_record *rec
 {
 	int target;
 
-	if (!record_valid(record))
-		return refuse(ret_refusal, NSGATE_STATUS_FAILED, "the record is not valid");
 	holding->record = *record;
 	target = restore_target(record);
 	if (target == -ENOENT || target == -ESRCH || target == -EOPNOTSUPP)
@@ -458,19 +455,18 @@ int prepare_restored(struct holding *holding, const struct nsgate_ns_record *rec
 	return 0;
 }
 
-int prepare_stored(struct holding *holding, const struct nsgate_ns_record *record)
+/* The queues are there: open the rest by the broker's own hand, and follow what may end. */
+static int complete(struct holding *holding)
 {
-	struct refusal refusal;
-	int netns, err = record_valid(record) ? fdstore_claim(holding, record) : -EINVAL;
+	struct nsgate_ns_record *record = &holding->record;
+	uint64_t cookie;
+	int netns = kit_socket_netns(holding->kit.queues[0]);
+	int err = netns < 0 ? netns : kit_open(netns, &holding->kit);
 
-	if (err)
-		return err;
-	holding->record = *record;
-	if (make_counters(holding, &refusal) < 0)
-		return holding->shm;
-	netns = kit_socket_netns(holding->kit.queues[0]);
-	err = netns < 0 ? netns : kit_open(netns, &holding->kit);
 	fd_close(&netns);
+	/* By it containers are told to be in there: what the agent says of it is not believed. */
+	if (!err)
+		err = kit_identify(holding->kit.rules, &cookie, &record->inode);
 	if (err)
 		return err;
 	follow_name(record, record->name);
@@ -478,14 +474,28 @@ int prepare_stored(struct holding *holding, const struct nsgate_ns_record *recor
 	return holding_watch(holding);
 }
 
+int prepare_stored(struct holding *holding, const struct nsgate_ns_record *record)
+{
+	struct refusal refusal;
+	int err = fdstore_claim(holding, record);
+
+	if (err)
+		return err;
+	holding->record = *record;
+	if (make_counters(holding, &refusal) < 0)
+		return holding->shm;
+	return complete(holding);
+}
+
+/* What can be opened anew is, as the agent could have put anything in its place. */
 static void take_held(struct holding *holding, const struct nsgate_ns_record *record, int *fds)
 {
 	unsigned int n = NSGATE_NSFD_FIXED;
 
 	holding->record = *record;
 	holding->shm = fds[NSGATE_NSFD_SHM];
-	holding->kit.proc = fds[NSGATE_NSFD_PROC];
-	holding->kit.aux = fds[NSGATE_NSFD_AUX];
+	fd_close(&fds[NSGATE_NSFD_PROC]);
+	fd_close(&fds[NSGATE_NSFD_AUX]);
 	if (record->has_watch)
 		holding->watch = fds[n++];
 	holding->kit.queue_count = record->queue_count;
@@ -496,7 +506,7 @@ static void take_held(struct holding *holding, const struct nsgate_ns_record *re
 int prepare_adopted(struct holding *holding, const struct nsgate_ns_record *record, int *fds,
 		    unsigned int fd_count)
 {
-	int netns, err = record_valid(record) ? check_held(record, fds, fd_count) : -EINVAL;
+	int err = record_valid(record) ? check_held(record, fds, fd_count) : -EINVAL;
 
 	if (err) {
 		fds_close(fds, fd_count);
@@ -504,12 +514,5 @@ int prepare_adopted(struct holding *holding, const struct nsgate_ns_record *reco
 	}
 	take_held(holding, record, fds);
 	holding->kit.rules = custody_release(record->cookie, &holding->custody);
-	netns = kit_socket_netns(holding->kit.queues[0]);
-	err = netns < 0 ? netns : kit_open(netns, &holding->kit);
-	fd_close(&netns);
-	if (err)
-		return err;
-	follow_name(record, record->name);
-	members_load(holding);
-	return holding_watch(holding);
+	return complete(holding);
 }
