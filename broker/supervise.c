@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "ipc.h"
+#include "listen_fds.h"
 #include "log.h"
 #include "loop.h"
 
@@ -238,6 +239,7 @@ pid_t supervise_start(const char *path, char *const argv[], const char *lock_pat
 	if (pid != 0)
 		return pid < 0 ? -errno : pid;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	(void)listen_fds_close(); /* a queue's socket that is held here would outlive its detach */
 	catch_term();
 	if (watchdog_ms && watchdog_open(watchdog_ms) < 0)
 		log_event(LOG_LEVEL_WARNING, "supervise.unwatched", NULL);

@@ -483,6 +483,21 @@ def test_passed_sockets_are_served_and_stay(own_lab):
     agent.close()
 
 
+def test_supervisor_keeps_nothing_that_is_passed(own_lab):
+    """It would hold a queue's socket, and with it the namespace, after the detach."""
+    lab = own_lab
+    broker = Service(lab, "nsgate-broker", "--supervise", "--", "--user", "nobody")
+    broker.listen("broker.sock", socket.SOCK_SEQPACKET)
+    passed = f"/3 -> socket:[{os.stat(broker.sockets['broker.sock'].fileno()).st_ino}]"
+    lab.broker = broker.start().process
+    lab.wait_ready()
+    assert passed in lab.fd_listing(lab.broker.pid)
+    supervisor = next(child for child in children(lab.broker.pid) if children(child))
+    assert passed not in lab.fd_listing(supervisor)
+    broker.kill(signal.SIGTERM)
+    broker.close()
+
+
 def test_passed_socket_of_the_wrong_type_is_refused(own_lab):
     lab = own_lab
     for name, wrong in (("nsgate-broker", "broker.sock"), ("nsgate-agent", "api.sock")):
