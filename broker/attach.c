@@ -11,6 +11,7 @@
 #include "agent_link.h"
 #include "broker.h"
 #include "client.h"
+#include "custody.h"
 #include "enforce.h"
 #include "fdstore.h"
 #include "ipc.h"
@@ -445,17 +446,21 @@ static void release_if_gone(struct holding *holding)
 		attach_orphaned(holding);
 }
 
+static bool is_last_part(const char *target, const char *name)
+{
+	size_t length = strlen(target), wanted = strlen(name);
+	const char *end = length > wanted ? target + length - wanted : NULL;
+
+	return end && strcmp(end, name) == 0 && strchr(":/", end[-1]);
+}
+
 void attach_name_removed(const char *name)
 {
 	struct holding *next;
 
 	for (struct holding *holding = holding_first(); holding; holding = next) {
-		const char *end;
-		size_t length = strlen(holding->record.target), wanted = strlen(name);
-
 		next = holding->next;
-		end = length > wanted ? holding->record.target + length - wanted : NULL;
-		if (end && strcmp(end, name) == 0 && strchr(":/", end[-1]))
+		if (!name || is_last_part(holding->record.target, name))
 			release_if_gone(holding);
 	}
 }
@@ -564,11 +569,12 @@ static void restore(const struct nsgate_ns_record *record)
 		log_event(LOG_LEVEL_WARNING, "restore.failed", "netns", record->name, "why",
 			  refusal.text, NULL);
 		/* A handoff brings its namespace back itself, and then wants its counters. */
-		if (refusal.status == NSGATE_STATUS_NOT_FOUND &&
-		    record->target_kind != NSGATE_TARGET_HANDOFF)
-			records_remove(record->cookie);
-		else if (refusal.status != NSGATE_STATUS_NOT_FOUND)
+		if (refusal.status != NSGATE_STATUS_NOT_FOUND) {
 			try_again(&again.restore);
+		} else if (record->target_kind != NSGATE_TARGET_HANDOFF) {
+			records_remove(record->cookie);
+			custody_forget(record->cookie);
+		}
 		holding_free(holding);
 		return;
 	}

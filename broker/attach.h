@@ -24,7 +24,10 @@ void attach_client_gone(const struct client *client);
 /* The container behind it is gone. */
 void attach_orphaned(struct holding *holding);
 
-/* A name of a namespace is gone (its last part): whoever was attached by it may be gone too. */
+/*
+ * A name of a namespace is gone (its last part; NULL: any may be): whoever was attached by it may
+ * be gone too.
+ */
 void attach_name_removed(const char *name);
 
 /* ---- what the agent says ---- */

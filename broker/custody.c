@@ -130,10 +130,16 @@ int custody_release(uint64_t cookie, enum custody_state *ret_state)
 	return fdstore_claim_rules(cookie); /* without a record */
 }
 
-void custody_close(void)
+void custody_forget(uint64_t cookie)
 {
 	enum custody_state state;
+	int rules = custody_release(cookie, &state);
 
+	fd_close(&rules);
+}
+
+void custody_close(void)
+{
 	while (charges)
-		close(custody_release(charges->cookie, &state));
+		custody_forget(charges->cookie);
 }

@@ -21,6 +21,9 @@ void custody_take_all(void);
  */
 int custody_release(uint64_t cookie, enum custody_state *ret_state);
 
+/* It cannot be found again: let go of it. */
+void custody_forget(uint64_t cookie);
+
 /* Close what nobody asked for. The rules stay. */
 void custody_close(void);
 

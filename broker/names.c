@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <libgen.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -28,10 +29,15 @@ static int watch(const char *dir)
 
 static void handle(const struct inotify_event *event)
 {
+	const bool lost = event->mask & IN_Q_OVERFLOW; /* news, as somebody was too busy there */
+	const bool made = event->mask & (IN_CREATE | IN_MOVED_TO);
+
 	/* The directory of `ip netns` appears with the first name after a boot. */
-	if (event->mask & (IN_CREATE | IN_MOVED_TO))
+	if (made || lost)
 		(void)watch(netns_dir);
-	else if (event->len)
+	if (lost)
+		tell_removed(NULL);
+	else if (!made && event->len)
 		tell_removed(event->name);
 }
 

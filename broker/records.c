@@ -15,6 +15,7 @@
 
 #include "ipc.h"
 #include "log.h"
+#include "record.h"
 
 #define RECORD_MAGIC 0x3152534eU /* "NSR1"; changes with the layout */
 #define FILE_NAME_MAX 48
@@ -184,7 +185,7 @@ static int read_record(const char *name, struct nsgate_ns_record *ret)
 	if (length < 0)
 		err = -errno;
 	else if (length != (ssize_t)sizeof(file) || file.magic != RECORD_MAGIC ||
-		 file.size != sizeof(file))
+		 file.size != sizeof(file) || !record_valid(&file.record))
 		err = -EBADMSG;
 	close(fd);
 	if (!err)

@@ -383,6 +383,32 @@ def test_deletion_of_the_namespace_is_noticed(lab, kind):
     gone_within_a_second(lab, outside, before)
 
 
+def test_deletion_in_a_crowd_is_noticed(lab):
+    """More names go than the kernel keeps news of."""
+    netns, outside = lab.pair()
+    lab.put_policy("ok", default="accept")
+    place = f"{lab.dir}/names"
+    os.mkdir(place)
+    with open(f"{place}/x", "w", encoding="ascii"):
+        run("mount", "--bind", netns.path, f"{place}/x")
+    netns.delete()
+    before = lab.fds()
+    lab.must("attach", f"path:{place}/x", "--policy", "ok")
+    with open("/proc/sys/fs/inotify/max_queued_events", encoding="ascii") as file:
+        news = int(file.read())
+    with stopped(lab.broker):
+        for number in range(news + 1):
+            os.close(os.open(f"{place}/{number}", os.O_CREAT))
+            os.unlink(f"{place}/{number}")
+        run("umount", f"{place}/x")
+        os.unlink(f"{place}/x")
+    until(lambda: lab.names() == [], "the namespace to be released")
+    lab.wait_fds(before)
+    until(lambda: outside.ip("link", "show", "eth0", check=False).returncode != 0,
+          "the namespace, and with it the peer of its link, to go", 5)
+    os.rmdir(place)
+
+
 def test_end_of_the_process_is_noticed(lab):
     outside = lab.netns("outside")
     lab.put_policy("ok", default="accept")
