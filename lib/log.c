@@ -62,7 +62,7 @@ static void line_put_value(struct line *line, const char *value)
 		if (byte == '"' || byte == '\\') {
 			line_puts(line, "\\");
 			line_put(line, c, 1);
-		} else if (byte < ' ' || byte == 0x7f) {
+		} else if (byte < ' ' || byte >= 0x7f) {
 			snprintf(escaped, sizeof(escaped), "\\x%02x", byte);
 			line_puts(line, escaped);
 		} else {

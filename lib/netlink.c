@@ -82,33 +82,32 @@ static ssize_t receive(int fd, void *buffer, size_t size, int64_t deadline)
 		ssize_t n = recvmsg(fd, &msg, MSG_DONTWAIT);
 		int64_t left;
 
-		if (n >= 0 && sender.nl_pid != 0)
-			continue;
-		if (n >= 0)
+		if (n >= 0 && sender.nl_pid == 0)
 			return (msg.msg_flags & MSG_TRUNC) ? -EMSGSIZE : n;
-		if (errno == EINTR)
-			continue;
-		if (errno != EAGAIN)
+		if (n < 0 && errno != EAGAIN && errno != EINTR)
 			return -errno;
 		left = deadline - loop_now_ms();
-		if (left <= 0)
+		if (left <= 0) /* also where others keep it busy */
 			return -ETIMEDOUT;
+		if (n >= 0 || errno == EINTR)
+			continue;
 		if (poll(&pfd, 1, (int)left) < 0 && errno != EINTR)
 			return -errno;
 	}
 }
 
-static void note_message(struct nl_state *state, const struct nlmsghdr *nlh)
+/* Return: false: it answers something else. */
+static bool note_message(struct nl_state *state, const struct nlmsghdr *nlh)
 {
 	const struct netlink_exchange *exchange = state->exchange;
 
 	if (nlh->nlmsg_seq - exchange->first > exchange->last - exchange->first)
-		return; /* answers something else */
+		return false;
 	if (nlh->nlmsg_type == NLMSG_ERROR) {
 		const struct nlmsgerr *report = mnl_nlmsg_get_payload(nlh);
 
 		if (mnl_nlmsg_get_payload_len(nlh) < sizeof(*report))
-			return;
+			return false;
 		if (report->error && !state->error)
 			state->error = report->error;
 		if (nlh->nlmsg_seq == exchange->last)
@@ -118,6 +117,7 @@ static void note_message(struct nl_state *state, const struct nlmsghdr *nlh)
 	} else if (exchange->handler) {
 		exchange->handler(nlh, exchange->data);
 	}
+	return true;
 }
 
 int netlink_exchange(int fd, const struct netlink_exchange *exchange)
@@ -133,11 +133,14 @@ int netlink_exchange(int fd, const struct netlink_exchange *exchange)
 		const struct nlmsghdr *nlh = (const struct nlmsghdr *)buffer;
 		ssize_t n = receive(fd, buffer, sizeof(buffer), state.error ? 0 : deadline);
 		int left = (int)n;
+		bool ours = false;
 
 		if (n < 0)
 			return state.error ? state.error : (int)n;
 		for (; mnl_nlmsg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left))
-			note_message(&state, nlh);
+			ours |= note_message(&state, nlh);
+		if (!ours && loop_now_ms() > deadline) /* where it is kept busy by something else */
+			return state.error ? state.error : -ETIMEDOUT;
 	}
 	return state.error;
 }
