@@ -16,6 +16,7 @@
 #include "log.h"
 #include "loop.h"
 #include "owed.h"
+#include "takeup.h"
 
 /* A socket file that was just made may not listen yet: try often for a moment, then seldom. */
 #define RETRY_SOON_MS 2
@@ -205,7 +206,7 @@ static bool take_message(const union nsgate_msg *message, int *fds, unsigned int
 	uint16_t type = message->header.type;
 
 	if (type == NSGATE_MSG_NS_HELD && agent.state == LINK_GREETING) {
-		attach_adopt(&message->ns.record, fds, fd_count);
+		takeup_adopt(&message->ns.record, fds, fd_count);
 		return true;
 	}
 	fds_close(fds, fd_count);

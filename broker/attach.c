@@ -8,10 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "agent_link.h"
 #include "broker.h"
 #include "client.h"
-#include "custody.h"
 #include "enforce.h"
 #include "fdstore.h"
 #include "ipc.h"
@@ -24,40 +22,16 @@
 #include "records.h"
 #include "restore.h"
 #include "rules.h"
+#include "takeup.h"
 
 #define OFFER_TIMEOUT_MS 5000
 #define DRAIN_TIMEOUT_MS 3000
-#define AGAIN_FIRST_MS 1000
-#define AGAIN_LAST_MS 60000
 
 static bool agent_here; /* connected, and done with telling what it holds */
 
 bool attach_agent_here(void)
 {
 	return agent_here;
-}
-
-/*
- * Where memory or descriptors were short for taking over what was attached before, its packets
- * wait, and nobody else would come back to it: it is tried again, less and less often.
- */
-static struct {
-	int64_t at_ms; /* 0: nothing is to be tried again */
-	int delay_ms;
-	bool restore; /* what the records say */
-	bool adopt;   /* what the agent holds: it tells a new connection */
-	bool offer;   /* what the agent refused: the holdings that say so */
-} again;
-
-static void try_again(bool *what)
-{
-	*what = true;
-	if (again.at_ms)
-		return;
-	again.delay_ms = again.delay_ms ? 2 * again.delay_ms : AGAIN_FIRST_MS;
-	if (again.delay_ms > AGAIN_LAST_MS)
-		again.delay_ms = AGAIN_LAST_MS;
-	again.at_ms = loop_now_ms() + again.delay_ms;
 }
 
 static void drain(struct holding *holding);
@@ -74,13 +48,6 @@ static void abandon(struct holding *holding)
 {
 	records_discard(holding->record.cookie);
 	holding_free(holding);
-}
-
-static void offer(struct holding *holding)
-{
-	holding->todo |= TODO_OFFER | TODO_LINKS;
-	if (holding->orphaned || holding->degraded[0])
-		holding->todo |= TODO_STATE;
 }
 
 /*
@@ -266,7 +233,7 @@ void attach_request(struct client *client, const struct nsgate_msg_attach *messa
 	holding->asker_id = id;
 	if (message->target_kind == NSGATE_TARGET_HANDOFF)
 		holding->keeper = client;
-	offer(holding);
+	holding_offer(holding);
 }
 
 /* ---- answers and ends ---- */
@@ -545,129 +512,21 @@ void attach_agent_reply(const struct nsgate_msg_reply *message)
 		} else if (holding->state == HOLDING_IN_FORCE && holding->offer_id == id &&
 			   message->status) {
 			/* A new agent will not have it. Its rules stay: closed is closed. */
-			holding->refused = true;
-			try_again(&again.offer);
+			takeup_refused(holding);
 			log_event(LOG_LEVEL_ERROR, "agent.refused", "netns", holding->record.name,
 				  "why", message->text, NULL);
 		}
 	}
 }
 
-static void restore(const struct nsgate_ns_record *record)
-{
-	struct refusal refusal = {.status = NSGATE_STATUS_OK};
-	struct holding *holding;
-
-	if (holding_find_cookie(record->cookie) || holding_find(record->name))
-		return;
-	holding = holding_new(attach_orphaned, enforce_links);
-	if (!holding) {
-		try_again(&again.restore);
-		return;
-	}
-	if (prepare_restored(holding, record, &refusal) < 0) {
-		log_event(LOG_LEVEL_WARNING, "restore.failed", "netns", record->name, "why",
-			  refusal.text, NULL);
-		/* A handoff brings its namespace back itself, and then wants its counters. */
-		if (refusal.status != NSGATE_STATUS_NOT_FOUND) {
-			try_again(&again.restore);
-		} else if (record->target_kind != NSGATE_TARGET_HANDOFF) {
-			records_remove(record->cookie);
-			custody_forget(record->cookie);
-		}
-		holding_free(holding);
-		return;
-	}
-	holding->state = HOLDING_IN_FORCE;
-	enforce_record(holding);
-	if (holding->record.queue_first != record->queue_first)
-		enforce_queue_moved(holding, record->queue_first);
-	fdstore_keep(holding);
-	log_event(LOG_LEVEL_INFO, "restored", "netns", record->name, NULL);
-	offer(holding);
-}
-
-/* What the agent holds was adopted by now; the rest, only records remember. */
-static void restore_all(void)
-{
-	int err = records_each(restore);
-
-	if (!err)
-		return;
-	log_event(LOG_LEVEL_WARNING, "restore.failed", "error", log_errno(err), NULL);
-	try_again(&again.restore);
-}
-
-static void offer_refused(void)
-{
-	for (struct holding *holding = holding_first(); holding; holding = holding->next) {
-		if (holding->refused && holding->state == HOLDING_IN_FORCE)
-			offer(holding);
-		holding->refused = false;
-	}
-}
-
-static void do_again(void)
-{
-	bool adopt = again.adopt, restores = again.restore;
-
-	again.at_ms = 0;
-	again.adopt = again.restore = again.offer = false;
-	offer_refused();
-	if (restores)
-		restore_all();
-	if (adopt)
-		agent_link_renew();
-	else if (!again.at_ms)
-		again.delay_ms = 0;
-}
-
-static void restore_stored(const struct nsgate_ns_record *record)
-{
-	struct holding *holding;
-	int err;
-
-	if (!fdstore_has(record->cookie))
-		return;
-	holding = holding_new(attach_orphaned, enforce_links);
-	if (!holding)
-		return;
-	err = prepare_stored(holding, record);
-	if (err) {
-		log_event(LOG_LEVEL_WARNING, "fdstore.unused", "netns", record->name, "error",
-			  log_errno(err), NULL);
-		holding_free(holding);
-		return;
-	}
-	holding->state = HOLDING_IN_FORCE;
-	enforce_record(holding);
-	log_event(LOG_LEVEL_INFO, "restored", "netns", record->name, "from", "fdstore", NULL);
-}
-
-void attach_restore_stored(void)
-{
-	records_each(restore_stored);
-	/* Where an agent runs it connects at once; where none does, what may pass passes soon. */
-	if (holding_first())
-		enforce_agent_lost();
-}
-
 void attach_agent_connected(void)
 {
-	static bool restored;
-
 	agent_here = true;
-	/* What the agent holds still cannot be restored: its queues are taken. */
-	if (!restored && !again.adopt) {
-		restore_all();
-		restored = true;
-	}
-	if (!again.at_ms)
-		again.delay_ms = 0;
+	takeup_rest();
 	fdstore_forget_rest();
 	for (struct holding *holding = holding_first(); holding; holding = holding->next)
 		if (holding->state == HOLDING_IN_FORCE)
-			offer(holding);
+			holding_offer(holding);
 	enforce_agent_back();
 	for (struct holding *holding = holding_first(), *next; holding; holding = next) {
 		next = holding->next;
@@ -698,50 +557,12 @@ void attach_agent_lost(void)
 	}
 }
 
-void attach_adopt(const struct nsgate_ns_record *record, int *fds, unsigned int fd_count)
-{
-	struct holding *holding;
-	int err;
-
-	if (owed_has(record->cookie)) {
-		fds_close(fds, fd_count); /* it was detached: the agent has not heard it yet */
-		return;
-	}
-	if (holding_find_cookie(record->cookie)) {
-		fds_close(fds, fd_count); /* ours already: the agent only lost its connection */
-		return;
-	}
-	holding = holding_new(attach_orphaned, enforce_links);
-	if (!holding) {
-		fds_close(fds, fd_count);
-		try_again(&again.adopt);
-		return;
-	}
-	err = prepare_adopted(holding, record, fds, fd_count);
-	if (err) {
-		/* The agent goes on; nobody can change its rules, and the operator must know. */
-		log_event(LOG_LEVEL_ERROR, "adopt.failed", "netns", record->name, "error",
-			  log_errno(err), NULL);
-		holding_free(holding);
-		try_again(&again.adopt);
-		return;
-	}
-	holding->state = HOLDING_IN_FORCE;
-	holding->todo |= TODO_LINKS;
-	if (record->rules.generation)
-		enforce_record(holding);
-	fdstore_keep(holding);
-	log_event(LOG_LEVEL_INFO, "adopted", "netns", record->name, NULL);
-}
-
 /* ---- deadlines ---- */
 
 int attach_timeout_ms(void)
 {
 	int64_t now = loop_now_ms(), nearest = -1;
 
-	if (again.at_ms && agent_here)
-		nearest = again.at_ms > now ? again.at_ms - now : 0;
 	for (struct holding *holding = holding_first(); holding; holding = holding->next) {
 		int64_t left = holding->deadline_ms - now;
 
@@ -760,8 +581,6 @@ void attach_tick(void)
 	int64_t now = loop_now_ms();
 	struct holding *next;
 
-	if (again.at_ms && again.at_ms <= now && agent_here)
-		do_again();
 	for (struct holding *holding = holding_first(); holding; holding = next) {
 		next = holding->next;
 		if (!holding->deadline_ms || holding->deadline_ms > now)

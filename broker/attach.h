@@ -32,9 +32,6 @@ void attach_name_removed(const char *name);
 
 /* ---- what the agent says ---- */
 
-/* It holds a namespace since before this broker was born: make it ours. `fds` are taken over. */
-void attach_adopt(const struct nsgate_ns_record *record, int *fds, unsigned int fd_count);
-
 void attach_agent_rules(const struct nsgate_msg_ns_rules *message);
 void attach_agent_reply(const struct nsgate_msg_reply *message);
 
@@ -42,11 +39,6 @@ void attach_agent_reply(const struct nsgate_msg_reply *message);
 void attach_agent_connected(void);
 bool attach_agent_here(void);
 void attach_agent_lost(void);
-
-/*
- * Take up what systemd kept for us (fdstore.h), and what waits in it, before any agent is there.
- */
-void attach_restore_stored(void);
 
 /* Deadlines. Return: milliseconds until the next one, -1: none. */
 int attach_timeout_ms(void);

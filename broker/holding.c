@@ -109,6 +109,13 @@ int holding_watch(struct holding *holding)
 	return loop_add(&holding->watch_source, holding->watch, EPOLLIN);
 }
 
+void holding_offer(struct holding *holding)
+{
+	holding->todo |= TODO_OFFER | TODO_LINKS;
+	if (holding->orphaned || holding->degraded[0])
+		holding->todo |= TODO_STATE;
+}
+
 static void unlink_holding(const struct holding *holding)
 {
 	struct holding **at = &first;

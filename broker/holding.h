@@ -110,6 +110,9 @@ int holding_watch(struct holding *holding);
 /* Close everything. What the kernel has of it (rules) must be gone or be meant to stay. */
 void holding_free(struct holding *holding);
 
+/* Everything about it is to be said to the agent. */
+void holding_offer(struct holding *holding);
+
 /* The descriptors of NS_ADD in their order, all still the holding's. Return: how many. */
 unsigned int holding_fds(const struct holding *holding, int *ret_fds);
 

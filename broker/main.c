@@ -7,13 +7,16 @@
  * each, so that no queue dies with an agent. It reads no packet, no policy and no JSON.
  *
  *   server      broker.sock: who may ask what
- *   attach      the life of an attached namespace; prepare: its first steps
+ *   attach      the life of an attached namespace; prepare: its first steps; owed, parting: what is
+ *               left to do after its last
  *   enforce     which rules are in force, also while no agent is there
  *   kit         entering; queue_setup: binding; rules, nft_*: nftables; links: names of links
- *   records     what is attached, on disk; restore: finding it again
+ *   records     what is attached, on disk; restore: finding it again; names: noticing that it goes
  *   members     the containers that share a namespace
+ *   takeup      taking over from a broker before; custody: the rules, until that is done
  *   fdstore     what systemd keeps for us, so that queues outlive both daemons
  *   agent_link  agent.sock: what the agent is told and may say
+ *   confine     what the broker gives up; supervise: starting and watching the agent
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -45,6 +48,7 @@
 #include "records.h"
 #include "server.h"
 #include "supervise.h"
+#include "takeup.h"
 
 struct broker_config broker_config = {
 	.runtime_dir = NSGATE_RUNTIME_DIR,
@@ -265,6 +269,7 @@ static void run(void)
 		int timeout;
 
 		agent_link_tick();
+		takeup_tick();
 		attach_tick();
 		enforce_tick();
 		parting_tick();
@@ -272,6 +277,7 @@ static void run(void)
 		notify_status("%u attached, agent %s", holding_count(),
 			      attach_agent_here() ? "connected" : "away");
 		timeout = loop_nearest(server_tick(), agent_link_timeout_ms());
+		timeout = loop_nearest(timeout, takeup_timeout_ms());
 		timeout = loop_nearest(timeout, attach_timeout_ms());
 		timeout = loop_nearest(timeout, enforce_timeout_ms());
 		timeout = loop_nearest(timeout, notify_watchdog_tick(NULL));
@@ -307,7 +313,7 @@ int main(int argc, char **argv)
 	daemon_must(names_watch(broker_config.netns_dir, attach_name_removed),
 		    "cannot watch the directory of netns names");
 	daemon_must(confine_broker(), "cannot give up privileges");
-	attach_restore_stored();
+	takeup_stored();
 	custody_take_all();
 
 	log_event(LOG_LEVEL_INFO, "started", "version", NSGATE_VERSION, "runtime_dir",

@@ -27,6 +27,7 @@
 #include "../../broker/queue_setup.h"
 #include "../../broker/records.h"
 #include "../../broker/server.h"
+#include "../../broker/takeup.h"
 #include "log.h"
 #include "loop.h"
 #include "messages.h"
@@ -257,6 +258,7 @@ static void run_broker(void)
 {
 	for (int i = 0; i < 6; i++) {
 		agent_link_tick();
+		takeup_tick();
 		attach_tick();
 		enforce_tick();
 		parting_tick();

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "takeup.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "agent_link.h"
+#include "attach.h"
+#include "custody.h"
+#include "enforce.h"
+#include "fdstore.h"
+#include "ipc.h"
+#include "log.h"
+#include "loop.h"
+#include "owed.h"
+#include "prepare.h"
+#include "records.h"
+
+#define AGAIN_FIRST_MS 1000
+#define AGAIN_LAST_MS 60000
+
+/*
+ * Where memory or descriptors were short for taking over what was attached before, its packets
+ * wait, and nobody else would come back to it: it is tried again, less and less often.
+ */
+static struct {
+	int64_t at_ms; /* 0: nothing is to be tried again */
+	int delay_ms;
+	bool restore; /* what the records say */
+	bool adopt;   /* what the agent holds: it tells a new connection */
+	bool offer;   /* what the agent refused: the holdings that say so */
+} again;
+
+static void try_again(bool *what)
+{
+	*what = true;
+	if (again.at_ms)
+		return;
+	again.delay_ms = again.delay_ms ? 2 * again.delay_ms : AGAIN_FIRST_MS;
+	if (again.delay_ms > AGAIN_LAST_MS)
+		again.delay_ms = AGAIN_LAST_MS;
+	again.at_ms = loop_now_ms() + again.delay_ms;
+}
+
+/* ---- from the fd store, before any agent is there ---- */
+
+static void restore_stored(const struct nsgate_ns_record *record)
+{
+	struct holding *holding;
+	int err;
+
+	if (!fdstore_has(record->cookie))
+		return;
+	holding = holding_new(attach_orphaned, enforce_links);
+	if (!holding)
+		return;
+	err = prepare_stored(holding, record);
+	if (err) {
+		log_event(LOG_LEVEL_WARNING, "fdstore.unused", "netns", record->name, "error",
+			  log_errno(err), NULL);
+		holding_free(holding);
+		return;
+	}
+	holding->state = HOLDING_IN_FORCE;
+	enforce_record(holding);
+	log_event(LOG_LEVEL_INFO, "restored", "netns", record->name, "from", "fdstore", NULL);
+}
+
+void takeup_stored(void)
+{
+	records_each(restore_stored);
+	/* Where an agent runs it connects at once; where none does, what may pass passes soon. */
+	if (holding_first())
+		enforce_agent_lost();
+}
+
+/* ---- what the agent holds ---- */
+
+void takeup_adopt(const struct nsgate_ns_record *record, int *fds, unsigned int fd_count)
+{
+	struct holding *holding;
+	int err;
+
+	if (owed_has(record->cookie)) {
+		fds_close(fds, fd_count); /* it was detached: the agent has not heard it yet */
+		return;
+	}
+	if (holding_find_cookie(record->cookie)) {
+		fds_close(fds, fd_count); /* ours already: the agent only lost its connection */
+		return;
+	}
+	holding = holding_new(attach_orphaned, enforce_links);
+	if (!holding) {
+		fds_close(fds, fd_count);
+		try_again(&again.adopt);
+		return;
+	}
+	err = prepare_adopted(holding, record, fds, fd_count);
+	if (err) {
+		/* The agent goes on; nobody can change its rules, and the operator must know. */
+		log_event(LOG_LEVEL_ERROR, "adopt.failed", "netns", record->name, "error",
+			  log_errno(err), NULL);
+		holding_free(holding);
+		try_again(&again.adopt);
+		return;
+	}
+	holding->state = HOLDING_IN_FORCE;
+	holding->todo |= TODO_LINKS;
+	if (record->rules.generation)
+		enforce_record(holding);
+	fdstore_keep(holding);
+	log_event(LOG_LEVEL_INFO, "adopted", "netns", record->name, NULL);
+}
+
+/* ---- the rest, by the records ---- */
+
+static void restore(const struct nsgate_ns_record *record)
+{
+	struct refusal refusal = {.status = NSGATE_STATUS_OK};
+	struct holding *holding;
+
+	if (holding_find_cookie(record->cookie) || holding_find(record->name))
+		return;
+	holding = holding_new(attach_orphaned, enforce_links);
+	if (!holding) {
+		try_again(&again.restore);
+		return;
+	}
+	if (prepare_restored(holding, record, &refusal) < 0) {
+		log_event(LOG_LEVEL_WARNING, "restore.failed", "netns", record->name, "why",
+			  refusal.text, NULL);
+		/* A handoff brings its namespace back itself, and then wants its counters. */
+		if (refusal.status != NSGATE_STATUS_NOT_FOUND) {
+			try_again(&again.restore);
+		} else if (record->target_kind != NSGATE_TARGET_HANDOFF) {
+			records_remove(record->cookie);
+			custody_forget(record->cookie);
+		}
+		holding_free(holding);
+		return;
+	}
+	holding->state = HOLDING_IN_FORCE;
+	enforce_record(holding);
+	if (holding->record.queue_first != record->queue_first)
+		enforce_queue_moved(holding, record->queue_first);
+	fdstore_keep(holding);
+	log_event(LOG_LEVEL_INFO, "restored", "netns", record->name, NULL);
+	holding_offer(holding);
+}
+
+/* What the agent holds was adopted by now; the rest, only records remember. */
+static void restore_all(void)
+{
+	int err = records_each(restore);
+
+	if (!err)
+		return;
+	log_event(LOG_LEVEL_WARNING, "restore.failed", "error", log_errno(err), NULL);
+	try_again(&again.restore);
+}
+
+void takeup_rest(void)
+{
+	static bool restored;
+
+	/* What the agent holds still cannot be restored: its queues are taken. */
+	if (!restored && !again.adopt) {
+		restore_all();
+		restored = true;
+	}
+	if (!again.at_ms)
+		again.delay_ms = 0;
+}
+
+/* ---- again ---- */
+
+void takeup_refused(struct holding *holding)
+{
+	holding->refused = true;
+	try_again(&again.offer);
+}
+
+static void offer_refused(void)
+{
+	for (struct holding *holding = holding_first(); holding; holding = holding->next) {
+		if (holding->refused && holding->state == HOLDING_IN_FORCE)
+			holding_offer(holding);
+		holding->refused = false;
+	}
+}
+
+static void do_again(void)
+{
+	bool adopt = again.adopt, restores = again.restore;
+
+	again.at_ms = 0;
+	again.adopt = again.restore = again.offer = false;
+	offer_refused();
+	if (restores)
+		restore_all();
+	if (adopt)
+		agent_link_renew();
+	else if (!again.at_ms)
+		again.delay_ms = 0;
+}
+
+int takeup_timeout_ms(void)
+{
+	int64_t left = again.at_ms - loop_now_ms();
+
+	if (!again.at_ms || !attach_agent_here())
+		return -1;
+	return left > 0 ? (int)left : 0;
+}
+
+void takeup_tick(void)
+{
+	if (again.at_ms && again.at_ms <= loop_now_ms() && attach_agent_here())
+		do_again();
+}

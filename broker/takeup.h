@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of Operation
+ *
+ * What was attached when another broker ran is taken up in three steps, each for what the one
+ * before did not find: what systemd kept (fdstore.h), at the start; what the agent holds and tells
+ * in NS_HELD; what only the records know, once the agent has told all. Where memory or descriptors
+ * are short for one of them, it is tried again, less and less often.
+ */
+#ifndef NSGATE_TAKEUP_H
+#define NSGATE_TAKEUP_H
+
+#include "holding.h"
+
+/* What systemd kept for us, and what waits in it, before any agent is there. */
+void takeup_stored(void);
+
+/* The agent holds a namespace since before this broker was born: make it ours. `fds` are taken
+ * over. */
+void takeup_adopt(const struct nsgate_ns_record *record, int *fds, unsigned int fd_count);
+
+/* The agent has told all that it holds. */
+void takeup_rest(void);
+
+/* The agent will not have it: it is offered again later. */
+void takeup_refused(struct holding *holding);
+
+/* Milliseconds until takeup_tick() has something to do; -1: nothing. */
+int takeup_timeout_ms(void);
+void takeup_tick(void);
+
+#endif
