@@ -197,6 +197,7 @@ int queue_turn(struct queue *queue, struct queue_buffers *buffers)
 	uint64_t received_at;
 	int count;
 
+	queue->drained = false;
 	if (queue->config_owed)
 		queue_configure(queue);
 	if (queue->config_owed)
@@ -208,6 +209,7 @@ int queue_turn(struct queue *queue, struct queue_buffers *buffers)
 		count = receive(queue, buffers);
 	if (count <= 0)
 		return count;
+	queue->drained = count < QUEUE_BATCH;
 	queue->unlooked += (unsigned int)count;
 
 	received_at = now_ns();

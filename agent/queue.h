@@ -55,6 +55,8 @@ struct queue {
 	uint32_t lost;		 /* numbered and nowhere (counters_missing()), and no news */
 	unsigned int unlooked;	 /* packets read since queue_look() looked */
 	uint64_t looked_at_ns;	 /* CLOCK_MONOTONIC */
+	bool drained;		 /* the last turn read all there was */
+	uint64_t empty_at_ns;	 /* nothing was waiting then, or later; 0: not known */
 	bool has_stale;
 	uint32_t stale_id; /* ids up to this were copied under an earlier configuration */
 	bool config_owed;  /* the kernel was not told yet what the policy wants to see */

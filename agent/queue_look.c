@@ -9,10 +9,12 @@
  * The numbers tell. Everything numbered is decided, waiting, undeliverable or known to be lost, so
  * a packet that vanished is missing in the sum until its message has been judged: counting it as
  * decided hides it. Hence the look must come before the messages are read. It costs a pread() of
- * 0.7 us, and is taken every LOOK_PACKETS packets, and whenever LOOK_NS have passed: after a pause,
- * as when the agent was stopped, it comes before the first message. What vanishes between a look
- * and the end of the turns that rely on it is counted by its verdict: at most LOOK_PACKETS packets
- * and one turn, and only if they would have been judged within LOOK_NS.
+ * 0.7 us and more, and is taken every LOOK_PACKETS packets, and whenever messages may have waited
+ * for LOOK_NS: after a pause, as when the agent was stopped, it comes before the first message.
+ * They cannot have waited if there was a look, or if the worker found the queue empty
+ * (`empty_at_ns`), less than LOOK_NS ago. What vanishes between a look and the end of the turns
+ * that rely on it is counted by its verdict: at most LOOK_PACKETS packets and one turn, and only if
+ * they would have been judged within LOOK_NS.
  *
  * A packet has its number a moment before it waits, and the line is not read in one go. So a
  * difference is only a suspicion. Then the queue's lock is passed (nfq_append_barrier()), which no
@@ -92,7 +94,8 @@ static bool is_due(struct queue *queue)
 {
 	const uint64_t now = now_ns();
 
-	if (queue->unlooked < LOOK_PACKETS && now - queue->looked_at_ns < LOOK_NS)
+	if (queue->unlooked < LOOK_PACKETS &&
+	    (now - queue->looked_at_ns < LOOK_NS || now - queue->empty_at_ns < LOOK_NS))
 		return false;
 	queue->unlooked = 0;
 	queue->looked_at_ns = now;

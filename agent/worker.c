@@ -63,6 +63,8 @@ struct worker {
 	struct queue *queues;	  /* the worker's own */
 	unsigned int queue_count; /* the control thread's */
 	unsigned int in_debt;	  /* queues that owe verdicts, as of the last round */
+	uint64_t round_end_ns;	  /* CLOCK_MONOTONIC, of the last round's turns */
+	uint64_t listed_ns;	  /* before the last time that epoll named all ready queues */
 	bool stopping;
 	atomic_uint asked, answered; /* worker_ask() */
 
@@ -164,9 +166,8 @@ bool worker_answered(const struct worker *worker)
 
 /* ---- rounds ---- */
 
-static void measure(struct rate *rate, unsigned int packets)
+static void measure(struct rate *rate, unsigned int packets, uint64_t now)
 {
-	const uint64_t now = now_ns();
 	const uint64_t elapsed = now - rate->window_start_ns;
 	uint64_t now_per_ms;
 
@@ -187,11 +188,17 @@ static void give_up(struct worker *worker, struct queue *queue, int err)
 	__atomic_store_n(&queue->broken, true, __ATOMIC_RELAXED);
 }
 
-/* Return: packets received. */
+/*
+ * A queue that was read empty has either had its turn since `listed_ns` or was not ready then.
+ * Return: packets received.
+ */
 static unsigned int give_turn(struct worker *worker, struct queue *queue)
 {
-	const int count = queue_turn(queue, worker->buffers);
+	int count;
 
+	if (queue->drained)
+		queue->empty_at_ns = worker->listed_ns;
+	count = queue_turn(queue, worker->buffers);
 	if (queue->owes)
 		worker->in_debt++;
 	if (count >= 0)
@@ -228,7 +235,10 @@ static void run_round(struct worker *worker)
 		packets += give_turn(worker, ready[i].data.ptr);
 		queues++;
 	}
-	measure(&worker->rate, packets);
+	if (count >= 0 && count < ROUND_QUEUES)
+		worker->listed_ns = worker->round_end_ns;
+	worker->round_end_ns = now_ns();
+	measure(&worker->rate, packets, worker->round_end_ns);
 	if (called)
 		run_calls(worker);
 	else if (packets < SHORT_ROUND * queues && worker->rate.per_ms >= PAUSE_RATE)
