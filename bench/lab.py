@@ -107,17 +107,17 @@ class Pair:
 
 
 class Queue:
-    """Columns of nfnetlink_queue in a namespace."""
+    """Columns of nfnetlink_queue in a namespace, of all queues together."""
 
     def __init__(self, name):
         self.fd = open_inside(name, "netfilter/nfnetlink_queue")
 
     def read(self):
-        for line in os.pread(self.fd, 4096, 0).decode().splitlines():
-            field = [int(x) for x in line.split()]
-            if field[0] == 0:
-                return {"pending": field[2], "dropped": field[5] + field[6]}
-        raise Trouble("the queue is gone")
+        lines = [[int(x) for x in line.split()] for line in os.pread(self.fd, 4096, 0).decode().splitlines()]
+        if not lines:
+            raise Trouble("the queue is gone")
+        return {"pending": sum(field[2] for field in lines),
+                "dropped": sum(field[5] + field[6] for field in lines)}
 
     def drain(self):
         deadline = time.monotonic() + DRAIN_TIMEOUT
@@ -202,6 +202,10 @@ class Agent:
     def attach(self, prefix, first, count, policy_name):
         return self.lab.load("attach", self.dir + "/run/broker.sock", prefix, str(first), str(count),
                              policy_name, timeout=300)
+
+    def attach_wide(self, name, queues, policy_name):
+        sh(self.lab.program("nsgatectl"), "--runtime-dir", self.dir + "/run", "attach", f"netns:{name}",
+           "--name", name, "--policy", policy_name, "--queues", str(queues))
 
     def stats(self):
         with socket.socket(socket.AF_UNIX) as s:

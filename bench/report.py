@@ -61,20 +61,33 @@ def rows(results):
             paired(r, figure, "textbook_threads", "agent", "ns_per_packet", ratio))
         row(f"10,000 rules against 10, CPU per packet; {how}", "≤ 1.3×", lambda m: m <= 1.3, "×",
             paired(r, figure, "agent-10000", "agent-10", "ns_per_packet", ratio))
+    row("packets per second, 1,000 rules, two queues against one; all may use all CPUs", "", None, "×",
+        paired(r, "udp_fan_out", "two", "agent", "accepted_per_s", ratio))
+    row("the same, CPU per packet", "", None, "×",
+        paired(r, "udp_fan_out", "two", "agent", "ns_per_packet", ratio))
     for arm, what, target, limit in (
             ("agent", "TCP bulk, every packet judged, against no queue", "≥ 85 %", 85),
             ("offload", "TCP bulk with offload, against no queue", "≥ 98 %", 98),
             ("minimal", "TCP bulk, minimal loop, against no queue", "", None),
-            ("tracked", "TCP bulk, connection tracking and no queue, against no rules", "", None)):
+            ("tracked", "TCP bulk, connection tracking and no queue, against no rules", "", None),
+            ("chains", "TCP bulk, connection tracking and as many base chains, no queue, against no rules",
+             "", None)):
         row(what, target, limit and (lambda m, limit=limit: m >= limit), "%",
             paired(r, "tcp_bulk", arm, "none", "gbit_per_s", lambda a, b: 100 * a / b))
     for arm, what, target, limit in (
             ("offload", "new TCP connections with offload, against no queue", "≥ 60 %", 60),
             ("agent", "new TCP connections, every packet judged, against no queue", "", None),
             ("tracked", "new TCP connections, connection tracking and no queue, against no rules", "",
-             None)):
+             None),
+            ("chains", "new TCP connections, connection tracking and as many base chains, no queue, "
+             "against no rules", "", None)):
         row(what, target, limit and (lambda m, limit=limit: m >= limit), "%",
             paired(r, "tcp_connect", arm, "none", "per_s", lambda a, b: 100 * a / b))
+    for figure, what, key in (("tcp_bulk", "TCP bulk", "gbit_per_s"),
+                              ("tcp_connect", "new TCP connections", "per_s")):
+        for arm, text in (("tracked", "connection tracking alone"), ("chains", "as many base chains")):
+            row(f"{what} with offload, against {text}", "", None, "%",
+                paired(r, figure, "offload", arm, key, lambda a, b: 100 * a / b))
     for rate, text in ((1000, "1k"), (20000, "20k")):
         for key, limit in (("p50", 30), ("p99", 100)):
             figure = f"delay_{rate}"
