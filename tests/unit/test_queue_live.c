@@ -10,6 +10,7 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_queue.h>
+#include <time.h>
 
 #include "live.h"
 
@@ -214,6 +215,45 @@ static void a_look_at_a_whole_queue_changes_nothing(void **state)
 	assert_int_equal(live_receive(&live, seen, MANY), MANY);
 	assert_int_equal(live.queue.shm->readmitted, 0);
 	assert_int_equal(live_kernel(&live).id_sequence, MANY);
+	live_close(&live);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+/* What has just come is not compared with the kernel's books, what may have waited is. */
+static void a_queue_that_was_empty_is_not_looked_at(void **state)
+{
+	struct live live;
+	bool spared = false;
+
+	(void)state;
+	live_open(&live);
+	live_bind(&live, ACCEPT_ALL);
+	live_rules(&live, OUT, 0, 1);
+	live_send_numbers(&live, 0, 65);
+	assert_int_equal(queue_turn(&live.queue, live.buffers), 64);
+	assert_false(live.queue.drained);
+	assert_int_equal(queue_turn(&live.queue, live.buffers), 1);
+	assert_true(live.queue.drained);
+	for (int i = 0; i < MANY && !spared; i++) { /* until nothing interrupts us for long */
+		live_send_numbers(&live, 0, 1);
+		live.queue.unlooked = 0;
+		live.queue.looked_at_ns = 0;
+		live.queue.empty_at_ns = now_ns();
+		assert_int_equal(queue_turn(&live.queue, live.buffers), 1);
+		spared = live.queue.looked_at_ns == 0;
+	}
+	assert_true(spared);
+	live_send_numbers(&live, 0, 1);
+	live.queue.empty_at_ns = 0;
+	assert_int_equal(queue_turn(&live.queue, live.buffers), 1);
+	assert_true(live.queue.looked_at_ns > 0);
 	live_close(&live);
 }
 
@@ -506,6 +546,7 @@ int main(void)
 		cmocka_unit_test(vanished_packets_are_not_counted_as_judged),
 		cmocka_unit_test(those_that_came_after_them_are_judged),
 		cmocka_unit_test(a_look_at_a_whole_queue_changes_nothing),
+		cmocka_unit_test(a_queue_that_was_empty_is_not_looked_at),
 		cmocka_unit_test(rewritten_packets_arrive_whole),
 		cmocka_unit_test(a_hungrier_policy_sees_whole_packets),
 		cmocka_unit_test(rules_keep_their_counters_by_name),
