@@ -96,6 +96,9 @@ def rows(results):
                 paired(r, figure, "agent", "none", key, difference))
             for arm in ("textbook", "tracked"):
                 row(f"the same, {arm}", "", None, US, paired(r, figure, arm, "none", key, difference))
+            for arm in ("agent", "textbook"):
+                row(f"the same with all on one CPU, {arm}", "", None, US,
+                    paired(r, f"delay_one_cpu_{rate}", arm, "none", key, difference))
     for figure, how in (("spread_20k", "20,000 packets/s one by one"),
                         ("spread_100k", "100,000 packets/s one by one"),
                         ("spread_burst", "100,000 packets/s in bursts of 16")):
