@@ -83,10 +83,11 @@ static int install_stored(const struct nsgate_ns_record *record, enum custody_st
 
 static void take(const struct nsgate_ns_record *record)
 {
-	struct charge *charge = holding_find_cookie(record->cookie)
-					? NULL /* whole, from the fd store */
-					: calloc(1, sizeof(*charge));
+	struct charge *charge;
 
+	if (holding_find_cookie(record->cookie)) /* whole, from the fd store */
+		return;
+	charge = calloc(1, sizeof(*charge));
 	if (!charge) {
 		log_event(LOG_LEVEL_WARNING, "custody.failed", "netns", record->name, "error",
 			  log_errno(ENOMEM), NULL);
