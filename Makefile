@@ -3,7 +3,8 @@
 #: make demo       install what is missing, build, and show nsgate at work on real packets (root)
 #: make check      install what is missing, build, and run all tests (root)
 #: make runtimes-check    install container runtimes, and test nsgate with them (root)
-#: make systemd-check   run the units under a systemd in a machine of its own; fetches a Debian tree (root)
+#: make systemd-check   build the Debian package, and run it and the units under a systemd in a machine of
+#:                      its own; fetches a Debian tree (root)
 #: make soak       the reliability tests at full size, with their figures (root, ten minutes)
 #: make unit | asan-unit | platform | netns    build and run one kind of tests
 #: make faults | faults-check    fail every call of the programs that can fail, or a sample of them (root)
@@ -136,9 +137,9 @@ runtimes-check:
 	@tests/run-all --build $(BUILD) runtimes
 systemd-check:
 	$(need_root)
-	@deploy/deps.sh build test systemd
+	@deploy/deps.sh build test deb systemd
 	@$(MAKE) $(jobs) --no-print-directory --silent all
-	@tests/run-all --build $(BUILD) systemd
+	@tests/run-all --build $(BUILD) --minutes 15 deb systemd
 soak: all $(BUILD)/bench/load
 	$(need_root)
 	@tests/run-all --build $(BUILD) --minutes 90 soak
@@ -163,7 +164,7 @@ deps:
 
 SOURCES := $(wildcard $(addsuffix /*.c,agent broker ctl lib bench bench/peers tests/unit tests/platform tests/netns/runtimes tests/fuzz tests/faults))
 HEADERS := $(wildcard $(addsuffix /*.h,agent broker ctl lib include/nsgate bench bench/peers tests/unit tests/platform tests/fuzz tests/faults))
-SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/completion/* tests/*.sh tests/fuzz/run tests/netns/run)
+SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/debian/nsgate.p* deploy/completion/* tests/*.sh tests/fuzz/run tests/netns/run)
 MAN := $(wildcard doc/man/*.[1578])
 
 LINTERS := lint-format lint-tidy lint-cppcheck lint-shell lint-man
@@ -222,8 +223,9 @@ deb:
 	rm -rf $(BUILD)/deb && mkdir -p $(BUILD)/deb/nsgate-$(VERSION)
 	tar -c --exclude-vcs --exclude='./build*' . | tar -x -C $(BUILD)/deb/nsgate-$(VERSION)
 	mv $(BUILD)/deb/nsgate-$(VERSION)/deploy/debian $(BUILD)/deb/nsgate-$(VERSION)/debian
-	cd $(BUILD)/deb/nsgate-$(VERSION) && env -u MAKEFLAGS -u MAKELEVEL dpkg-buildpackage -b -us -uc -ui
-	lintian --allow-root --info --fail-on error,warning,info $(BUILD)/deb/*.changes
+	cd $(BUILD)/deb/nsgate-$(VERSION) && env -u MAKEFLAGS -u MAKELEVEL -u BUILD -u PREFIX -u DESTDIR \
+		dpkg-buildpackage -b -us -uc -ui
+	lintian --allow-root --info --display-info --fail-on error,warning,info $(BUILD)/deb/*.changes
 
 # ---- measuring and fuzzing ----
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-A machine with a systemd of its own: a fresh Debian tree with nsgate installed in it, booted in
-systemd-nspawn. Everything it is made of lies in one directory and one cgroup, and goes with them.
+A machine with a systemd of its own: a fresh Debian tree, with nsgate installed in a copy of it that
+shares its files, booted in systemd-nspawn. Everything it is made of lies in one directory and one
+cgroup, and goes with them.
 
 Where NSGATE_TREE names a directory the tree is made there and stays, for the next run.
 """
@@ -86,6 +87,13 @@ def make_tree(directory):
     made_of.write_text(packages, encoding="ascii")
 
 
+def copy_tree(tree, directory):
+    """With the same files, where that is possible: whoever changes one has to replace it."""
+    if run("cp", "-al", tree, directory, check=False).returncode:
+        shutil.rmtree(directory, ignore_errors=True)
+        run("cp", "-a", tree, directory)
+
+
 def install(directory):
     run("make", "--silent", "--no-print-directory", "-C", ROOT, f"BUILD={lab.BUILD}",
         f"DESTDIR={directory}", "PREFIX=/usr", "install", timeout=300)
@@ -93,8 +101,11 @@ def install(directory):
 
 
 class Machine:
-    def __init__(self):
+    """`installed`: with the programs and units of this source; else with nothing of nsgate."""
+
+    def __init__(self, installed=True):
         remove_leftovers()
+        self.installed = installed
         self.name = f"{PREFIX}{os.getpid()}-{next(lab.NUMBERS)}"
         self.dir = f"/var/tmp/{self.name}"
         os.mkdir(self.dir, 0o700)
@@ -115,10 +126,13 @@ class Machine:
     def boot(self):
         tree = os.environ.get("NSGATE_TREE") or f"{self.dir}/tree"
         make_tree(tree)
-        install(tree)
+        root = f"{self.dir}/root"
+        copy_tree(tree, root)
+        if self.installed:
+            install(root)
         with open(f"{self.dir}/console", "wb") as console:
             self.nspawn = subprocess.Popen(
-                ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "sh", "-c", BOOT, "boot", tree,
+                ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "sh", "-c", BOOT, "boot", root,
                  self.name],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True)
         until(self.find_leader, lambda: "a first process\n" + self.console(), PATIENCE)

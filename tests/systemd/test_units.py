@@ -9,7 +9,7 @@ import time
 import pytest
 
 import ipc
-from lab import Arrivals, run, until
+from lab import Arrivals, until
 from machine import PATIENCE, SERVICES, SOCKETS
 from test_restarts import POLICY, Stream
 from test_supervised import freeze
