@@ -11,6 +11,7 @@
 #include "agent.h"
 #include "ipc.h"
 #include "ns_policy.h"
+#include "rule_counters.h"
 #include "store.h"
 #include "worker.h"
 
@@ -116,6 +117,8 @@ static void follow_binding(struct shm_queue *block, uint64_t bound_at_ns)
 		block->readmitted + control->flushed + control->unaccounted + control->released;
 	for (int i = 0; i < SHM_FATE_MAX; i++)
 		control->base += block->fate[i].packets;
+	control->taken = control->base + control->dropped + control->user_dropped;
+	control->taken += block->resending;
 	control->dropped_raw = 0;
 	control->user_dropped_raw = 0;
 	block->resending = 0; /* what was sent round went with the old queue */
@@ -124,6 +127,7 @@ static void follow_binding(struct shm_queue *block, uint64_t bound_at_ns)
 static int map_counters(struct ns *ns)
 {
 	struct stat st;
+	bool is_fresh;
 	void *map;
 
 	ns->shm_size = ns->record.queue_count * sizeof(struct shm_queue);
@@ -137,6 +141,7 @@ static int map_counters(struct ns *ns)
 	ns->shm = map;
 	/* Elsewhere than on a tmpfs the kernel would read ahead: pages that nobody looks at. */
 	(void)madvise(map, ns->shm_size, MADV_RANDOM);
+	is_fresh = ns->shm->magic != NSGATE_SHM_MAGIC;
 	for (unsigned int i = 0; i < ns->record.queue_count; i++) {
 		if (ns->shm[i].magic != NSGATE_SHM_MAGIC) {
 			/* Of another layout: its counts cannot be read. A fresh one is zero. */
@@ -149,6 +154,8 @@ static int map_counters(struct ns *ns)
 		if (ns->shm[i].turn & 1)
 			ns->shm[i].turn++;
 	}
+	if (is_fresh)
+		rule_counters_begin(ns);
 	return 0;
 }
 

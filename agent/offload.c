@@ -22,7 +22,7 @@
 static const char *const counter_names[OFFLOAD_COUNTERS] = {
 	[SHM_DIRECTION_IN] = "offloaded_in",	       [SHM_DIRECTION_OUT] = "offloaded_out",
 	[SHM_DIRECTION_FORWARD] = "offloaded_forward", [OFFLOAD_PASSED_DOWN] = "passed_agent_down",
-	[OFFLOAD_PASSED_OVERLOAD] = "passed_overload",
+	[OFFLOAD_PASSED_OVERLOAD] = "passed_overload", [OFFLOAD_ASKED] = "asked",
 };
 
 static void note_counter(const struct nlattr *data, struct shm_count *ret)

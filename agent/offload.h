@@ -3,7 +3,8 @@
  * What the kernel decided by itself, in named counters. Accepted because the flow was accepted
  * before ("offload"), or because the policy lets packets pass where nobody judges or the queue is
  * overloaded: counters of the table `inet nsgate`. Dropped by the guard of a strict policy: `guard`
- * of the tables `inet nsgate` (fragments) and `netdev nsgate` (what went past the hooks).
+ * of the tables `inet nsgate` (fragments) and `netdev nsgate` (what went past the hooks). And what
+ * it is to ask about: `asked`, counted before the queue.
  */
 #ifndef NSGATE_OFFLOAD_H
 #define NSGATE_OFFLOAD_H
@@ -15,6 +16,7 @@
 enum offload_counter { /* after those of the directions: enum shm_direction */
 		       OFFLOAD_PASSED_DOWN = SHM_DIRECTION_MAX,
 		       OFFLOAD_PASSED_OVERLOAD,
+		       OFFLOAD_ASKED,
 		       OFFLOAD_COUNTERS
 };
 

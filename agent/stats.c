@@ -41,6 +41,8 @@
 #include "ns.h"
 #include "offload.h"
 #include "policy.h"
+#include "rule_counters.h"
+#include "unbound.h"
 #include "loop.h"
 
 #define TRIES 8
@@ -252,39 +254,6 @@ static bool read_queue(struct ns *ns, unsigned int i, struct stats *stats)
 
 /* ---- a namespace ---- */
 
-/* A counter of the kernel's that begins again from zero with its table. */
-static void step_counter(uint64_t *total, uint64_t *last, uint64_t raw)
-{
-	*total += raw >= *last ? raw - *last : raw;
-	*last = raw;
-}
-
-static void step_offloaded(struct stats_step *step, uint64_t raw)
-{
-	step_counter(&step->total, &step->raw, raw);
-}
-
-static void read_counters(struct ns *ns)
-{
-	struct shm_control *control = &ns->shm->control;
-	struct offload_counts counts;
-
-	if (ns->aux_fd < 0 || offload_read(ns->aux_fd, &counts) < 0)
-		return;
-	for (int i = 0; i < SHM_DIRECTION_MAX; i++) {
-		if (!counts.found[i])
-			continue;
-		step_offloaded(&ns->last.offloaded[i][0], counts.of[i].packets);
-		step_offloaded(&ns->last.offloaded[i][1], counts.of[i].bytes);
-	}
-	if (counts.found[OFFLOAD_PASSED_DOWN])
-		step_counter(&control->passed_down, &control->passed_down_raw,
-			     counts.of[OFFLOAD_PASSED_DOWN].packets);
-	if (counts.found[OFFLOAD_PASSED_OVERLOAD])
-		step_counter(&control->passed_overload, &control->passed_overload_raw,
-			     counts.of[OFFLOAD_PASSED_OVERLOAD].packets);
-}
-
 static bool lets_pass(const struct policy *policy)
 {
 	const struct policy_info *info = policy_info(policy);
@@ -301,7 +270,7 @@ static void read_passed(struct ns *ns, struct stats *stats)
 	if (ns->record.rules.flags & STATS_PASSING || (ns->policy && lets_pass(ns->policy)))
 		ns->last.passes = true;
 	if (ns->last.passes)
-		read_counters(ns);
+		(void)rule_counters_read(ns);
 	for (int i = 0; i < SHM_DIRECTION_MAX; i++) {
 		stats->offloaded[i].packets = ns->last.offloaded[i][0].total;
 		stats->offloaded[i].bytes = ns->last.offloaded[i][1].total;
@@ -317,20 +286,11 @@ static void read_passed(struct ns *ns, struct stats *stats)
 
 static void read_guard(struct ns *ns, struct stats *stats)
 {
-	struct offload_guard guard;
-
 	if (ns->record.rules.flags & NSGATE_RULES_STRICT)
 		ns->last.strict = true;
 	if (!ns->last.strict)
 		return;
-	if (ns->aux_fd >= 0 && offload_read_guard(ns->aux_fd, &guard) == 0) {
-		for (int i = 0; i < OFFLOAD_GUARDS; i++) {
-			if (!guard.found[i])
-				continue;
-			step_offloaded(&ns->last.guard[i][0], guard.of[i].packets);
-			step_offloaded(&ns->last.guard[i][1], guard.of[i].bytes);
-		}
-	}
+	rule_counters_read_guard(ns);
 	for (int i = 0; i < OFFLOAD_GUARDS; i++) {
 		stats->guard.packets += ns->last.guard[i][0].total;
 		stats->guard.bytes += ns->last.guard[i][1].total;
@@ -344,14 +304,22 @@ static void read_kernel(struct ns *ns, struct stats *stats)
 	read_guard(ns, stats);
 }
 
-/* Return: true where a second reading, SETTLE_MS later, would know more. */
-static bool read_once(struct ns *ns, struct stats *ret)
+/*
+ * The first reading for a document, or the second.
+ * Return: true where a second one, SETTLE_MS later, would know more.
+ */
+static bool read_once(struct ns *ns, struct stats *ret, bool again)
 {
 	bool suspected = false;
 
 	*ret = (struct stats){0};
+	if (again)
+		unbound_settle(ns);
+	else
+		suspected = unbound_suspect(ns);
 	for (unsigned int i = 0; i < ns->record.queue_count && i < NSGATE_QUEUES_MAX; i++)
 		suspected |= read_queue(ns, i, ret);
+	ret->unbound_dropped = ns->shm->control.unbound;
 	return suspected;
 }
 
@@ -364,9 +332,9 @@ static void settle(void)
 
 void stats_read(struct ns *ns, struct stats *ret)
 {
-	if (read_once(ns, ret)) {
+	if (read_once(ns, ret, false)) {
 		settle();
-		read_once(ns, ret);
+		read_once(ns, ret, true);
 	}
 	read_kernel(ns, ret);
 }
@@ -385,14 +353,14 @@ int stats_read_all(struct stats_all *ret)
 	}
 	for (struct ns *ns = ns_first(); ns && all.count < room; ns = ns->next) {
 		all.list[all.count].ns = ns;
-		again[all.count] = read_once(ns, &all.list[all.count].stats);
+		again[all.count] = read_once(ns, &all.list[all.count].stats, false);
 		any |= again[all.count++];
 	}
 	if (any)
 		settle();
 	for (size_t i = 0; i < all.count; i++) {
 		if (again[i])
-			read_once(all.list[i].ns, &all.list[i].stats);
+			read_once(all.list[i].ns, &all.list[i].stats, true);
 		read_kernel(all.list[i].ns, &all.list[i].stats);
 	}
 	free(again);

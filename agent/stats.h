@@ -33,11 +33,12 @@ struct stats {
 	uint64_t protocol[SHM_PROTO_MAX];
 	uint64_t malformed, repeated, would_drop;
 
-	uint64_t seen;	       /* packets */
-	uint64_t pending;      /* waiting in the kernel's queues */
-	uint64_t dropped;      /* by the kernel: the queue was full */
-	uint64_t user_dropped; /* by the kernel: the socket's buffer was full */
-	uint64_t flushed;      /* vanished from the queue undecided (its link went down, ...) */
+	uint64_t seen;		  /* packets */
+	uint64_t pending;	  /* waiting in the kernel's queues */
+	uint64_t dropped;	  /* by the kernel: the queue was full */
+	uint64_t user_dropped;	  /* by the kernel: the socket's buffer was full */
+	uint64_t flushed;	  /* vanished from the queue undecided (its link went down, ...) */
+	uint64_t unbound_dropped; /* by the kernel: nobody had the queue; see unbound.h */
 	uint64_t unjudged[STATS_UNJUDGED_MAX]; /* packets */
 	struct shm_count offloaded[SHM_DIRECTION_MAX];
 	struct shm_count guard; /* dropped by the guard of a strict policy; not among those seen */

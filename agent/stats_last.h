@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the statistics of a namespace remember between two readings, so that no counter ever
- * falls. Zeroed with the namespace; only stats.c and offload.c look inside.
+ * falls. Zeroed with the namespace; only stats.c and those it asks look inside.
  */
 #ifndef NSGATE_STATS_LAST_H
 #define NSGATE_STATS_LAST_H
@@ -36,7 +36,10 @@ struct stats_last_queue {
 struct stats_last {
 	struct stats_last_queue queues[NSGATE_QUEUES_MAX];
 	struct stats_step offloaded[SHM_DIRECTION_MAX][2]; /* packets, bytes */
-	bool passes; /* the policy lets packets pass without us, or did once: STATS_PASSING */
+	bool passes;	/* the policy lets packets pass without us, or did once: STATS_PASSING */
+	uint64_t asked; /* unbound_suspect()'s reading, and did it look as if some were lost? */
+	bool unbound_suspected;
+	int64_t ask_again_at_ms; /* CLOCK_MONOTONIC: the rules' counters, which were not answered */
 	struct stats_step guard[OFFLOAD_GUARDS][2]; /* packets, bytes */
 	bool strict;				    /* the policy is, or was once */
 };

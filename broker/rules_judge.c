@@ -10,6 +10,9 @@
  * agent's answer takes the mark away. Where nobody judges and all may pass, just the queue is left
  * out.
  *
+ * The kernel counts nowhere what it drops because nobody has bound the queue. So what is to be
+ * queued is counted right before (agent/unbound.c says what becomes of it).
+ *
  * The order follows the number of packets: flows that need no asking leave first, then one test
  * of the conntrack state sends the rare kinds to notices_<hook>.
  *
@@ -148,17 +151,20 @@ static void add_flags_rule_end(const struct rules_set *set, uint32_t flags)
 
 static void queue_rule(const struct rules_set *set, const char *chain)
 {
-	/* meta mark set meta mark | 0x40000000 */
+	/* counter name "asked" meta mark set meta mark | 0x40000000 */
 	if (set->may_pass) {
 		nft_rule_begin(set->batch, chain);
+		nft_count(set->batch, rules_counter_names[RULES_COUNTER_ASKED]);
 		add_flags_rule_end(set, NSGATE_MARK_UNJUDGED);
 	}
 
 	if (set->opened)
 		return;
 
-	/* queue flags bypass,fanout to 0-3 */
+	/* counter name "asked" queue flags bypass,fanout to 0-3 */
 	nft_rule_begin(set->batch, chain);
+	if (!set->may_pass)
+		nft_count(set->batch, rules_counter_names[RULES_COUNTER_ASKED]);
 	nft_queue(set->batch, &set->queue);
 	nft_rule_end(set->batch);
 }

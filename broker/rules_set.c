@@ -14,6 +14,7 @@ const char *const rules_counter_names[] = {
 	[RULES_COUNTER_OFFLOADED_FORWARD] = "offloaded_forward",
 	[RULES_COUNTER_AGENT_DOWN] = "passed_agent_down",
 	[RULES_COUNTER_OVERLOAD] = "passed_overload",
+	[RULES_COUNTER_ASKED] = "asked",
 };
 static_assert(sizeof(rules_counter_names) / sizeof(rules_counter_names[0]) == RULES_COUNTERS,
 	      "a name for each");

@@ -24,7 +24,7 @@
 
 /*
  * Named counters: of what the kernel accepted without asking, by direction of the hook; of what
- * passed unjudged, by the reason.
+ * passed unjudged, by the reason; of what was to be asked about, before the queue.
  */
 enum rules_counter {
 	RULES_COUNTER_OFFLOADED_IN,
@@ -32,6 +32,7 @@ enum rules_counter {
 	RULES_COUNTER_OFFLOADED_FORWARD,
 	RULES_COUNTER_AGENT_DOWN,
 	RULES_COUNTER_OVERLOAD,
+	RULES_COUNTER_ASKED,
 	RULES_COUNTERS
 };
 extern const char *const rules_counter_names[RULES_COUNTERS];

@@ -27,6 +27,11 @@ static void check_state(struct doctor_report *report, const char *name, struct j
 			    "%" PRIu64 " packets were lost before they could be judged",
 			    document_count(stats, "queue.dropped") +
 				    document_count(stats, "queue.user_dropped"));
+	if (document_count(stats, "queue.unbound_dropped") > 0)
+		doctor_note(report, DOCTOR_GRADE_WARN, title,
+			    "let systemd run both daemons: its store keeps the queues meanwhile",
+			    "%" PRIu64 " packets were lost while neither daemon ran",
+			    document_count(stats, "queue.unbound_dropped"));
 }
 
 /* Queues of others that are bound there, as ", 7, 8"; and the first of ours that nobody bound. */

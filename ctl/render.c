@@ -62,7 +62,8 @@ bool render_totals(struct json_object *all_stats, FILE *to, bool colour)
 				table_number(table, document_count(stats, counts[i]));
 			table_number(table, document_count(stats, "queue.dropped") +
 						    document_count(stats, "queue.user_dropped") +
-						    document_count(stats, "queue.flushed"));
+						    document_count(stats, "queue.flushed") +
+						    document_count(stats, "queue.unbound_dropped"));
 			table_number(table, document_count(stats, "verdict_latency_us.p50"));
 			table_number(table, document_count(stats, "verdict_latency_us.p99"));
 		}
@@ -116,10 +117,11 @@ static void print_head(struct json_object *stats, FILE *to, bool colour)
 	print_pair(to, "queue", line, TABLE_TONE_PLAIN, colour);
 	snprintf(line, sizeof(line),
 		 "%" PRIu64 " pending; lost by the kernel: %" PRIu64 " queue full, %" PRIu64
-		 " not delivered, %" PRIu64 " flushed",
+		 " not delivered, %" PRIu64 " flushed, %" PRIu64 " without daemons",
 		 document_count(stats, "queue.pending"), document_count(stats, "queue.dropped"),
 		 document_count(stats, "queue.user_dropped"),
-		 document_count(stats, "queue.flushed"));
+		 document_count(stats, "queue.flushed"),
+		 document_count(stats, "queue.unbound_dropped"));
 	print_pair(to, "", line, TABLE_TONE_PLAIN, colour);
 	if (document_count(stats, "repairs") > 0) {
 		snprintf(line, sizeof(line), "%" PRIu64 ", see nsgate-broker's log",

@@ -26,7 +26,7 @@
 
 #include "nsgate/limits.h"
 
-#define NSGATE_SHM_MAGIC 0x4e534732U /* "NSG2"; changes with the layout */
+#define NSGATE_SHM_MAGIC 0x4e534733U /* "NSG3"; changes with the layout */
 
 enum shm_fate {
 	SHM_FATE_ACCEPTED,
@@ -83,6 +83,12 @@ struct shm_control {
 	 */
 	uint64_t passed_down, passed_down_raw;
 	uint64_t passed_overload, passed_overload_raw;
+	/* What agent/unbound.c knows; all but `taken` in the first block for all of a namespace. */
+	uint64_t asked, asked_raw; /* came before the queue: as the two above */
+	uint64_t unasked;	   /* taken by a queue without having been asked about */
+	uint64_t unbound;	   /* asked about, and lost for want of a queue */
+	uint64_t settled_at_ns;	   /* the binding up to which that is known */
+	uint64_t taken; /* by earlier bindings of the queue: accounted for, or found it full */
 };
 
 /* Slots that share a bit of `rules_touched`. */

@@ -156,7 +156,9 @@ class Netns:
         return run("ip", "netns", "exec", self.name, "nft", "-f", "-", input=text)
 
     def ruleset(self):
-        return run("ip", "netns", "exec", self.name, "nft", "list", "ruleset").stdout
+        """Without what its counters hold."""
+        return run("ip", "netns", "exec", self.name, "nft", "--stateless", "list",
+                   "ruleset").stdout
 
     def popen(self, *args, **kwargs):
         process = subprocess.Popen(["nsenter", "--net=" + self.path, *map(str, args)], **kwargs)

@@ -13,6 +13,7 @@ import errno
 import hashlib
 import os
 import random
+import re
 import signal
 import socket
 import statistics
@@ -31,6 +32,7 @@ from sizes import AT_ONCE, CYCLES, KILLED, KILLS, ROUNDS, SWAPS, report
 
 TURN = 64  # packets that an agent's worker judges at once: what a crash may count twice
 WORKERS = os.cpu_count()
+LOST = ("dropped", "user_dropped", "unbound_dropped")  # of "queue", not among the seen
 OK, NO, WEB = 7, 8, 80
 POLICY = {"default": "drop", "rules": [
     {"name": "ok", "action": "accept", "direction": "in", "protocol": ["udp"], "dport": [OK]},
@@ -227,18 +229,29 @@ def kernel_line(netns, queue=0):
 def shared_words(lab, stats):
     """
     Of the shared counters, what no document shows: (numbers of an earlier queue, packets let pass
-    by the kernel on overload, packets that takeovers sent round and that were numbered twice).
+    by the kernel on overload, packets that waited and were let pass by the broker, packets that
+    takeovers sent round and that were numbered twice).
     """
     with open(f"{lab.runtime}/attached/{stats['netns']['cookie']}.counters", "rb") as file:
-        head = file.read(368)
-    assert head[:4] == struct.pack("=I", 0x4e534732), "include/nsgate/shm.h has changed"
-    return [struct.unpack("=Q", head[at:at + 8])[0] for at in (24, 48, 360)]
+        head = file.read(416)
+    assert head[:4] == struct.pack("=I", 0x4e534733), "include/nsgate/shm.h has changed"
+    return [struct.unpack("=Q", head[at:at + 8])[0] for at in (24, 48, 56, 408)]
 
 
-def books(lab, netns, name="x", crashes=0):
+def asked(netns):
+    """Packets that came before the queue, by the rules' own count: it outlives daemons and queue."""
+    text = run("ip", "netns", "exec", netns.name, "nft", "list", "counter", "inet", "nsgate",
+               "asked").stdout
+    return int(re.search(r"packets (\d+)", text)[1])
+
+
+def books(lab, netns, name="x", crashes=0, unbound=0, counter=True):
     """
-    What the kernel numbered is what was decided, flushed, undelivered or numbered twice. A crash
-    may leave one turn of each worker counted twice, never one uncounted. Return: the statistics.
+    What the kernel numbered is what was decided, flushed, undelivered or numbered twice; and what
+    came before the queue is that and what found it full, or nobody there. A crash may leave one
+    turn of each worker counted twice, never one uncounted. `unbound`: packets that found nobody, or
+    None if that is not known; `counter`: the rules have stood since the attachment. Return: the
+    statistics.
     """
     def at_rest():
         stats = lab.stats(name)
@@ -248,12 +261,18 @@ def books(lab, netns, name="x", crashes=0):
         packets, queue = stats["packets"], stats["queue"]
         decided = (packets["accepted"] + packets["dropped"] + packets["rejected"] +
                    packets["queued_elsewhere"])
-        base, unseen, twice = shared_words(lab, stats)
+        base, unseen, released, twice = shared_words(lab, stats)
         last.update(decided=decided, base=base, unseen=unseen, twice=twice, line=line)
         if not base:
             assert (queue["dropped"], queue["user_dropped"]) == line[1:3]
         surplus = decided - base + unseen + twice + line[2] - line[3]
-        return 0 <= surplus <= crashes * TURN and stats
+        of_all = (decided + twice + sum(queue[key] for key in LOST) +
+                  sum(stats["unjudged"].values()) - released) - asked(netns)
+        last.update(surplus=surplus, of_all=of_all)
+        balanced = (0 <= surplus <= crashes * TURN and
+                    (not counter or 0 <= of_all <= crashes * TURN) and
+                    unbound in (None, queue["unbound_dropped"]))
+        return balanced and stats
     last = {}
     stats = until(at_rest, lambda: f"the books of {name} to balance: {last} {lab.stats(name)}", 5)
     check_books(stats)
@@ -405,6 +424,7 @@ def test_both_killed_and_back_under_load(own_lab, order):
         assert counts(NO) == before[1]
 
     judged()
+    lost = 0
     for _ in range(2):
         for which in order:
             end(getattr(lab, which), signal.SIGKILL)
@@ -413,17 +433,52 @@ def test_both_killed_and_back_under_load(own_lab, order):
             burst(port)
             until(lambda p=port, n=opened: counts(p)[1] == n + 20, "all to pass in the open one")
             assert counts(port)[0] == closed
+        lost += 2 * 20
         lab.start()
         until(lambda: sorted(lab.names()) == ["closed", "open"], "both to be attached again")
         until(lambda: all(lab.stats(n)["state"] == "attached" for n in ("closed", "open")),
               "both to be judged again")
         judged()
     for name, leaf in zip(("closed", "open"), leaves):
-        stats = books(lab, leaf, name)
+        stats = books(lab, leaf, name, unbound=lost if name == "closed" else 0)
         passed = 2 * (20 + 20) if name == "open" else 0  # twice both ports, with nobody there
         assert stats["unjudged"] == {"agent_down": passed, "queue_full": 0, "undelivered": 0}
         lab.must("detach", name)
         assert leaf.ruleset() == ""
+
+
+@pytest.mark.parametrize("queues", [1, 2])
+def test_packets_that_find_nobody_are_counted(own_lab, queues):
+    """Those that waited in a queue which nobody holds any more, and those that came to none."""
+    lab = own_lab.start()
+    inner, outside = lab.pair()
+    lab.put_policy("p", **POLICY)
+    lab.must("attach", f"netns:{inner}", "--name", "x", "--policy", "p", "--queues", queues)
+    tap = Tap(inner, hooks=("input",))
+    Arrivals(inner, OK, NO)  # or the kernel would answer that nobody listens
+    waiting = [inner.pending(queue) for queue in range(queues)]
+    for turn in range(1, 4):
+        for port in (OK, NO):
+            outside.send("10.77.0.1", port, 10)
+        lab.expect("x", {"rules.ok": 10 * turn, "rules.no": 10 * turn})
+        end(lab.agent, signal.SIGKILL)
+        outside.send("10.77.0.1", OK, 7)
+        until(lambda: sum(w() for w in waiting) == 7, "the packets to wait")
+        end(lab.broker, signal.SIGKILL)
+        for port in (OK, NO):
+            outside.send("10.77.0.1", port, 10)
+        until(lambda t=turn: tap.total("before")[0] == 47 * t, "the packets to come")
+        lab.start()
+        until(lambda: lab.names() == ["x"], "the namespace to be attached again")
+        for _ in range(2):  # asked for again, and of another agent
+            lab.expect("x", {"state": "attached", "queue.unbound_dropped": 27 * turn,
+                             "packets.seen": 20 * turn})
+            end(lab.agent)
+            lab.start_agent()
+            lab.wait_ready()
+        assert asked(inner) == tap.total("before")[0]
+    if queues == 1:
+        books(lab, inner, unbound=27 * 3)
 
 
 # ---- policies change under fire ----
@@ -607,7 +662,8 @@ def test_rules_flushed_while_no_broker_runs_are_put_back(own_lab):
         end(lab.broker)
         assert inside_root("nft", "flush ruleset").returncode == 0
         assert inner.ruleset() == ""
-        lab.start_broker()  # it answers: it has taken custody
+        lab.start_broker()
+        ipc.Client(lab).close()  # it answers: it has taken custody
         before = arrived.drain()[NO, 4]
         for port in (NO, OK):
             outside.send("10.77.0.1", port, 10)

@@ -20,7 +20,8 @@ static const char stats_text[] =
 	"\"enforce\","
 	"\"netns\":{\"inode\":4026532317,\"cookie\":77},\"labels\":{\"a\":\"b\"},"
 	"\"attached_at\":\"2026-01-01T00:00:00Z\",\"queue\":{\"first\":0,\"count\":2,"
-	"\"backend\":\"nft-xt\",\"pending\":1,\"dropped\":2,\"user_dropped\":3,\"flushed\":4},"
+	"\"backend\":\"nft-xt\",\"pending\":1,\"dropped\":2,\"user_dropped\":3,\"flushed\":4,"
+	"\"unbound_dropped\":5},"
 	"\"packets\":{\"seen\":18446744073709551615,\"accepted\":5,\"dropped\":3,\"rejected\":1,"
 	"\"repeated\":0,\"queued_elsewhere\":0,\"malformed\":0,\"offloaded\":7},"
 	"\"unjudged\":{\"agent_down\":6,\"queue_full\":0,\"undelivered\":8},"
@@ -86,7 +87,7 @@ static void test_totals(void **state)
 		"NAME                         SEEN  BYTES  ACCEPTED  DROPPED  REJECTED  ELSEWHERE  "
 		"MALFORMED  OFFLOADED  LOST  P50us  P99us\n"
 		"web          18446744073709551615   1000         5        3         1          0  "
-		"        0          7     9     10     30\n"
+		"        0          7    14     10     30\n"
 		"gone-policy                     0      0         0        0         0          0  "
 		"        0          0     0      0      0\n");
 	json_object_put(all);
@@ -107,7 +108,7 @@ static void test_stats(void **state)
 		"since      2026-01-01T00:00:00Z\n"
 		"queue      0-1, nft-xt\n"
 		"           1 pending; lost by the kernel: 2 queue full, 3 not delivered, 4 "
-		"flushed\n"
+		"flushed, 5 without daemons\n"
 		"unjudged   6 nobody judged, 0 queue full, 8 not delivered\n"
 		"\n"
 		"FATE                             PACKETS  BYTES\n"
