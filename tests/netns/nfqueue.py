@@ -46,6 +46,7 @@ class Consumer:
         self.socket.setsockopt(socket.SOL_SOCKET, 33, 16 << 20)  # SO_RCVBUFFORCE
         self.configure(attribute(1, struct.pack("!BBH", 1, 0, 0)))  # bind
         self.configure(attribute(2, struct.pack("!IB", 65531, 2)))  # copy whole packets
+        self.configure(attribute(3, struct.pack("!I", 65536)))  # a slow machine must not lose any
         self.wake, self.stop = os.pipe()
         self.thread = threading.Thread(target=self.loop, daemon=True)
         self.thread.start()
