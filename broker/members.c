@@ -25,7 +25,13 @@ struct member {
 
 /* ---- processes ---- */
 
-/* The pid behind a pidfd, in this program's own pid namespace. Return: it or -ESRCH. */
+/* What passes says nothing about a process. */
+static bool is_shortage(int err)
+{
+	return err == -ENOMEM || err == -EMFILE || err == -ENFILE;
+}
+
+/* The pid behind a pidfd, in this program's own pid namespace. Return: it, -ESRCH or -errno. */
 static pid_t pid_of(int pidfd)
 {
 	char path[64], line[128];
@@ -35,7 +41,7 @@ static pid_t pid_of(int pidfd)
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
 	file = fopen(path, "re");
 	if (!file)
-		return -ESRCH;
+		return errno == ENOENT ? -ESRCH : -errno;
 	while (fgets(line, sizeof(line), file))
 		if (sscanf(line, "Pid: %d", &pid) == 1)
 			break;
@@ -71,18 +77,22 @@ static int inode_of(int pidfd, pid_t pid, uint64_t *ret)
 	return 0;
 }
 
-/* Return: a pidfd, or -ESRCH where that process is no longer in that namespace. */
+/*
+ * Return: a pidfd; -ESRCH where that process is no longer in that namespace; -errno where memory
+ * or descriptors are too short to tell.
+ */
 static int open_recorded(const struct record_member *record, uint64_t inode)
 {
-	int pidfd = (int)syscall(SYS_pidfd_open, record->pid, 0);
+	int err, pidfd = (int)syscall(SYS_pidfd_open, record->pid, 0);
 	uint64_t found = 0;
 
 	if (pidfd < 0)
-		return -ESRCH;
-	if (inode_of(pidfd, record->pid, &found) == 0 && found == inode)
+		return is_shortage(-errno) ? -errno : -ESRCH;
+	err = inode_of(pidfd, record->pid, &found);
+	if (!err && found == inode)
 		return pidfd;
 	close(pidfd);
-	return -ESRCH;
+	return is_shortage(err) ? err : -ESRCH;
 }
 
 /* ---- the list of a holding ---- */
@@ -272,31 +282,41 @@ bool members_remove(struct holding *holding, const char *container)
 	return false;
 }
 
-void members_load(struct holding *holding)
+int members_load(struct holding *holding)
 {
 	struct record_member list[MEMBERS_MAX];
-	size_t count = records_load_members(holding->record.cookie, list, MEMBERS_MAX);
+	int err = 0, count = records_load_members(holding->record.cookie, list, MEMBERS_MAX);
 
-	for (size_t i = 0; i < count; i++) {
+	if (count < 0)
+		return count;
+	for (int i = 0; !err && i < count; i++) {
 		int pidfd = open_recorded(&list[i], holding->record.inode);
 
-		if (pidfd >= 0 && enlist(holding, &list[i], pidfd) < 0)
-			log_event(LOG_LEVEL_WARNING, "member.lost", "netns", holding->record.name,
-				  "container", list[i].container, NULL);
+		if (pidfd >= 0)
+			err = enlist(holding, &list[i], pidfd);
+		else if (pidfd != -ESRCH)
+			err = pidfd;
 	}
-	if (count)
+	if (!err && count)
 		save(holding);
+	return err;
 }
 
 int members_open_any(const struct nsgate_ns_record *record)
 {
 	struct record_member list[MEMBERS_MAX];
-	size_t count = records_load_members(record->cookie, list, MEMBERS_MAX);
-	int pidfd = -ESRCH;
+	int count = records_load_members(record->cookie, list, MEMBERS_MAX);
+	int err = count < 0 ? count : -ESRCH;
 
-	for (size_t i = 0; pidfd < 0 && i < count; i++)
-		pidfd = open_recorded(&list[i], record->inode);
-	return pidfd;
+	for (int i = 0; i < count; i++) {
+		int pidfd = open_recorded(&list[i], record->inode);
+
+		if (pidfd >= 0)
+			return pidfd;
+		if (pidfd != -ESRCH)
+			err = pidfd;
+	}
+	return err;
 }
 
 void members_free(struct holding *holding)

@@ -54,10 +54,16 @@ int members_add(struct holding *holding, const struct member_request *request);
  * members_free(). */
 bool members_remove(struct holding *holding, const char *container);
 
-/* The members on record whose processes are still there. */
-void members_load(struct holding *holding);
+/*
+ * The members on record whose processes are still there. Return: 0; -errno where not all are known:
+ * then some may be missing, and the record stays as it is.
+ */
+int members_load(struct holding *holding);
 
-/* A pidfd of any process that a record's members still have. Return: the caller's, or -ESRCH. */
+/*
+ * A pidfd of any process that a record's members still have. Return: the caller's; -ESRCH they have
+ * all ended; -errno where that cannot be told.
+ */
 int members_open_any(const struct nsgate_ns_record *record);
 
 void members_free(struct holding *holding);

@@ -422,7 +422,10 @@ static int open_restored(struct holding *holding, int target, struct refusal *re
 	if (bind_somewhere(holding, target, refusal) < 0 || make_counters(holding, refusal) < 0)
 		return -1;
 	follow_name(record, record->name);
-	members_load(holding);
+	err = members_load(holding);
+	if (err)
+		return refuse(refusal, NSGATE_STATUS_FAILED, "cannot tell its containers: %s",
+			      strerror(-err));
 	if (holding_watch(holding) < 0)
 		return refuse(refusal, NSGATE_STATUS_FAILED, "cannot watch it: %s",
 			      strerror(errno));
@@ -470,8 +473,8 @@ static int complete(struct holding *holding)
 	if (err)
 		return err;
 	follow_name(record, record->name);
-	members_load(holding);
-	return holding_watch(holding);
+	err = members_load(holding);
+	return err ? err : holding_watch(holding);
 }
 
 int prepare_stored(struct holding *holding, const struct nsgate_ns_record *record)

@@ -110,22 +110,27 @@ static bool member_valid(const struct record_member *member)
 	       ipc_text_valid(member->policy, sizeof(member->policy));
 }
 
-size_t records_load_members(uint64_t cookie, struct record_member *ret, size_t max)
+int records_load_members(uint64_t cookie, struct record_member *ret, size_t max)
 {
 	char name[FILE_NAME_MAX];
 	struct record_member member;
 	size_t count = 0;
-	int fd;
+	ssize_t got = 0;
+	int fd, err;
 
 	file_name(name, cookie, MEMBERS_SUFFIX);
 	fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
-		return 0;
-	while (count < max && read(fd, &member, sizeof(member)) == (ssize_t)sizeof(member) &&
-	       member_valid(&member))
+		return errno == ENOENT ? 0 : -errno;
+	while (count < max) {
+		got = read(fd, &member, sizeof(member));
+		if (got != (ssize_t)sizeof(member) || !member_valid(&member))
+			break;
 		ret[count++] = member;
+	}
+	err = got < 0 ? -errno : 0;
 	close(fd);
-	return count;
+	return err ? err : (int)count;
 }
 
 void records_remove(uint64_t cookie)

@@ -45,8 +45,8 @@ struct record_member {
 /* Write the containers of a namespace, atomically; none removes the file. Return: 0 or -errno. */
 int records_save_members(uint64_t cookie, const struct record_member *list, size_t count);
 
-/* Read them. Return: how many, at most `max`; 0 where there are none. */
-size_t records_load_members(uint64_t cookie, struct record_member *ret, size_t max);
+/* Read them. Return: how many, at most `max`; 0 where there are none; -errno. */
+int records_load_members(uint64_t cookie, struct record_member *ret, size_t max);
 
 /*
  * Call `take` for every record; files that are none are removed.

@@ -33,7 +33,9 @@ static int open_namespace(const char *path)
 
 	if (place < 0)
 		return -errno;
-	if (fstatfs(place, &fs) < 0 || fs.f_type != NSFS_MAGIC) {
+	if (fstatfs(place, &fs) < 0) {
+		err = -errno;
+	} else if (fs.f_type != NSFS_MAGIC) {
 		err = -ENOENT;
 	} else {
 		snprintf(self, sizeof(self), "/proc/self/fd/%d", place);
