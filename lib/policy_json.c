@@ -8,6 +8,11 @@
  * an object may have at most POLICY_OBJECT_KEYS_MAX keys, which are compared with each other
  * after their escapes are resolved.
  *
+ * Where memory is short, json-c (0.16) leaves out a member, or the end of a string, without a word;
+ * a rule without one of its conditions accepts too much. So what is scanned is weighed: each value
+ * counts, each character of a key and of a string (not each byte: json-c takes some escaped pairs
+ * of surrogates for U+FFFD). The tree that json-c built must weigh as much.
+ *
  * The list of the rules is most of a large document. The scan notes where each of its members
  * stands; json-c reads the document as if the list were empty, and the members one by one.
  */
@@ -33,15 +38,65 @@ struct scan {
 	int depth;
 	struct policy_json_list *list; /* to be noted, or NULL */
 	bool listed;		       /* the value that comes is that list */
+	uint32_t weight;	       /* of what was scanned */
+	bool repeated;		       /* a key: json-c keeps one of the two */
 	bool no_memory;
 };
 
 struct scan_string {
 	char bytes[KEY_MAX];
 	size_t length; /* may be above KEY_MAX: then `bytes` holds the start of it */
+	uint32_t characters;
 };
 
 static bool scan_value(struct scan *scan);
+
+/* A null weighs least: it is what json-c has where a value could not be made. */
+enum { WEIGHT_NULL = 1, WEIGHT_VALUE = 2 };
+
+static_assert(NSGATE_POLICY_BYTES_MAX <= UINT32_MAX / WEIGHT_VALUE, "any document can be weighed");
+
+/* Is it a character, or the first byte of one? */
+static bool begins_character(char c)
+{
+	return ((unsigned char)c & 0xc0) != 0x80;
+}
+
+static uint32_t weigh_text(const char *text, size_t length)
+{
+	uint32_t weight = 0;
+
+	for (size_t i = 0; i < length; i++)
+		weight += begins_character(text[i]);
+	return weight;
+}
+
+static uint32_t weigh(struct json_object *value)
+{
+	uint32_t weight = WEIGHT_VALUE;
+
+	switch (json_object_get_type(value)) {
+	case json_type_null:
+		return WEIGHT_NULL;
+	case json_type_string:
+		return weight + weigh_text(json_object_get_string(value),
+					   (size_t)json_object_get_string_len(value));
+	case json_type_array:
+		for (size_t i = 0; i < json_object_array_length(value); i++)
+			weight += weigh(json_object_array_get_idx(value, i));
+		return weight;
+	case json_type_object: {
+		json_object_object_foreach (value, key, member)
+			weight += weigh_text(key, strlen(key)) + weigh(member);
+		return weight;
+	}
+	case json_type_boolean:
+	case json_type_double:
+	case json_type_int:
+		break;
+	}
+	return weight;
+}
 
 /* Always false, so that callers can return it. */
 static bool fail(struct scan *scan, const char *what)
@@ -81,6 +136,7 @@ static void keep(struct scan_string *string, unsigned char c)
 	if (string->length < KEY_MAX)
 		string->bytes[string->length] = (char)c;
 	string->length++;
+	string->characters += begins_character((char)c);
 }
 
 static void keep_code_point(struct scan_string *string, uint32_t code)
@@ -185,6 +241,7 @@ static bool scan_utf8(struct scan *scan, struct scan_string *string)
 static bool scan_string(struct scan *scan, struct scan_string *string)
 {
 	string->length = 0;
+	string->characters = 0;
 	if (!take(scan, '"'))
 		return fail(scan, "expected a string in double quotes");
 	for (;;) {
@@ -268,6 +325,7 @@ static bool note_key(struct scan *scan, struct scan_keys *keys, const struct sca
 		policy_problem(scan->problems, &scan->path,
 			       "key \"%.*s\" is given twice; keep one of them", (int)key->length,
 			       key->bytes);
+		scan->repeated = true;
 		return true;
 	}
 	keys->hashes[keys->count++] = hash;
@@ -292,6 +350,7 @@ static bool scan_object(struct scan *scan)
 					 key.length < KEY_MAX ? key.length : KEY_MAX);
 		if (!note_key(scan, &keys, &key))
 			return false;
+		scan->weight += key.characters;
 		skip_space(scan);
 		if (!take(scan, ':'))
 			return fail(scan, "expected a colon after the key");
@@ -318,7 +377,8 @@ static void begin_list(struct scan *scan, struct policy_json_list *list)
 	list->from = list->end = offset(scan);
 }
 
-static bool note_member(struct scan *scan, struct policy_json_list *list, size_t from)
+static bool note_member(struct scan *scan, struct policy_json_list *list, size_t from,
+			uint32_t weight)
 {
 	list->end = offset(scan);
 	if (list->count == list->room && list->count < list->max) {
@@ -334,9 +394,12 @@ static bool note_member(struct scan *scan, struct policy_json_list *list, size_t
 		list->room = room;
 	}
 	if (list->count < list->max)
-		list->members[list->count] = (struct policy_json_span){
-			.from = (uint32_t)from, .length = (uint32_t)(list->end - from)};
+		list->members[list->count] =
+			(struct policy_json_span){.from = (uint32_t)from,
+						  .length = (uint32_t)(list->end - from),
+						  .weight = scan->weight - weight};
 	list->count++;
+	scan->weight = weight; /* it is not in the document's tree */
 	return true;
 }
 
@@ -344,6 +407,7 @@ static bool scan_array(struct scan *scan)
 {
 	struct policy_json_list *list = scan->listed ? scan->list : NULL;
 	size_t before, from, index = 0;
+	uint32_t weight;
 
 	scan->listed = false;
 	if (list)
@@ -355,7 +419,8 @@ static bool scan_array(struct scan *scan)
 		before = policy_path_index(&scan->path, index++);
 		skip_space(scan);
 		from = offset(scan);
-		if (!scan_value(scan) || (list && !note_member(scan, list, from)))
+		weight = scan->weight;
+		if (!scan_value(scan) || (list && !note_member(scan, list, from, weight)))
 			return false;
 		policy_path_pop(&scan->path, before);
 		skip_space(scan);
@@ -378,11 +443,12 @@ static bool scan_nested(struct scan *scan, bool (*contents)(struct scan *scan))
 
 static bool scan_value(struct scan *scan)
 {
-	struct scan_string ignored;
+	struct scan_string string;
 
 	skip_space(scan);
 	if (scan->at == scan->end)
 		return fail(scan, "the document ends in the middle");
+	scan->weight += *scan->at == 'n' ? WEIGHT_NULL : WEIGHT_VALUE;
 	switch (*scan->at) {
 	case '{':
 		scan->listed = false;
@@ -390,7 +456,10 @@ static bool scan_value(struct scan *scan)
 	case '[':
 		return scan_nested(scan, scan_array);
 	case '"':
-		return scan_string(scan, &ignored);
+		if (!scan_string(scan, &string))
+			return false;
+		scan->weight += string.characters;
+		return true;
 	case '-':
 	case '0' ... '9':
 		return scan_number(scan);
@@ -477,11 +546,17 @@ int policy_json_read_list(const char *text, size_t length, struct json_object **
 	document = parse(tokener, text, length, list);
 	error = json_tokener_get_error(tokener);
 	json_tokener_free(tokener);
-	if (error != json_tokener_success || !document) {
+	if (error != json_tokener_success) {
 		json_object_put(document);
 		policy_problem(problems, &scan.path, "%s", json_tokener_error_desc(error));
 		return -EINVAL;
 	}
+	if (!document || (!scan.repeated && weigh(document) != scan.weight)) {
+		json_object_put(document);
+		return -ENOMEM;
+	}
+	if (list)
+		list->repeated = scan.repeated;
 	*ret_document = document;
 	return 0;
 }
@@ -500,7 +575,8 @@ int policy_json_list_get(struct policy_json_list *list, size_t i, struct json_ob
 	/* With the comma or bracket behind it, which ends a number. */
 	member = json_tokener_parse_ex(list->tokener, list->text + span->from,
 				       (int)span->length + 1);
-	if (json_tokener_get_error(list->tokener) != json_tokener_success) {
+	if (json_tokener_get_error(list->tokener) != json_tokener_success ||
+	    (!list->repeated && weigh(member) != span->weight)) {
 		json_object_put(member);
 		return -ENOMEM;
 	}

@@ -2,6 +2,7 @@
 #ifndef NSGATE_POLICY_JSON_H
 #define NSGATE_POLICY_JSON_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,9 +20,11 @@ struct policy_json_list {
 	const char *text;
 	struct policy_json_span {
 		uint32_t from, length;
+		uint32_t weight; /* that its tree must have */
 	} * members;
 	size_t count, room;
 	size_t from, end; /* of all members */
+	bool repeated;	  /* a key in the document, which is no good then: nothing is weighed */
 	struct json_tokener *tokener;
 };
 
@@ -31,7 +34,7 @@ struct policy_json_list {
  * @text: `length` bytes and a NUL after them
  * @ret_document: set where the text can be read at all (it may have repeated keys: those are in
  * `problems`); the caller json_object_put()s it
- * Return: 0; -EINVAL with a problem noted; -ENOMEM.
+ * Return: 0; -EINVAL with a problem noted; -ENOMEM, also where the tree is not whole.
  */
 int policy_json_read(const char *text, size_t length, struct json_object **ret_document,
 		     struct policy_problems *problems);
