@@ -145,8 +145,10 @@ soak: all $(BUILD)/bench/load
 	@tests/run-all --build $(BUILD) --minutes 90 soak
 asan-fault-programs:
 	@$(MAKE) BUILD=$(BUILD)-asan CFLAGS='-O1 -g $(SANITIZE)' fault-programs
-faults-check: fault-programs asan-fault-programs
+faults-check:
 	$(need_root)
+	@deploy/deps.sh build test
+	@$(MAKE) $(jobs) --no-print-directory --silent fault-programs asan-fault-programs
 	@tests/run-all --build $(BUILD) faults
 faults: fault-programs asan-fault-programs
 	$(need_root)
