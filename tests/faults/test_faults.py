@@ -7,10 +7,13 @@ By default some of all cases are tried, always the same; with NSGATE_FAULTS=all 
 """
 import json
 import os
+import signal
 
 import pytest
 
+import ipc
 from harness import FaultLab, Sweep, cases, error_name, policy
+from lab import until
 
 ALL = os.environ.get("NSGATE_FAULTS") == "all"
 SHARE = 3 if os.environ.get("NSGATE_SANITIZER") else 1
@@ -49,6 +52,25 @@ def test_takeover(killed, program, for_good):
     """A daemon is killed and the next one takes over what is attached."""
     sweep(program, for_good, lambda lab: lab.count_restart(killed, program),
           lambda lab: lab.suffer_restart(killed, for_good), 6, restarts=True)
+
+
+def test_an_answer_that_is_lost():
+    """An agent that is killed after it was told of a detachment: nobody owes it for good."""
+    with FaultLab() as lab:
+        lab.start()
+        before = lab.holdings_at_rest()
+        lab.attach_fresh()
+        assert "queue" in lab.fresh.ruleset()
+        lab.agent.send_signal(signal.SIGSTOP)
+        client = ipc.Client(lab)
+        client.send(ipc.message(ipc.DETACH, b"fresh".ljust(64, b"\0")))
+        until(lambda: "queue" not in lab.fresh.ruleset(), "the broker to tell the agent")
+        lab.restart(AGENT)
+        client.receive()
+        client.close()
+        lab.heal()
+        agent = lab.holdings_at_rest()  # a new one: no more than it has now
+        lab.lost_nothing((before[0], agent[1], before[2], agent[3]))
 
 
 COMMANDS = (
