@@ -260,6 +260,22 @@ static void agent_ready(struct loop_source *source, uint32_t events)
 		;
 }
 
+/* It will be handed sockets of every namespace. */
+static bool is_agent(int fd)
+{
+	static struct log_limit limit;
+	unsigned int suppressed;
+	uid_t uid;
+	int err = ipc_peer_check(fd, broker_config.runtime_dir, &uid);
+
+	if (err == -EACCES && log_allowed(&limit, 1, &suppressed))
+		log_event(LOG_LEVEL_ERROR, "agent.untrusted", "uid", log_number(uid), "why",
+			  "neither root nor whose runtime directory it is answers on agent.sock: "
+			  "check who may write there",
+			  NULL);
+	return err == 0;
+}
+
 static void try_connect(void)
 {
 	struct nsgate_msg_hello hello = {.pid = (uint32_t)getpid()};
@@ -269,7 +285,8 @@ static void try_connect(void)
 		return;
 	ipc_header(&hello.header, NSGATE_MSG_HELLO, 0);
 	agent.source.ready = agent_ready;
-	if (ipc_send(fd, &hello.header, NULL, 0) < 0 || loop_add(&agent.source, fd, EPOLLIN) < 0) {
+	if (!is_agent(fd) || ipc_send(fd, &hello.header, NULL, 0) < 0 ||
+	    loop_add(&agent.source, fd, EPOLLIN) < 0) {
 		close(fd);
 		return;
 	}

@@ -5,7 +5,6 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -41,21 +40,15 @@ static enum nsgate_status no_code_for_busy(enum nsgate_status status)
 	return status == NSGATE_STATUS_BUSY ? NSGATE_STATUS_FAILED : status;
 }
 
-/* In a user namespace root outside shows as the overflow uid, in both places compared here. */
 static enum nsgate_status check_peer(const char *runtime_dir, int fd, struct failure *fail)
 {
-	struct stat directory;
 	uid_t uid;
-	gid_t gid;
-	pid_t pid;
-	int err = ipc_peer(fd, &uid, &gid, &pid);
+	int err = ipc_peer_check(fd, runtime_dir, &uid);
 
-	if (err != 0)
+	if (err == 0)
+		return NSGATE_STATUS_OK;
+	if (err != -EACCES)
 		return failure_connect(fail, runtime_dir, DIAL_BROKER_SOCKET, DAEMON, err);
-	if (uid == 0 || uid == geteuid())
-		return NSGATE_STATUS_OK;
-	if (stat(runtime_dir, &directory) == 0 && directory.st_uid == uid)
-		return NSGATE_STATUS_OK;
 	return failure_set(fail, NSGATE_STATUS_REFUSED,
 			   "%s/%s: uid %u answers there, neither root nor you; check who may write "
 			   "to that directory",

@@ -152,6 +152,22 @@ int ipc_peer(int fd, uid_t *ret_uid, gid_t *ret_gid, pid_t *ret_pid)
 	return 0;
 }
 
+int ipc_peer_check(int fd, const char *dir, uid_t *ret_uid)
+{
+	struct stat st;
+	uid_t uid = (uid_t)-1;
+	gid_t gid;
+	pid_t pid;
+	int err = ipc_peer(fd, &uid, &gid, &pid);
+
+	if (err)
+		return err;
+	if (uid == 0 || uid == geteuid() || (stat(dir, &st) == 0 && st.st_uid == uid))
+		return 0;
+	*ret_uid = uid;
+	return -EACCES;
+}
+
 size_t ipc_length(enum nsgate_msg_type type)
 {
 	return (unsigned int)type < NSGATE_MSG_MAX ? lengths[type] : 0;

@@ -32,6 +32,13 @@ int ipc_accept(int listener);
 /* Who is at the other end. Return: 0 or -errno. */
 int ipc_peer(int fd, uid_t *ret_uid, gid_t *ret_gid, pid_t *ret_pid);
 
+/*
+ * May be believed who answers on a socket in `dir`: root, we ourselves, or whose directory it is?
+ * (In a user namespace root outside shows as the overflow uid, as peer and as owner alike.)
+ * Return: 0; -EACCES somebody else, who is in *ret_uid; -errno.
+ */
+int ipc_peer_check(int fd, const char *dir, uid_t *ret_uid);
+
 /* Fill in a header: magic, version, type, and the length of that type's message. */
 void ipc_header(struct nsgate_msg_header *header, enum nsgate_msg_type type, uint32_t id);
 

@@ -2,8 +2,10 @@
 """What the daemons may still do, read from /proc while they are at work."""
 import os
 import pwd
+import re
+import subprocess
 
-from lab import Arrivals, program, run
+from lab import Arrivals, program, run, until
 
 CAP_NET_ADMIN = 1 << 12
 
@@ -82,6 +84,32 @@ def test_sockets_are_closed_to_strangers(lab):
         assert facts.st_mode & 0o777 & ~mode == 0, name
         assert facts.st_uid == 0
     assert os.stat(lab.runtime).st_mode & 0o022 == 0
+
+
+FALSE_AGENT = """
+import os, socket, sys
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+listener.bind(sys.argv[1])
+os.chmod(sys.argv[1], 0o666)
+listener.settimeout(20)
+listener.listen()
+print(listener.accept()[0].recv(64), flush=True)
+"""
+
+
+def test_broker_knows_a_false_agent(own_lab):
+    """One that somebody else put into a directory where everybody may write."""
+    lab = own_lab
+    os.mkdir(lab.runtime)
+    os.chmod(lab.runtime, 0o1777)
+    with subprocess.Popen(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+                           "/usr/bin/python3", "-c", FALSE_AGENT, f"{lab.runtime}/agent.sock"],
+                          stdout=subprocess.PIPE) as false:
+        until(lambda: os.path.exists(f"{lab.runtime}/agent.sock"), "the false one")
+        lab.start_broker()
+        assert false.stdout.readline() == b"b''\n"  # it was not even greeted
+        assert false.wait(20) == 0
+    assert re.search("event=agent.untrusted uid=65534", lab.log("nsgate-broker"))
 
 
 def test_agent_refuses_to_stay_root(own_lab):
