@@ -3,6 +3,7 @@ BENCH_PROGRAMS := $(BUILD)/bench/load $(BUILD)/bench/peers/textbook $(BUILD)/ben
 	$(BUILD)/bench/peers/minimal
 
 bench: all $(BENCH_PROGRAMS) $(BUILD)/bench/micro
+	@deploy/deps.sh bench
 	bench/run $(BUILD)
 bench-programs: $(BENCH_PROGRAMS) $(BUILD)/bench/micro
 bench-micro: $(BUILD)/bench/micro

@@ -3,7 +3,7 @@
 # Install those Debian packages of the named sets that are not there yet. Asks nothing, touches no
 # package that is there, and prints a line only where there is something to install.
 #
-# usage: deploy/deps.sh SET...  SET: build, demo, test, fleet, deb, runtimes, systemd, lint, fuzz
+# usage: deploy/deps.sh SET...  SET: build, demo, test, fleet, deb, runtimes, systemd, lint, bench, fuzz
 set -eu
 
 packages_of()
@@ -27,10 +27,11 @@ packages_of()
 	runtimes) echo runc crun podman busybox-static uidmap slirp4netns docker.io \
 		containernetworking-plugins ;;
 	systemd) echo systemd-container debootstrap debian-archive-keyring ;;
+	bench) echo python3 iproute2 gnuplot-nox ;;
 	lint) echo clang-format clang-tidy cppcheck shellcheck mandoc valgrind ;;
 	fuzz) echo clang libclang-rt-dev ;;
 	*)
-		echo "deps.sh: no set $1: build, demo, test, fleet, deb, runtimes, systemd, lint or fuzz" >&2
+		echo "deps.sh: no set $1: build, demo, test, fleet, deb, runtimes, systemd, lint, bench or fuzz" >&2
 		return 2
 		;;
 	esac
