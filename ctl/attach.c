@@ -131,23 +131,29 @@ static int detach(const struct ctl *ctl, const char *name, struct failure *fail)
 	return status;
 }
 
-/* One that goes by itself meanwhile is as good as detached. */
+/*
+ * One that goes by itself meanwhile is as good as detached; one that cannot be detached does not
+ * keep the others. Return: OK, or the status of the first that failed, with its reason in `fail`.
+ */
 static int detach_all(const struct ctl *ctl, struct failure *fail)
 {
 	struct json_object *document = NULL, *list;
 	int status = query_get(ctl, fail, &document, "/v1/namespaces");
 
 	list = document_find(document, "namespaces");
-	for (size_t i = 0; status == NSGATE_STATUS_OK && list && i < json_object_array_length(list);
-	     i++) {
+	for (size_t i = 0; list != NULL && i < json_object_array_length(list); i++) {
 		struct json_object *name =
 			document_find(json_object_array_get_idx(list, i), "name");
+		struct failure why = {0};
+		int done = detach(ctl, json_object_get_string(name), &why);
 
-		status = detach(ctl, json_object_get_string(name), fail);
-		if (status == NSGATE_STATUS_NOT_FOUND) {
-			failure_free(fail);
-			status = NSGATE_STATUS_OK;
+		if (done == NSGATE_STATUS_OK || done == NSGATE_STATUS_NOT_FOUND ||
+		    status != NSGATE_STATUS_OK) {
+			failure_free(&why);
+			continue;
 		}
+		status = done;
+		*fail = why;
 	}
 	json_object_put(document);
 	return status;
