@@ -156,7 +156,7 @@ void worker_call(struct worker *worker, void (*fn)(void *arg), void *arg)
 void worker_ask(struct worker *worker)
 {
 	atomic_fetch_add(&worker->asked, 1);
-	(void)eventfd_write(worker->wake_fd, 1);
+	wake(worker);
 }
 
 bool worker_answered(const struct worker *worker)

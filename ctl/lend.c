@@ -140,7 +140,5 @@ int ctl_lend(const struct ctl *ctl, const struct command_args *args, struct fail
 		return failure_set(fail, NSGATE_STATUS_FAILED, "descriptor %d: %s",
 				   LISTEN_FDS_START, strerror(-err));
 	execvp(command[0], command);
-	failure_set(fail, NSGATE_STATUS_FAILED, "%s: %s", command[0],
-		    errno == ENOENT ? "no such command; check its name and PATH" : strerror(errno));
-	return errno == ENOENT ? RUN_NOT_FOUND : RUN_NOT_INVOKED;
+	return run_exec_failed(command[0], errno, fail);
 }

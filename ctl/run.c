@@ -231,6 +231,13 @@ static enum nsgate_status attach(struct run *run, const struct command_args *arg
 	return status;
 }
 
+int run_exec_failed(const char *command, int error, struct failure *fail)
+{
+	failure_set(fail, NSGATE_STATUS_FAILED, "%s: %s", command,
+		    error == ENOENT ? "no such command; check its name and PATH" : strerror(error));
+	return error == ENOENT ? RUN_NOT_FOUND : RUN_NOT_INVOKED;
+}
+
 /* Return: 0 where the command runs, or the exit code with the reason in `fail`. */
 static int let_go(const struct run *run, struct failure *fail)
 {
@@ -239,12 +246,8 @@ static int let_go(const struct run *run, struct failure *fail)
 
 	if (send(run->channel, &go, sizeof(go), MSG_NOSIGNAL) != sizeof(go) || !hear(run, &word))
 		return 0; /* where it has died, waiting for it tells how */
-	if (word.kind == WORD_NO_EXEC) {
-		failure_set(fail, NSGATE_STATUS_FAILED, "%s: %s", run->command[0],
-			    word.error == ENOENT ? "no such command; check its name and PATH"
-						 : strerror(word.error));
-		return word.error == ENOENT ? RUN_NOT_FOUND : RUN_NOT_INVOKED;
-	}
+	if (word.kind == WORD_NO_EXEC)
+		return run_exec_failed(run->command[0], word.error, fail);
 	failure_set(fail, NSGATE_STATUS_FAILED, "%s: %s",
 		    word.kind == WORD_NO_USER ? "--user" : "the network inside",
 		    strerror(word.error));

@@ -10,4 +10,12 @@ enum run_exit {
 	RUN_SIGNALED = 128, /* and the number of the signal that ended it */
 };
 
+struct failure;
+
+/*
+ * exec() of a command failed with errno `error`.
+ * Return: RUN_NOT_FOUND or RUN_NOT_INVOKED, with the reason in `fail`.
+ */
+int run_exec_failed(const char *command, int error, struct failure *fail);
+
 #endif
