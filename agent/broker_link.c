@@ -280,7 +280,7 @@ static bool on_reply(const union nsgate_msg *message, int *fds, unsigned int fd_
 {
 	(void)fds;
 	(void)fd_count;
-	if (!ipc_text_valid(message->reply.text, sizeof(message->reply.text)))
+	if (!ipc_reply_valid(&message->reply))
 		return false;
 	ns_rules_answer(&message->reply);
 	return true;

@@ -224,7 +224,7 @@ static bool take_message(const union nsgate_msg *message, int *fds, unsigned int
 		return false;
 	if (type == NSGATE_MSG_NS_RULES)
 		attach_agent_rules(&message->ns_rules);
-	else if (type == NSGATE_MSG_REPLY && ipc_text_valid(message->reply.text, NSGATE_TEXT_MAX))
+	else if (type == NSGATE_MSG_REPLY && ipc_reply_valid(&message->reply))
 		attach_agent_reply(&message->reply);
 	else
 		return false;

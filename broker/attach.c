@@ -485,13 +485,12 @@ void attach_agent_rules(const struct nsgate_msg_ns_rules *message)
 	}
 }
 
-/* An attach ends here, and nothing was in force. What it says beside a refusal is not believed. */
+/* An attach ends here, and nothing was in force: "OK" is no answer to an offer. */
 static void refused_by_agent(struct holding *holding, const struct nsgate_msg_reply *message)
 {
-	bool known = message->status > NSGATE_STATUS_OK && message->status <= NSGATE_STATUS_BUSY;
+	const enum nsgate_status status = message->status;
 
-	answer(holding, known ? (enum nsgate_status)message->status : NSGATE_STATUS_FAILED,
-	       message->text);
+	answer(holding, status == NSGATE_STATUS_OK ? NSGATE_STATUS_FAILED : status, message->text);
 	abandon(holding);
 }
 

@@ -353,3 +353,9 @@ bool ipc_text_valid(const char *text, size_t size)
 			return false;
 	return true;
 }
+
+bool ipc_reply_valid(const struct nsgate_msg_reply *reply)
+{
+	return reply->status <= NSGATE_STATUS_BUSY &&
+	       ipc_text_valid(reply->text, sizeof(reply->text));
+}

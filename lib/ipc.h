@@ -74,4 +74,7 @@ void fds_close(int *fds, unsigned int count);
 /* A text field of a message: does it end in NUL inside its size, and is it printable ASCII? */
 bool ipc_text_valid(const char *text, size_t size);
 
+/* An answer: is its status one that we give, and its text one? */
+bool ipc_reply_valid(const struct nsgate_msg_reply *reply);
+
 #endif

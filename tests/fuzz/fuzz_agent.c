@@ -251,7 +251,7 @@ static void change_done(struct ns_change *change, void *context)
 {
 	bool *told = context;
 
-	MUST(change->waiting == 0 && !*told && change->status <= NSGATE_STATUS_REFUSED);
+	MUST(change->waiting == 0 && !*told && change->status <= NSGATE_STATUS_BUSY);
 	*told = true;
 }
 
