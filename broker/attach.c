@@ -539,6 +539,7 @@ void attach_agent_lost(void)
 
 	agent_here = false;
 	owed_link_lost();
+	takeup_agent_lost();
 	enforce_agent_lost();
 	for (struct holding *holding = holding_first(); holding; holding = next) {
 		next = holding->next;

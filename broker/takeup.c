@@ -43,6 +43,41 @@ static void try_again(bool *what)
 	again.at_ms = loop_now_ms() + again.delay_ms;
 }
 
+/*
+ * What the agent that is connected holds and could not be made ours. Its record must not be
+ * restored: the queues are taken, and the rules would lead to others. Where there are more, nothing
+ * is restored until they are fewer.
+ */
+#define UNADOPTED_MAX 64
+
+static struct {
+	uint64_t cookies[UNADOPTED_MAX];
+	unsigned int count; /* UNADOPTED_MAX + 1: more than have room */
+} unadopted;
+
+static void adopt_later(uint64_t cookie)
+{
+	if (unadopted.count < UNADOPTED_MAX)
+		unadopted.cookies[unadopted.count] = cookie;
+	if (unadopted.count <= UNADOPTED_MAX)
+		unadopted.count++;
+	try_again(&again.adopt);
+}
+
+static bool is_unadopted(uint64_t cookie)
+{
+	for (unsigned int i = 0; i < unadopted.count && i < UNADOPTED_MAX; i++)
+		if (unadopted.cookies[i] == cookie)
+			return true;
+	return unadopted.count > UNADOPTED_MAX;
+}
+
+void takeup_agent_lost(void)
+{
+	unadopted.count = 0; /* the next one tells everything anew */
+	again.adopt = false;
+}
+
 /* ---- from the fd store, before any agent is there ---- */
 
 static void restore_stored(const struct nsgate_ns_record *record)
@@ -93,7 +128,7 @@ void takeup_adopt(const struct nsgate_ns_record *record, int *fds, unsigned int 
 	holding = holding_new(attach_orphaned, enforce_links);
 	if (!holding) {
 		fds_close(fds, fd_count);
-		try_again(&again.adopt);
+		adopt_later(record->cookie);
 		return;
 	}
 	err = prepare_adopted(holding, record, fds, fd_count);
@@ -102,7 +137,7 @@ void takeup_adopt(const struct nsgate_ns_record *record, int *fds, unsigned int 
 		log_event(LOG_LEVEL_ERROR, "adopt.failed", "netns", record->name, "error",
 			  log_errno(err), NULL);
 		holding_free(holding);
-		try_again(&again.adopt);
+		adopt_later(record->cookie);
 		return;
 	}
 	holding->state = HOLDING_IN_FORCE;
@@ -120,7 +155,8 @@ static void restore(const struct nsgate_ns_record *record)
 	struct refusal refusal = {.status = NSGATE_STATUS_OK};
 	struct holding *holding;
 
-	if (holding_find_cookie(record->cookie) || holding_find(record->name))
+	if (holding_find_cookie(record->cookie) || holding_find(record->name) ||
+	    is_unadopted(record->cookie))
 		return;
 	holding = holding_new(attach_orphaned, enforce_links);
 	if (!holding) {
@@ -164,10 +200,9 @@ void takeup_rest(void)
 {
 	static bool restored;
 
-	/* What the agent holds still cannot be restored: its queues are taken. */
-	if (!restored && !again.adopt) {
+	if (!restored) {
 		restore_all();
-		restored = true;
+		restored = !unadopted.count;
 	}
 	if (!again.at_ms)
 		again.delay_ms = 0;

@@ -19,6 +19,9 @@ void takeup_stored(void);
  * over. */
 void takeup_adopt(const struct nsgate_ns_record *record, int *fds, unsigned int fd_count);
 
+/* The agent that told what it holds is gone. */
+void takeup_agent_lost(void);
+
 /* The agent has told all that it holds. */
 void takeup_rest(void);
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Either daemon may die, be stopped, or come first: packets are neither lost nor doubled."""
 import contextlib
+import os
 import signal
 import socket
 import struct
@@ -281,6 +282,40 @@ def test_both_killed_means_closed_and_all_comes_back(scene):
     assert arrived.total() == 20
     lab.must("detach", "x")
     assert inner.ruleset() == ""
+
+
+def test_namespace_that_cannot_be_adopted_holds_up_no_other(own_lab):
+    """The agent holds one that a new broker cannot take over, and another is only on record."""
+    lab = own_lab.start()
+    (bad, bad_outside), (good, outside) = lab.pair("bad"), lab.pair("good")
+    lab.put_policy("p", **POLICY)
+    files = [f"{lab.runtime}/attached/{n.identity()[0]}" for n in (bad, good)]
+    lab.attach(good, "--policy", "p", name="good")
+    with open(files[1], "rb") as file:
+        record = file.read()
+    lab.detach("good")
+    lab.attach(bad, "--policy", "p", name="bad")
+    end(lab.broker)
+    with open(files[1], "wb") as file:
+        file.write(record)
+    os.mkdir(f"{files[0]}.members")  # no file: who is in there cannot be read
+    lab.start_broker()
+    until(lambda: sorted(lab.names()) == ["bad", "good"], "the one to be restored")
+    until(lambda: lab.stats("good")["state"] == "attached", "it to be judged")
+    assert "adopt.failed netns=bad" in lab.log("nsgate-broker")
+    assert lab.stats("bad")["queue"]["first"] == 0
+    for name, inner, sender in (("bad", bad, bad_outside), ("good", good, outside)):
+        arrived = Arrivals(inner, 7, 8, families=[socket.AF_INET])
+        for port in (7, 8):
+            sender.send("10.77.0.1", port, 10)
+        arrived.wait({(7, 4): 10})
+        lab.expect(name, {"packets.accepted": 10, "packets.dropped": 10})
+    os.rmdir(f"{files[0]}.members")
+    until(lambda: "adopted netns=bad" in lab.log("nsgate-broker"), "the other to follow")
+    lab.wait_ready()
+    lab.detach("bad")
+    lab.detach("good")
+    assert bad.ruleset() == good.ruleset() == ""
 
 
 def test_both_killed_with_on_agent_down_open(own_lab):
