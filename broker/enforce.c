@@ -256,6 +256,10 @@ static void release(struct holding *holding, unsigned int i)
 	int waited = queue_release(holding->kit.queues[i],
 				   (uint16_t)(holding->record.queue_first + i), holding->kit.proc);
 
+	if (waited < 0)
+		log_event(LOG_LEVEL_ERROR, "release.failed", "netns", holding->record.name, "error",
+			  log_errno(waited), "why", "what waits in the queue waits for an agent",
+			  NULL);
 	if (waited <= 0 || pread(holding->shm, &released, sizeof(released), at) != sizeof(released))
 		return;
 	released += (uint64_t)waited;
@@ -272,17 +276,34 @@ static int let_pass(struct holding *holding)
 	return rules_open(holding->kit.rules, &queues, &holding->record.rules);
 }
 
+/* Until then its packets wait as if the policy said closed; nobody but the log can be told. */
+static void open_later(struct holding *holding, int err)
+{
+	open_at_ms = loop_now_ms() + RETRY_MS;
+	if (!holding->open_failed)
+		log_event(LOG_LEVEL_ERROR, "open.failed", "netns", holding->record.name, "error",
+			  log_errno(err), "why",
+			  "no agent, and the policy's on_agent_down is open, but packets wait: it "
+			  "is tried again",
+			  NULL);
+	holding->open_failed = true;
+}
+
 static void open_without_agent(void)
 {
+	int err;
+
 	open_at_ms = 0;
 	for (struct holding *holding = holding_first(); holding; holding = holding->next) {
 		if (holding->state != HOLDING_IN_FORCE || holding->opened ||
 		    !(holding->record.rules.flags & NSGATE_RULES_BYPASS))
 			continue;
-		if (let_pass(holding) < 0) {
-			open_at_ms = loop_now_ms() + RETRY_MS;
+		err = let_pass(holding);
+		if (err) {
+			open_later(holding, err);
 			continue;
 		}
+		holding->open_failed = false;
 		holding->opened = true;
 		for (unsigned int i = 0; i < holding->kit.queue_count; i++)
 			release(holding, i);
@@ -294,6 +315,7 @@ static void open_without_agent(void)
 /* The agent serves it again: what the rules say counts. */
 static void close_again(struct holding *holding)
 {
+	holding->open_failed = false;
 	if (!holding->opened)
 		return;
 	holding->opened = false;

@@ -85,7 +85,8 @@ struct holding {
 	bool refused; /* by the agent, though its rules are in force */
 	bool orphaned;
 	bool opened; /* no agent, and the policy says that packets then pass: rules are paused */
-	bool rules_owed; /* those on record could not be installed: tried again (enforce.h) */
+	bool open_failed; /* it could not be opened yet, which was said */
+	bool rules_owed;  /* those on record could not be installed: tried again (enforce.h) */
 	char degraded[NSGATE_TEXT_MAX];
 };
 

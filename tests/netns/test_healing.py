@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What could not be said or done at once is said and done later: nothing stays half changed."""
+import contextlib
 import socket
 import subprocess
 import threading
@@ -68,8 +69,20 @@ def test_policy_put_while_the_broker_is_stopped(own_lab):
     judged(lab, inner, outside, "x", 8, 7)
 
 
-def test_rules_that_cannot_be_installed_are_tried_again(own_lab):
+@contextlib.contextmanager
+def stolen_table(inner):
     """Somebody inside owns the table for a while, where nsgate may not own it."""
+    thief = inner.popen("nft", "-i", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                        stderr=subprocess.DEVNULL)
+    thief.stdin.write(b"delete table inet nsgate\n"
+                      b"add table inet nsgate { flags owner; }\n")
+    thief.stdin.flush()
+    until(lambda: "flags owner" in inner.ruleset(), "the table to be somebody else's")
+    yield
+    end(thief)  # and its table with it
+
+
+def test_rules_that_cannot_be_installed_are_tried_again(own_lab):
     lab = own_lab
     lab.start_broker("--no-owned-tables")
     lab.start_agent()
@@ -77,16 +90,36 @@ def test_rules_that_cannot_be_installed_are_tried_again(own_lab):
     inner, outside = lab.pair()
     lab.put_policy("p", default="drop", hooks=["in"], rules=[rule(7)])
     lab.must("attach", f"netns:{inner}", "--name", "x", "--policy", "p")
-    thief = inner.popen("nft", "-i", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                        stderr=subprocess.DEVNULL)
-    thief.stdin.write(b"delete table inet nsgate\n"
-                      b"add table inet nsgate { flags owner; }\n")
-    thief.stdin.flush()
-    until(lambda: "flags owner" in inner.ruleset(), "the table to be somebody else's")
-    until(lambda: lab.get("/v1/namespaces/x")["state"] == "degraded", "the trouble to be noticed")
-    answer = lab.http("PUT", "/v1/policies/p", {"version": 1, "default": "drop", "hooks": ["in"],
-                                                "rules": [rule(8)]})
-    assert answer.status == 500 and "not in force everywhere" in answer.json["detail"]
-    end(thief)  # and its table with it
+    with stolen_table(inner):
+        until(lambda: lab.get("/v1/namespaces/x")["state"] == "degraded",
+              "the trouble to be noticed")
+        answer = lab.http("PUT", "/v1/policies/p", {
+            "version": 1, "default": "drop", "hooks": ["in"], "rules": [rule(8)]})
+        assert answer.status == 500 and "not in force everywhere" in answer.json["detail"]
     until(lambda: lab.get("/v1/namespaces/x")["state"] == "attached", "it to heal")
     judged(lab, inner, outside, "x", 8, 7)
+
+
+def test_namespace_that_cannot_be_opened_is_tried_again(own_lab):
+    """Nobody judges, the policy says open, and the rules cannot be changed for a while."""
+    lab = own_lab
+    lab.start_broker("--no-owned-tables")
+    lab.start_agent()
+    lab.wait_ready()
+    inner, outside = lab.pair()
+    lab.put_policy("p", default="drop", hooks=["in"], on_agent_down="open")
+    lab.must("attach", f"netns:{inner}", "--name", "x", "--policy", "p")
+    said = "event=open.failed netns=x"
+    with stolen_table(inner):
+        end(lab.agent)
+        until(lambda: said in lab.log("nsgate-broker"), "the trouble to be said")
+    until(lambda: "event=opened netns=x" in lab.log("nsgate-broker"), "it to be opened")
+    assert lab.log("nsgate-broker").count(said) == 1
+    arrived = Arrivals(inner, 7, families=[socket.AF_INET])
+    outside.send("10.77.0.1", 7, 10)
+    arrived.wait(10)
+    lab.start_agent()
+    lab.wait_ready()
+    until(lambda: lab.get("/v1/namespaces/x")["state"] == "attached", "it to be judged again")
+    outside.send("10.77.0.1", 7, 10)
+    lab.expect("x", {"packets.dropped": 10})
