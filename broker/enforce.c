@@ -17,9 +17,6 @@
 #include "records.h"
 #include "rules.h"
 
-/* How the reason begins by which such a namespace is degraded. */
-#define RULES_OWED_TEXT "the rules could not be installed"
-
 /*
  * Generations are few and come round: a flow that slept through all of them must not wake up known
  * to a policy that never judged it; nor may one that an earlier attachment left. Free in a
@@ -146,26 +143,19 @@ static void rules_owe(struct holding *holding, int error)
 		retry_at_ms = loop_now_ms() + RETRY_MS;
 	if (holding->rules_owed)
 		return;
-	holding->rules_owed = true;
+	holding->rules_owed = error;
 	log_event(LOG_LEVEL_ERROR, "rules.failed", "netns", holding->record.name, "error",
 		  log_errno(error), NULL);
-	if (holding->degraded[0])
-		return;
-	snprintf(holding->degraded, sizeof(holding->degraded),
-		 RULES_OWED_TEXT ": %s; it is tried again", strerror(-error));
-	holding->todo |= TODO_STATE;
+	holding_judge_state(holding);
 }
 
 static void rules_paid(struct holding *holding)
 {
 	if (!holding->rules_owed)
 		return;
-	holding->rules_owed = false;
+	holding->rules_owed = 0;
 	log_event(LOG_LEVEL_INFO, "rules.healed", "netns", holding->record.name, NULL);
-	if (strncmp(holding->degraded, RULES_OWED_TEXT, strlen(RULES_OWED_TEXT)) != 0)
-		return;
-	holding->degraded[0] = '\0';
-	holding->todo |= TODO_STATE;
+	holding_judge_state(holding);
 }
 
 void enforce_record(struct holding *holding)

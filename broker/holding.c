@@ -66,23 +66,88 @@ struct holding *holding_new(void (*gone)(struct holding *holding),
 	return holding;
 }
 
+/* ---- state ---- */
+
+void holding_judge_state(struct holding *holding)
+{
+	char reason[NSGATE_TEXT_MAX] = "";
+
+	if (holding->rules_owed)
+		snprintf(reason, sizeof(reason),
+			 "the rules could not be installed: %s; it is tried again",
+			 strerror(-holding->rules_owed));
+	else if (holding->links_known == LINKS_LOST)
+		snprintf(reason, sizeof(reason),
+			 "links that appear from now on are not known by name: detach and attach "
+			 "again");
+	else if (holding->links_known == LINKS_SHORT)
+		snprintf(reason, sizeof(reason),
+			 "not all links are known by name, as memory is short; they are looked up "
+			 "again");
+	if (strcmp(holding->degraded, reason) == 0)
+		return;
+	memcpy(holding->degraded, reason, sizeof(reason));
+	holding->todo |= TODO_STATE;
+}
+
+/* ---- links ---- */
+
+#define LINKS_AGAIN_MS 1000
+
+static int64_t links_at_ms; /* 0: nobody's are to be looked up again */
+
+static void links_said(struct holding *holding, enum links_known known, enum log_level level,
+		       const char *event)
+{
+	if (holding->links_known == known)
+		return;
+	holding->links_known = known;
+	log_event(level, event, "netns", holding->record.name, NULL);
+	holding_judge_state(holding);
+}
+
+static void links_short(struct holding *holding)
+{
+	if (!links_at_ms)
+		links_at_ms = loop_now_ms() + LINKS_AGAIN_MS;
+	links_said(holding, LINKS_SHORT, LOG_LEVEL_WARNING, "links.short");
+}
+
 static void links_ready(struct loop_source *source, uint32_t events)
 {
 	struct holding *holding = loop_owner(source, struct holding, links_source);
 	int changed = links_update(holding->links);
 
 	(void)events;
-	if (changed < 0) {
-		log_event(LOG_LEVEL_WARNING, "links.lost", "netns", holding->record.name, NULL);
-		snprintf(holding->degraded, sizeof(holding->degraded),
-			 "links that appear from now on are not known by name: detach and attach "
-			 "again");
-		holding->todo |= TODO_STATE;
+	if (changed == -ENOMEM) {
+		links_short(holding);
+	} else if (changed < 0) {
+		links_said(holding, LINKS_LOST, LOG_LEVEL_WARNING, "links.lost");
 		loop_remove(source);
 	} else if (changed) {
+		links_said(holding, LINKS_ALL, LOG_LEVEL_INFO, "links.healed");
 		holding->todo |= TODO_LINKS;
 		holding->linked(holding);
 	}
+}
+
+int holding_timeout_ms(void)
+{
+	int64_t left = links_at_ms - loop_now_ms();
+
+	if (!links_at_ms)
+		return -1;
+	return left > 0 ? (int)left : 0;
+}
+
+void holding_tick(void)
+{
+	if (!links_at_ms || links_at_ms > loop_now_ms())
+		return;
+	links_at_ms = 0;
+	for (struct holding *holding = first; holding; holding = holding->next)
+		if (holding->links_known == LINKS_SHORT && links_renew(holding->links) < 0)
+			links_short(holding);
 }
 
 static void watch_ready(struct loop_source *source, uint32_t events)

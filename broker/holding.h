@@ -86,8 +86,13 @@ struct holding {
 	bool orphaned;
 	bool opened; /* no agent, and the policy says that packets then pass: rules are paused */
 	bool open_failed; /* it could not be opened yet, which was said */
-	bool rules_owed;  /* those on record could not be installed: tried again (enforce.h) */
-	char degraded[NSGATE_TEXT_MAX];
+	int rules_owed;	  /* why those on record could not be installed, -errno: tried again */
+	enum links_known {
+		LINKS_ALL,
+		LINKS_SHORT, /* of memory: they are looked up again */
+		LINKS_LOST   /* their socket has failed */
+	} links_known;
+	char degraded[NSGATE_TEXT_MAX]; /* holding_judge_state() */
 };
 
 struct holding *holding_first(void);
@@ -107,6 +112,14 @@ struct holding *holding_new(void (*gone)(struct holding *holding),
  * Return: 0 or -errno.
  */
 int holding_watch(struct holding *holding);
+
+/* Is it degraded, and why? To be called when something of that has changed. */
+void holding_judge_state(struct holding *holding);
+
+/* Look up links again. Timeout: milliseconds until holding_tick() has something to do; -1: nothing.
+ */
+int holding_timeout_ms(void);
+void holding_tick(void);
 
 /* Close everything. What the kernel has of it (rules) must be gone or be meant to stay. */
 void holding_free(struct holding *holding);

@@ -3,8 +3,9 @@
  * Theory of Operation
  *
  * One socket serves both the first dump and the notifications: RTM_NEWLINK means the same in both,
- * so they go through one handler and no order between them matters. After an overrun (ENOBUFS)
- * the list is read anew.
+ * so they go through one handler and no order between them matters. After news were missed, by an
+ * overrun (ENOBUFS) or for want of memory, all links are asked for anew. Those known before stay
+ * known until the answer is complete, and stand behind those that it has confirmed.
  */
 #include "links.h"
 
@@ -24,8 +25,11 @@ struct links {
 	struct nl_sock *socket;
 	struct nsgate_link *list;
 	unsigned int count;
+	unsigned int confirmed; /* the first so many */
 	bool changed;
 	bool dump_done;
+	bool missed;  /* there is news that is not in the list */
+	bool renewed; /* asked for anew, and not all has come yet */
 };
 
 static struct nsgate_link *find(struct links *links, uint32_t ifindex)
@@ -36,27 +40,50 @@ static struct nsgate_link *find(struct links *links, uint32_t ifindex)
 	return NULL;
 }
 
+static void confirm(struct links *links, struct nsgate_link *link)
+{
+	struct nsgate_link *place = &links->list[links->confirmed];
+	const struct nsgate_link moved = *link;
+
+	if (link < place)
+		return;
+	*link = *place;
+	*place = moved;
+	links->confirmed++;
+}
+
+/* Return: NULL where there is no room for one more. */
+static struct nsgate_link *append(struct links *links)
+{
+	struct nsgate_link *list;
+
+	if (links->count == NSGATE_LINKS_MAX)
+		return NULL;
+	list = realloc(links->list, (links->count + 1) * sizeof(*list));
+	if (!list) {
+		links->missed = true;
+		return NULL;
+	}
+	links->list = list;
+	return &list[links->count++];
+}
+
 static void set(struct links *links, uint32_t ifindex, const char *name)
 {
 	struct nsgate_link *link = find(links, ifindex);
+	const bool known = link && strncmp(link->name, name, sizeof(link->name)) == 0;
 
-	if (link && strncmp(link->name, name, sizeof(link->name)) == 0)
+	if (!link)
+		link = append(links);
+	if (!link)
 		return;
-	if (!link) {
-		struct nsgate_link *list;
-
-		if (links->count == NSGATE_LINKS_MAX)
-			return;
-		list = realloc(links->list, (links->count + 1) * sizeof(*list));
-		if (!list)
-			return;
-		links->list = list;
-		link = &list[links->count++];
+	if (!known) {
+		memset(link, 0, sizeof(*link));
+		link->ifindex = ifindex;
+		strncpy(link->name, name, sizeof(link->name) - 1);
+		links->changed = true;
 	}
-	memset(link, 0, sizeof(*link));
-	link->ifindex = ifindex;
-	strncpy(link->name, name, sizeof(link->name) - 1);
-	links->changed = true;
+	confirm(links, link);
 }
 
 static void unset(struct links *links, uint32_t ifindex)
@@ -65,6 +92,10 @@ static void unset(struct links *links, uint32_t ifindex)
 
 	if (!link)
 		return;
+	if (link < &links->list[links->confirmed]) {
+		*link = links->list[--links->confirmed];
+		link = &links->list[links->confirmed];
+	}
 	*link = links->list[--links->count];
 	links->changed = true;
 }
@@ -83,7 +114,10 @@ static void take_link(struct nl_object *object, void *arg)
 
 static int take_message(struct nl_msg *message, void *arg)
 {
-	nl_msg_parse(message, take_link, arg);
+	struct links *links = arg;
+
+	if (nl_msg_parse(message, take_link, links) == -NLE_NOMEM)
+		links->missed = true;
 	return NL_OK;
 }
 
@@ -100,17 +134,18 @@ static int dump(struct links *links)
 {
 	int err = nl_rtgen_request(links->socket, RTM_GETLINK, AF_UNSPEC, NLM_F_DUMP);
 
-	links->count = 0;
 	links->dump_done = false;
 	while (err >= 0 && !links->dump_done)
 		err = nl_recvmsgs_default(links->socket);
+	if (links->missed || err == -NLE_NOMEM)
+		return -ENOMEM;
 	return err < 0 ? -EIO : 0;
 }
 
 struct links *links_open(int route_fd)
 {
 	struct links *links = calloc(1, sizeof(*links));
-	int fd = -1;
+	int err, fd = -1;
 
 	if (!links)
 		return NULL;
@@ -125,12 +160,12 @@ struct links *links_open(int route_fd)
 	nl_socket_disable_auto_ack(links->socket);
 	nl_socket_modify_cb(links->socket, NL_CB_VALID, NL_CB_CUSTOM, take_message, links);
 	nl_socket_modify_cb(links->socket, NL_CB_FINISH, NL_CB_CUSTOM, take_done, links);
-	if (nl_socket_add_membership(links->socket, RTNLGRP_LINK) < 0 || dump(links) < 0 ||
-	    nl_socket_set_nonblocking(links->socket) < 0) {
-		errno = EIO;
-		goto fail;
-	}
-	return links;
+	err = nl_socket_add_membership(links->socket, RTNLGRP_LINK) < 0 ? -EIO : dump(links);
+	if (!err && nl_socket_set_nonblocking(links->socket) < 0)
+		err = -EIO;
+	errno = -err;
+	if (!err)
+		return links;
 fail:
 	links_close(links);
 	return NULL;
@@ -145,6 +180,27 @@ void links_close(struct links *links)
 	free(links);
 }
 
+int links_renew(struct links *links)
+{
+	/* The end of an answer that is still under way would be taken for that of the next one. */
+	if (!links->dump_done ||
+	    nl_rtgen_request(links->socket, RTM_GETLINK, AF_UNSPEC, NLM_F_DUMP) < 0)
+		return -ENOMEM;
+	links->confirmed = 0;
+	links->dump_done = false;
+	links->missed = false;
+	links->renewed = true;
+	return 0;
+}
+
+/* The answer is complete: what it did not confirm is gone. */
+static void end_renewal(struct links *links)
+{
+	links->renewed = false;
+	links->count = links->confirmed;
+	links->changed = true;
+}
+
 int links_update(struct links *links)
 {
 	int err;
@@ -153,15 +209,15 @@ int links_update(struct links *links)
 	do
 		err = nl_recvmsgs_default(links->socket);
 	while (err >= 0 && !links->dump_done);
-	if (err == -NLE_NOMEM || err == -NLE_DUMP_INTR) { /* ENOBUFS: news were lost */
-		links->changed = true;
-		links->count = 0;
-		links->dump_done = false;
-		err = nl_rtgen_request(links->socket, RTM_GETLINK, AF_UNSPEC, NLM_F_DUMP);
-	}
-	if (err < 0 && err != -NLE_AGAIN)
+	if (err == -NLE_NOMEM || err == -NLE_DUMP_INTR) /* also ENOBUFS */
+		links->missed = true;
+	else if (err < 0 && err != -NLE_AGAIN)
 		return -EIO;
-	return links->changed;
+	if (links->missed)
+		return links->renewed ? -ENOMEM : links_renew(links);
+	if (links->renewed && links->dump_done)
+		end_renewal(links);
+	return links->dump_done && links->changed;
 }
 
 const struct nsgate_link *links_list(const struct links *links, unsigned int *ret_count)

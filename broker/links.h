@@ -17,9 +17,16 @@ void links_close(struct links *links); /* takes NULL */
 
 /*
  * The socket is readable: take in the news.
- * Return: 1 something changed, 0 nothing did, -errno where the socket failed for good.
+ * Return: 1 something changed, and all links are known; 0 nothing did; -ENOMEM some news was missed
+ * and links_renew() is to be called in a while; another -errno where the socket failed for good.
  */
 int links_update(struct links *links);
+
+/*
+ * Ask for all links anew; links_update() returns 1 when they are known. Return: 0, or -ENOMEM where
+ * it could not be asked: again in a while.
+ */
+int links_renew(struct links *links);
 
 /* The links, at most NSGATE_LINKS_MAX. The array is the watcher's, valid until the next update. */
 const struct nsgate_link *links_list(const struct links *links, unsigned int *ret_count);

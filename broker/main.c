@@ -271,6 +271,7 @@ static void run(void)
 		agent_link_tick();
 		takeup_tick();
 		attach_tick();
+		holding_tick();
 		enforce_tick();
 		parting_tick();
 		agent_link_pump();
@@ -279,6 +280,7 @@ static void run(void)
 		timeout = loop_nearest(server_tick(), agent_link_timeout_ms());
 		timeout = loop_nearest(timeout, takeup_timeout_ms());
 		timeout = loop_nearest(timeout, attach_timeout_ms());
+		timeout = loop_nearest(timeout, holding_timeout_ms());
 		timeout = loop_nearest(timeout, enforce_timeout_ms());
 		timeout = loop_nearest(timeout, notify_watchdog_tick(NULL));
 		timeout = loop_nearest(timeout, parting_timeout_ms());
