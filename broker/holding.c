@@ -11,6 +11,7 @@
 #include "ipc.h"
 #include "log.h"
 #include "members.h"
+#include "names.h"
 
 static struct holding *first;
 static unsigned int count;
@@ -57,6 +58,7 @@ struct holding *holding_new(void (*gone)(struct holding *holding),
 	holding->kit = none;
 	holding->shm = -1;
 	holding->watch = -1;
+	holding->name_watch = -1;
 	holding->links_source.fd = -1;
 	holding->watch_source.fd = -1;
 	for (at = &first; *at; at = &(*at)->next)
@@ -191,11 +193,22 @@ static void unlink_holding(const struct holding *holding)
 	count--;
 }
 
+/* Names of the same directory have the same watch. */
+static void unfollow_name(const struct holding *holding)
+{
+	for (const struct holding *other = first; other; other = other->next)
+		if (other->name_watch == holding->name_watch)
+			return;
+	names_unfollow(holding->name_watch);
+}
+
 void holding_free(struct holding *holding)
 {
 	if (!holding)
 		return;
 	unlink_holding(holding);
+	if (holding->name_watch >= 0)
+		unfollow_name(holding);
 	members_free(holding);
 	loop_remove(&holding->links_source);
 	loop_remove(&holding->watch_source);

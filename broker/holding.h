@@ -56,6 +56,7 @@ struct holding {
 	struct loop_source links_source;
 	struct loop_source watch_source; /* the pidfd of the container's init */
 	int watch;
+	int name_watch; /* of the directory that its name is in (names.h); negative: none */
 	void (*gone)(struct holding *holding);
 	void (*linked)(struct holding *holding);
 	int64_t deadline_ms; /* of OFFERED and DRAINING; 0: none */

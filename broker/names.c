@@ -17,14 +17,15 @@
 static struct loop_source inotify = {.fd = -1};
 static void (*tell_removed)(const char *name);
 static char netns_dir[PATH_MAX];
+static int netns_watch = -1, parent_watch = -1; /* for as long as we run */
 
+/* IN_MASK_ADD: it may be watched already, for another reason. Return: the watch, or -errno. */
 static int watch(const char *dir)
 {
-	/* IN_MASK_ADD: it may be watched already, for another reason. */
 	int wd = inotify_add_watch(inotify.fd, dir,
 				   IN_DELETE | IN_MOVED_FROM | IN_ONLYDIR | IN_MASK_ADD);
 
-	return wd < 0 ? -errno : 0;
+	return wd < 0 ? -errno : wd;
 }
 
 static void handle(const struct inotify_event *event)
@@ -34,7 +35,7 @@ static void handle(const struct inotify_event *event)
 
 	/* The directory of `ip netns` appears with the first name after a boot. */
 	if (made || lost)
-		(void)watch(netns_dir);
+		netns_watch = watch(netns_dir);
 	if (lost)
 		tell_removed(NULL);
 	else if (!made && event->len)
@@ -63,6 +64,12 @@ int names_follow(const char *path)
 	return watch(dirname(dir));
 }
 
+void names_unfollow(int wd)
+{
+	if (wd != netns_watch && wd != parent_watch)
+		inotify_rm_watch(inotify.fd, wd);
+}
+
 int names_watch(const char *dir, void (*removed)(const char *name))
 {
 	char parent[PATH_MAX];
@@ -79,8 +86,8 @@ int names_watch(const char *dir, void (*removed)(const char *name))
 		return err;
 	}
 	snprintf(parent, sizeof(parent), "%s", dir);
-	inotify_add_watch(fd, dirname(parent), IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
-	(void)watch(netns_dir);
+	parent_watch = inotify_add_watch(fd, dirname(parent), IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
+	netns_watch = watch(netns_dir);
 	return 0;
 }
 

@@ -14,7 +14,13 @@
 int names_watch(const char *dir, void (*removed)(const char *name));
 void names_close(void);
 
-/* Watch the directory of `path` too. Return: 0 or -errno. */
+/*
+ * Watch the directory of `path` too. Return: the watch, of all names in that directory one, or
+ * -errno.
+ */
 int names_follow(const char *path);
+
+/* Nobody needs that watch any more. */
+void names_unfollow(int wd);
 
 #endif

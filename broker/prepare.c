@@ -317,10 +317,15 @@ static int make_counters(struct holding *holding, struct refusal *refusal)
 }
 
 /* A file that names a namespace is worth watching, but not worth failing for. */
-static void follow_name(const struct nsgate_ns_record *record, const char *name)
+static void follow_name(struct holding *holding, const char *name)
 {
-	if (record->target_kind == NSGATE_TARGET_PATH && strchr(record->target, '/') &&
-	    names_follow(strchr(record->target, '/')) < 0)
+	const struct nsgate_ns_record *record = &holding->record;
+	const char *path = strchr(record->target, '/');
+
+	if (record->target_kind != NSGATE_TARGET_PATH || !path)
+		return;
+	holding->name_watch = names_follow(path);
+	if (holding->name_watch < 0)
 		log_event(LOG_LEVEL_WARNING, "name.unwatched", "netns", name, "target",
 			  record->target, NULL);
 }
@@ -358,7 +363,7 @@ int prepare_holding(struct holding *holding, const struct nsgate_msg_attach *mes
 		records_remove(holding->record.cookie);
 	if (make_counters(holding, refusal) < 0)
 		return -1;
-	follow_name(&holding->record, message->name);
+	follow_name(holding, message->name);
 	if (holding_watch(holding) < 0)
 		return refuse(refusal, NSGATE_STATUS_FAILED, "cannot watch %s for changes: %s",
 			      message->target, strerror(errno));
@@ -421,7 +426,7 @@ static int open_restored(struct holding *holding, int target, struct refusal *re
 			      record->target);
 	if (bind_somewhere(holding, target, refusal) < 0 || make_counters(holding, refusal) < 0)
 		return -1;
-	follow_name(record, record->name);
+	follow_name(holding, record->name);
 	err = members_load(holding);
 	if (err)
 		return refuse(refusal, NSGATE_STATUS_FAILED, "cannot tell its containers: %s",
@@ -472,7 +477,7 @@ static int complete(struct holding *holding)
 		err = kit_identify(holding->kit.rules, &cookie, &record->inode);
 	if (err)
 		return err;
-	follow_name(record, record->name);
+	follow_name(holding, record->name);
 	err = members_load(holding);
 	return err ? err : holding_watch(holding);
 }

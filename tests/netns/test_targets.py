@@ -383,6 +383,51 @@ def test_deletion_of_the_namespace_is_noticed(lab, kind):
     gone_within_a_second(lab, outside, before)
 
 
+def watches(pid):
+    """The directories that a process watches."""
+    found = 0
+    for fd in os.listdir(f"/proc/{pid}/fdinfo"):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/fdinfo/{fd}", encoding="ascii") as f:
+            found += f.read().count("inotify wd:")
+    return found
+
+
+@contextlib.contextmanager
+def name_in(place, netns):
+    """A name of a namespace, in a directory that is made where need be."""
+    os.makedirs(place, exist_ok=True)
+    name = f"{place}/{netns}"
+    os.close(os.open(name, os.O_CREAT))
+    run("mount", "--bind", netns.path, name)
+    try:
+        yield name
+    finally:
+        run("umount", name, check=False)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+def test_directory_is_watched_as_long_as_a_name_in_it_counts(lab):
+    place = f"{lab.dir}/names"
+    a, b = lab.netns("a"), lab.netns("b")
+    lab.put_policy("ok", default="accept")
+    before = watches(lab.broker.pid)
+    with name_in(place, a) as first, name_in(place, b) as second:
+        for name, path in (("a", first), ("b", second)):
+            lab.must("attach", f"path:{path}", "--name", name, "--policy", "ok")
+            assert watches(lab.broker.pid) == before + 1
+        lab.detach("a")
+        assert watches(lab.broker.pid) == before + 1
+        run("umount", second)
+        os.unlink(second)
+        until(lambda: lab.names() == [], "the namespace to be released")
+        until(lambda: watches(lab.broker.pid) == before, "nobody to watch the directory")
+    lab.must("attach", f"path:{a.path}", "--policy", "ok")  # where `ip netns` keeps names
+    lab.must("detach", "--all")
+    assert watches(lab.broker.pid) == before
+    os.rmdir(place)
+
+
 def test_deletion_in_a_crowd_is_noticed(lab):
     """More names go than the kernel keeps news of."""
     netns, outside = lab.pair()
