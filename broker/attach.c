@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "broker.h"
@@ -388,23 +387,17 @@ void attach_orphaned(struct holding *holding)
 	drain(holding);
 }
 
-/* Does what it was attached by still lead to it? What cannot be told by a name is believed to. */
+/*
+ * Does what it was attached by still lead to it? What cannot be told is believed to; a name that
+ * never led there from here tells nothing.
+ */
 static bool is_still_there(const struct holding *holding)
 {
-	struct stat st;
-	int err, target;
-
 	if (holding->watch >=
 	    0) /* its end is noticed by itself; a number is of some pid namespace */
 		return true;
-	target = restore_target(&holding->record);
-	if (target < 0)
-		return target != -ENOENT && target != -ESRCH;
-	err = fstat(target, &st);
-	close(target);
-	/* A pidfd's inode says nothing. */
-	return err < 0 || holding->record.target_kind == NSGATE_TARGET_PID ||
-	       st.st_ino == holding->record.inode;
+	return holding->record.flags & NSGATE_ATTACH_UNSEEN ||
+	       restore_leads_there(&holding->record) != 0;
 }
 
 static void release_if_gone(struct holding *holding)

@@ -316,13 +316,32 @@ static int make_counters(struct holding *holding, struct refusal *refusal)
 	return 0;
 }
 
+/*
+ * Whoever attaches from another mount namespace may type what leads nowhere from here, or
+ * elsewhere. That is not the end of the namespace, and nothing seen from here will be.
+ */
+static void look_for_name(struct nsgate_ns_record *record, const char *name)
+{
+	const bool named = record->target_kind == NSGATE_TARGET_NETNS ||
+			   record->target_kind == NSGATE_TARGET_PATH;
+
+	if (!named || restore_leads_there(record) != 0)
+		return;
+	record->flags |= NSGATE_ATTACH_UNSEEN;
+	log_event(LOG_LEVEL_WARNING, "name.unseen", "netns", name, "target", record->target, "why",
+		  "it does not lead there from where the broker is: the end of the namespace will "
+		  "not be noticed, detach it then",
+		  NULL);
+}
+
 /* A file that names a namespace is worth watching, but not worth failing for. */
 static void follow_name(struct holding *holding, const char *name)
 {
 	const struct nsgate_ns_record *record = &holding->record;
 	const char *path = strchr(record->target, '/');
 
-	if (record->target_kind != NSGATE_TARGET_PATH || !path)
+	if (record->target_kind != NSGATE_TARGET_PATH || !path ||
+	    record->flags & NSGATE_ATTACH_UNSEEN)
 		return;
 	holding->name_watch = names_follow(path);
 	if (holding->name_watch < 0)
@@ -334,7 +353,7 @@ static void fill_record(struct nsgate_ns_record *record, const struct nsgate_msg
 {
 	record->attached_at = time(NULL);
 	record->target_kind = message->target_kind;
-	record->flags = message->flags;
+	record->flags = message->flags & ~NSGATE_ATTACH_UNSEEN;
 	record->queue_first = message->queue_first;
 	record->queue_count = message->queue_count;
 	record->backend = (uint16_t)broker_features.backend;
@@ -363,6 +382,7 @@ int prepare_holding(struct holding *holding, const struct nsgate_msg_attach *mes
 		records_remove(holding->record.cookie);
 	if (make_counters(holding, refusal) < 0)
 		return -1;
+	look_for_name(&holding->record, message->name);
 	follow_name(holding, message->name);
 	if (holding_watch(holding) < 0)
 		return refuse(refusal, NSGATE_STATUS_FAILED, "cannot watch %s for changes: %s",
@@ -443,6 +463,7 @@ int prepare_restored(struct holding *holding, const struct nsgate_ns_record *rec
 	int target;
 
 	holding->record = *record;
+	holding->record.flags &= ~NSGATE_ATTACH_UNSEEN; /* it leads there, or nothing comes of it */
 	target = restore_target(record);
 	if (target == -ENOENT || target == -ESRCH || target == -EOPNOTSUPP)
 		return refuse(ret_refusal, NSGATE_STATUS_NOT_FOUND,

@@ -6,6 +6,7 @@
 #include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -72,4 +73,21 @@ int restore_target(const struct nsgate_ns_record *record)
 		return -EOPNOTSUPP;
 	}
 	return -EINVAL;
+}
+
+int restore_leads_there(const struct nsgate_ns_record *record)
+{
+	struct stat st;
+	int err, target = restore_target(record);
+
+	if (target == -ENOENT || target == -ESRCH)
+		return 0;
+	if (target < 0)
+		return target;
+	err = fstat(target, &st) < 0 ? -errno : 0;
+	close(target);
+	if (err)
+		return err;
+	/* A pidfd's inode says nothing. */
+	return record->target_kind == NSGATE_TARGET_PID || st.st_ino == record->inode;
 }

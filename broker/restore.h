@@ -15,4 +15,10 @@
  */
 int restore_target(const struct nsgate_ns_record *record);
 
+/*
+ * Does what it was attached by lead to that namespace, as seen from here? Of a process it is only
+ * told that it is there. Return: 1, 0, or -errno where it cannot be told.
+ */
+int restore_leads_there(const struct nsgate_ns_record *record);
+
 #endif

@@ -105,6 +105,11 @@ enum nsgate_attach_flag {
 	 * join the others where its namespace is attached already. It lasts until the last leaves.
 	 */
 	NSGATE_ATTACH_CONTAINER = 1 << 3,
+	/*
+	 * The broker's own, in records: the target did not lead there from where the broker is
+	 * (another mount namespace), so that it does not now says nothing.
+	 */
+	NSGATE_ATTACH_UNSEEN = 1 << 4,
 };
 
 #define NSGATE_LABEL_CONTAINER "io.nsgate.container" /* the id that the runtime gave it */

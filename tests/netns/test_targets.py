@@ -485,6 +485,40 @@ def test_pid_that_means_nothing_outside_its_pid_namespace(own_lab):
         until(lambda: lab.names() == [], "its end to be noticed")
 
 
+@pytest.mark.parametrize("kind", ["nothing", "file", "other"])
+def test_name_of_another_mount_namespace(own_lab, kind):
+    """From where the broker is it leads to nothing, to a file, or to another namespace."""
+    lab = own_lab.start()
+    netns, other = lab.netns(), lab.netns("other")
+    lab.put_policy("lo", **LO_POLICY)
+    place = f"{lab.dir}/place"
+    path = f"{place}/x"
+    os.mkdir(place)
+    hidden = "mount -t tmpfs none \"$1\"; touch \"$1/x\"; " if kind == "nothing" else ""
+    with contextlib.ExitStack() as stack:
+        if kind == "file":
+            os.close(os.open(path, os.O_CREAT))
+            stack.callback(os.unlink, path)
+        elif kind == "other":
+            stack.enter_context(name_in(place, other))
+            path = f"{place}/{other}"
+        done = run("unshare", "-m", "sh", "-ec",
+                   hidden + "mount --bind \"$2\" \"$3\"; shift 3; exec \"$@\"", "sh", place,
+                   netns.path, path, program("nsgatectl"), "--runtime-dir", lab.runtime, "attach",
+                   f"path:{path}", "--name", "x", "--policy", "lo", check=False)
+        assert done.returncode == 0, done.stderr
+        assert "event=name.unseen netns=x" in lab.log("nsgate-broker")
+        for daemon, start in (("agent", lab.start_agent), ("broker", lab.start_broker)):
+            end(getattr(lab, daemon))
+            start()
+            lab.wait_ready()
+            judge_on_loopback(lab, "x", netns.path)
+    judge_on_loopback(lab, "x", netns.path)
+    assert "orphaned" not in lab.log("nsgate-broker")
+    lab.detach("x")
+    assert netns.ruleset() == ""
+
+
 def test_two_hundred_at_once(lab):
     count = 200
     hub, inner = lab.star(count)
