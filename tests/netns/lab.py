@@ -117,14 +117,20 @@ def alive(pid):
     return True
 
 
+def freeze(pid):
+    """Stop a process, and see that all its threads have: the first may have while others go on."""
+    def held(task):
+        with open(f"/proc/{pid}/task/{task}/stat", encoding="ascii") as file:
+            return file.read().rpartition(") ")[2][0] in "Tt"
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: all(held(task) for task in os.listdir(f"/proc/{pid}/task")),
+          "all threads to have stopped")
+
+
 @contextlib.contextmanager
 def stopped(process):
     """It does nothing meanwhile."""
-    def state():
-        with open(f"/proc/{process.pid}/stat", encoding="ascii") as file:
-            return file.read().rsplit(")", 1)[1].split()[0]
-    process.send_signal(signal.SIGSTOP)
-    until(lambda: state() in "Tt", "the process to stop")
+    freeze(process.pid)
     try:
         yield
     finally:

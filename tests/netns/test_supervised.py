@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from lab import Arrivals, answers, end, program, until
+from lab import Arrivals, answers, end, freeze, program, until
 from nfqueue import Consumer
 from test_restarts import POLICY, Stream
 
@@ -172,19 +172,6 @@ def test_states_are_told(services):
 
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
 WALL = 0x40000000  # __WALL of waitpid(2): threads, too
-
-
-def freeze(pid):
-    """Stop a process, and see that all its threads have."""
-    os.kill(pid, signal.SIGSTOP)
-
-    def stopped():
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/stat", encoding="ascii") as file:
-                if file.read().rpartition(") ")[2][0] != "T":
-                    return False
-        return True
-    until(stopped, "all threads to have stopped")
 
 
 class Held:

@@ -9,10 +9,9 @@ import time
 import pytest
 
 import ipc
-from lab import Arrivals, until
+from lab import Arrivals, freeze, until
 from machine import PATIENCE, SERVICES, SOCKETS
 from test_restarts import POLICY, Stream
-from test_supervised import freeze
 from test_targets import LO_POLICY, judge_on_loopback, process
 
 BROKER, AGENT = SERVICES
