@@ -9,7 +9,7 @@ import struct
 import time
 
 from frames import ipv4, raw_socket, udp
-from lab import Arrivals, rule_counts, until
+from lab import Arrivals, eventually, rule_counts, until
 
 IN4, OUT4, IN6, OUT6 = "10.77.0.1", "10.77.0.2", "fd77:0::1", "fd77:0::2"
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -25,8 +25,8 @@ def attach(lab, netns, **rules):
 
 
 def counts(lab, name, seen):
-    lab.expect(name, {"packets.seen": seen})
-    return {key: value for key, value in rule_counts(lab.stats(name)).items() if value}
+    stats = lab.expect(name, {"packets.seen": seen})
+    return {key: value for key, value in rule_counts(stats).items() if value}
 
 
 def test_addresses_ports_family_protocol_direction(lab):
@@ -90,14 +90,15 @@ def test_tcp_flags(lab):
         assert served.recv(1) == b""
         served.close()
 
-    def found():
-        return rule_counts(lab.stats(name))
-    until(lambda: found()["fin"] == 5 and found()["ack"] >= 10, found)
-    got = found()
-    assert got["syn"] == got["first"] == 5 and got["syn-ack"] == 0
-    assert got["rst"] == got["none"] == 0
-    assert got["not-syn"] == got["ack"] and got["ack"] + got["syn"] == lab.stats(name)[
-        "direction"]["in"]["packets"]
+    def add_up():
+        stats = lab.stats(name)
+        got = rule_counts(stats)
+        assert got["fin"] == 5 and got["ack"] >= 10, got
+        assert got["syn"] == got["first"] == 5 and got["syn-ack"] == 0
+        assert got["rst"] == got["none"] == 0
+        assert got["not-syn"] == got["ack"]
+        assert got["ack"] + got["syn"] == stats["direction"]["in"]["packets"]
+    eventually(add_up)
 
 
 def test_links_by_name_pattern_and_those_that_come_later(lab):
@@ -138,7 +139,7 @@ def test_links_by_name_pattern_and_those_that_come_later(lab):
     until(lambda: rule_counts(lab.stats(name))["wan"] == before["wan"] + 10, "its packets")
     after = rule_counts(lab.stats(name))
     assert (after["tun"], after["tun7"]) == (before["tun"], before["tun7"])
-    assert more.total() > 20
+    until(lambda: more.total() > 20, "its packets to arrive")
 
 
 def test_mark_of_a_socket(lab):
@@ -264,8 +265,8 @@ def test_fragments_cannot_slip_past_a_rule_for_ports(lab):
     # Cut inside the header of UDP: the first fragment has no ports either.
     for part, flags, offset in ((packet[:800], 1, 0), (packet[800:], 0, 100)):
         sender.sendto(ipv4(part, 17, IN4, OUT4, flags=flags, offset=offset), (OUT4, 0))
-    lab.expect(name, {"packets.seen": 2})
-    assert lab.stats(name)["rules"][0]["packets"] >= 1
+    stats = lab.expect(name, {"packets.seen": 2})
+    assert stats["rules"][0]["packets"] >= 1
     outside_ok = Arrivals(outside, 8)
     inner.send(OUT4, 8, 1)
     outside_ok.wait(1)
@@ -309,10 +310,11 @@ def test_limit_is_a_token_bucket(lab):
     got = rule_counts(stats)
     assert 20 <= got["some"] <= 20 + 50 * elapsed + 1
     assert got["few"] == 5
-    assert arrived.total() == got["some"] + got["few"] == stats["packets"]["accepted"]
+    assert got["some"] + got["few"] == stats["packets"]["accepted"]
+    arrived.wait(stats["packets"]["accepted"])
     # The bucket fills again.
     until(lambda: outside.send(IN4, 7, 1) and rule_counts(lab.stats(name))["some"] > got["some"],
-          "a token", 2)
+          "a token")
 
 
 def packets_by_queue(netns):
