@@ -561,7 +561,7 @@ class Lab:
     def fds(self):
         return fd_count(self.broker.pid), fd_count(self.agent.pid)
 
-    def wait_fds(self, before, timeout=5.0):
+    def wait_fds(self, before, timeout=DEADLINE):
         """Until both daemons hold no more descriptors than `before`."""
         until(lambda: all(a <= b for a, b in zip(self.fds(), before)),
               lambda: f"descriptors of broker and agent {self.fds()} to be {before} again\n" +
