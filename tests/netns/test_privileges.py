@@ -109,7 +109,8 @@ def test_broker_knows_a_false_agent(own_lab):
         lab.start_broker()
         assert false.stdout.readline() == b"b''\n"  # it was not even greeted
         assert false.wait(20) == 0
-    assert re.search("event=agent.untrusted uid=65534", lab.log("nsgate-broker"))
+    until(lambda: re.search("event=agent.untrusted uid=65534", lab.log("nsgate-broker")),
+          "the broker to say so")
 
 
 def test_agent_refuses_to_stay_root(own_lab):
