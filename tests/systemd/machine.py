@@ -189,6 +189,11 @@ class Machine:
     def stored(self):
         return int(self.show("nsgate-broker.service", "NFileDescriptorStore"))
 
+    def wait_stored(self, count):
+        """systemd takes what it is sent when it comes to it."""
+        until(lambda: self.stored() == count,
+              lambda: f"{count} descriptors to be stored; there are {self.stored()}", PATIENCE)
+
     def journal(self, unit):
         return self.run("journalctl", "--no-pager", "--output=cat", f"--unit={unit}").stdout
 

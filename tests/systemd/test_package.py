@@ -188,7 +188,7 @@ def test_upgrade_under_traffic(lab, packages):
     books = lab.books(name)
     assert books["packets"]["accepted"] == stream.sent
     assert books["queue"]["dropped"] == books["queue"]["user_dropped"] == 0
-    assert machine.stored() == 2
+    machine.wait_stored(2)
     for unit in SERVICES:
         assert not re.search("level=error|failed", machine.journal(unit)), machine.journal(unit)
     arrivals = Arrivals(inner, 8)
