@@ -232,7 +232,7 @@ def test_mark_is_set_on_what_is_accepted(lab):
                                                                     "mask": "0xff"}},
         {"name": "set", "action": "accept", "dport": [7], "set": {"mark": {"set": "0x9"}}}])
     inner.nft("table inet tap { counter a {}; counter b {}; counter c {}; counter rest {}\n"
-              "chain o { type filter hook output priority 30; ip protocol != udp accept\n"
+              "chain o { type filter hook output priority 30; meta l4proto != udp accept\n"
               "meta mark 0x123456 counter name a accept; meta mark 0x710 counter name b accept\n"
               "meta mark 0x9 counter name c accept; counter name rest\n}\n}\n")
     arrived = Arrivals(outside, 5, 6, 7)
