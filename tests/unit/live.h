@@ -13,6 +13,7 @@
 #include <linux/netlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -34,6 +35,7 @@
 
 #define LIVE_SKIP 77
 #define LIVE_QUEUE 3
+#define LIVE_DEADLINE_MS 10000
 
 struct live {
 	struct queue queue;
@@ -222,6 +224,38 @@ static inline uint32_t live_receive(const struct live *live, uint8_t *seen, uint
 			seen[number]++;
 	}
 	return count;
+}
+
+/* Wait for something to arrive at a socket: what has its verdict may still be on its way. */
+static inline bool live_arrives(int fd)
+{
+	struct pollfd pfd = {.fd = fd, .events = POLLIN};
+
+	return poll(&pfd, 1, LIVE_DEADLINE_MS) == 1;
+}
+
+/* Give turns until something arrives there, by way of several hooks. */
+static inline void live_settle_until(struct live *live, int fd)
+{
+	struct pollfd pfd = {.fd = fd, .events = POLLIN};
+
+	for (int waited = 0; waited < LIVE_DEADLINE_MS; waited += 10) {
+		live_settle(live);
+		if (poll(&pfd, 1, 10) == 1)
+			return;
+	}
+	live_need(false, "nothing arrives");
+}
+
+/* Wait for `count` packets. Return: how many came; `seen` and `size` as above. */
+static inline uint32_t live_await(const struct live *live, uint8_t *seen, uint32_t size,
+				  uint32_t count)
+{
+	uint32_t received = live_receive(live, seen, size);
+
+	while (received < count && live_arrives(live->receiver))
+		received += live_receive(live, seen, size);
+	return received;
 }
 
 static inline uint64_t live_decided(const struct live *live)

@@ -36,7 +36,7 @@ static void sleep_ns(long ns)
 
 static void assert_each_once(const struct live *live, uint8_t *seen, uint32_t count)
 {
-	assert_int_equal(live_receive(live, seen, count), count);
+	assert_int_equal(live_await(live, seen, count, count), count);
 	for (uint32_t i = 0; i < count; i++)
 		assert_int_equal(seen[i], 1);
 }

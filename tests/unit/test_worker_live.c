@@ -59,17 +59,6 @@ static void stop_flood(struct flood *f)
 	pthread_join(f->thread, NULL);
 }
 
-/* Wait for `count` packets: what has its verdict may still be on its way. */
-static uint32_t receive_all(const struct live *live, uint8_t *seen, uint32_t count)
-{
-	struct pollfd fd = {.fd = live->receiver, .events = POLLIN};
-	uint32_t received = 0;
-
-	while (received < count && poll(&fd, 1, DEADLINE_MS) == 1)
-		received += live_receive(live, seen, count);
-	return received;
-}
-
 /* ---- calls ---- */
 
 struct counted_call {
@@ -142,7 +131,7 @@ static void serves_drains_and_forgets(void **state)
 	live_send_numbers(&live, 0, 5000);
 	assert_int_equal(worker_drain(worker, &live.queue, DEADLINE_MS), 0);
 	assert_int_equal(worker_queue_count(worker), 0);
-	assert_int_equal(receive_all(&live, seen, 5000), 5000);
+	assert_int_equal(live_await(&live, seen, 5000, 5000), 5000);
 	assert_int_equal(live_kernel(&live).pending, 0);
 	worker_remove(worker, &live.queue); /* once more does no harm */
 	worker_stop(worker);
@@ -216,7 +205,7 @@ static void policies_change_under_fire(void **state)
 	swap_policy(worker, &live, 0);
 	assert_int_equal(worker_drain(worker, &live.queue, DEADLINE_MS), 0);
 	sent = atomic_load(&fire.sent);
-	received += receive_all(&live, seen, sent - received);
+	received += live_await(&live, seen, sizeof(seen), sent - received);
 	printf("300 policy changes: %u packets, %u went round again\n", sent,
 	       (unsigned int)live.queue.shm->readmitted);
 	assert_int_equal(received, sent);
