@@ -145,6 +145,8 @@ static int map_counters(struct ns *ns)
 	for (unsigned int i = 0; i < ns->record.queue_count; i++) {
 		if (ns->shm[i].magic != NSGATE_SHM_MAGIC) {
 			/* Of another layout: its counts cannot be read. A fresh one is zero. */
+			if (ns->shm[i].magic && shm_reach(&ns->shm[i], sizeof(ns->shm[i])) < 0)
+				return -ENOSPC;
 			if (ns->shm[i].magic)
 				memset(&ns->shm[i], 0, sizeof(ns->shm[i]));
 			ns->shm[i].magic = NSGATE_SHM_MAGIC;

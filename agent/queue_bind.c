@@ -87,11 +87,12 @@ static void store_rules(struct shm_queue *shm, const struct shm_rule *rules, uin
 	for (uint32_t i = 0; i < count; i++) {
 		const bool has_hits = rules[i].count.packets || rules[i].count.bytes;
 
-		if (!shm_rule_touched(shm->rules_touched, i) && !has_hits)
+		if (!has_hits && !shm_rule_touched(shm->rules_touched, i))
 			continue;
+		if (shm_rule_reach(shm->rules_touched, shm->rules, i) < 0)
+			continue; /* its counters begin anew */
 		if (is_stored(&shm->rules[i], &rules[i]))
 			continue;
-		shm_rule_touch(shm->rules_touched, i);
 		store_rule(&shm->rules[i], has_hits ? &rules[i] : &unused);
 	}
 	for (uint32_t i = count; i < shm->rules_used; i++) {

@@ -43,6 +43,7 @@
 #include "policy.h"
 #include "rule_counters.h"
 #include "unbound.h"
+#include "log.h"
 #include "loop.h"
 
 #define TRIES 8
@@ -330,8 +331,24 @@ static void settle(void)
 	nanosleep(&pause, NULL);
 }
 
+/* The worker does not tell; who reads the counters is to know that they are too low. */
+static void tell_uncounted(struct ns *ns)
+{
+	uint64_t uncounted = 0;
+
+	for (unsigned int i = 0; i < ns->record.queue_count && i < NSGATE_QUEUES_MAX; i++)
+		uncounted += __atomic_load_n(&ns->queues[i].state.uncounted, __ATOMIC_RELAXED);
+	if (uncounted && !ns->last.uncounted)
+		log_event(LOG_LEVEL_WARNING, "rules.uncounted", "netns", ns->record.name, "why",
+			  "the file system of the runtime directory is full: some hits of rules "
+			  "are not counted",
+			  NULL);
+	ns->last.uncounted = uncounted;
+}
+
 void stats_read(struct ns *ns, struct stats *ret)
 {
+	tell_uncounted(ns);
 	if (read_once(ns, ret, false)) {
 		settle();
 		read_once(ns, ret, true);

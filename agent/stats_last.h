@@ -42,6 +42,7 @@ struct stats_last {
 	int64_t ask_again_at_ms; /* CLOCK_MONOTONIC: the rules' counters, which were not answered */
 	struct stats_step guard[OFFLOAD_GUARDS][2]; /* packets, bytes */
 	bool strict;				    /* the policy is, or was once */
+	uint64_t uncounted;			    /* hits of rules, as last told */
 };
 
 #endif

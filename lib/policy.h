@@ -145,6 +145,8 @@ struct policy_state {
 	bool pooled;		       /* other states use them, too: take the pool's lock */
 	struct shm_rule *counters; /* rule_count of them: hits are counted here as they happen */
 	uint64_t *touched;	   /* of those counters, see shm.h; NULL where nobody asks */
+	uint64_t uncounted;	   /* hits of rules for whose counters there was no memory */
+	uint64_t full_until_ns;	   /* before that it is not asked for again */
 	uint64_t now_ns;	   /* CLOCK_MONOTONIC, set by the caller once per turn */
 };
 

@@ -198,11 +198,32 @@ static void add(uint64_t *counter, uint64_t amount)
 			 __ATOMIC_RELAXED);
 }
 
+#define REACH_AGAIN_NS 100000000
+
+/* The first hit in a group of slots. Return: may they be used? */
+static __attribute__((noinline)) bool reach(const struct judge *judge, int32_t index)
+{
+	struct policy_state *state = judge->state;
+
+	if (state->now_ns >= state->full_until_ns) {
+		if (shm_rule_reach(state->touched, state->counters, (uint32_t)index) == 0)
+			return true;
+		state->full_until_ns = state->now_ns + REACH_AGAIN_NS;
+	}
+	__atomic_store_n(&state->uncounted, state->uncounted + 1, __ATOMIC_RELAXED);
+	return false;
+}
+
+static bool has_slot(const struct judge *judge, int32_t index)
+{
+	const uint64_t *touched = judge->state->touched;
+
+	return !touched || shm_rule_touched(touched, (uint32_t)index) || reach(judge, index);
+}
+
 /* The first hit of a rule: the name is there before any count is. */
 static __attribute__((noinline)) void claim(const struct judge *judge, int32_t index)
 {
-	if (judge->state->touched)
-		shm_rule_touch(judge->state->touched, (uint32_t)index);
 	__atomic_store_n(&judge->state->counters[index].name_hash,
 			 judge->policy->info.rules[index].name_hash, __ATOMIC_RELEASE);
 }
@@ -211,6 +232,8 @@ static void count(const struct judge *judge, int32_t index)
 {
 	struct shm_rule *slot = &judge->state->counters[index];
 
+	if (!has_slot(judge, index))
+		return;
 	if (slot->name_hash == 0)
 		claim(judge, index);
 	add(&slot->count.packets, 1);

@@ -201,7 +201,7 @@ static_assert(sizeof(struct nsgate_ns_record) == 72 + 64 + 64 + 256 + 1024, "wir
 
 /* Order of the descriptors of NS_ADD and NS_HELD. */
 enum nsgate_nsfd {
-	NSGATE_NSFD_SHM,   /* memfd of queue_count x struct shm_queue */
+	NSGATE_NSFD_SHM,   /* file of queue_count x struct shm_queue */
 	NSGATE_NSFD_PROC,  /* /proc/net/netfilter/nfnetlink_queue of that namespace */
 	NSGATE_NSFD_AUX,   /* NETLINK_NETFILTER socket there, for reading counters */
 	NSGATE_NSFD_FIXED, /* then the pidfd where has_watch, then queue_count queue sockets */

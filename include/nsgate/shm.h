@@ -2,7 +2,7 @@
 /*
  * Theory of Operation
  *
- * The counters of one queue, in a memfd that the broker makes at attach and keeps, so that they
+ * The counters of one queue, in a file that the broker makes at attach and keeps, so that they
  * outlive the agent. Exactly one thread writes a block (the worker that serves the queue); any
  * number read. Every field is an aligned 64-bit word stored whole, so a reader, or the next
  * agent after a crash, can see an old value but never a torn or a lower one.
@@ -11,17 +11,22 @@
  * sees the same even value before and after has a snapshot in which every packet counted has
  * left the kernel's queue; that is what lets "seen = decided + pending" be exact.
  *
- * A namespace's memfd holds `queue_count` blocks one after the other. The memfd is sparse, and a
+ * A namespace's file holds `queue_count` blocks one after the other. The file is sparse, and a
  * page that was only read takes memory like one that was written. So the slot of a rule is left
  * alone, by writer and readers, until the rule is hit for the first time; `rules_touched` says in
  * which groups of slots any was. A slot in use holds the name of the rule at its place in the
  * policy in force.
+ *
+ * Where the file system is full, to touch a page that is not there ends the program (SIGBUS). What
+ * is before the rules is allocated when the file is made, with the first group of slots; others by
+ * shm_rule_reach() before they are touched.
  */
 #ifndef NSGATE_SHM_H
 #define NSGATE_SHM_H
 
 #include <assert.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "nsgate/limits.h"
@@ -151,7 +156,7 @@ static inline bool shm_rules_any_touched(const uint64_t *touched)
 	return any != 0;
 }
 
-/* Before the slot of rule `index` is used. One thread writes. */
+/* The slot of rule `index` is used from now on. One thread writes. */
 static inline void shm_rule_touch(uint64_t *touched, uint32_t index)
 {
 	const uint32_t group = index / SHM_RULES_GROUP;
@@ -159,5 +164,17 @@ static inline void shm_rule_touch(uint64_t *touched, uint32_t index)
 	__atomic_store_n(&touched[group / 64], touched[group / 64] | UINT64_C(1) << group % 64,
 			 __ATOMIC_RELEASE);
 }
+
+/*
+ * Have that memory, of a shared mapping, be there. Return: 0, or -ENOSPC where to touch it would
+ * be the end.
+ */
+int shm_reach(const void *start, size_t size);
+
+/*
+ * Before the slot of rule `index` is used or looked at: have its group be there, and touched.
+ * Return: 0, or -ENOSPC: leave it alone.
+ */
+int shm_rule_reach(uint64_t *touched, const struct shm_rule *rules, uint32_t index);
 
 #endif

@@ -101,7 +101,7 @@ static inline void live_rules(struct live *live, uint32_t hooks, uint32_t flags,
 	live_need(errno == 0, "rules");
 }
 
-/* Counters are shared with children: MAP_SHARED, as the broker's memfd is. */
+/* Counters are shared with children: MAP_SHARED, as the broker's file is. */
 static inline void live_open(struct live *live)
 {
 	void *shm = mmap(NULL, sizeof(struct shm_queue), PROT_READ | PROT_WRITE,
