@@ -12,7 +12,8 @@ from lab import Arrivals, UnixHTTP, connect_stream, until
 
 def raw(lab, data=b"", path="api.sock", timeout=10):
     client = connect_stream(f"{lab.runtime}/{path}", timeout)
-    client.sendall(data)
+    if data:  # even nothing cannot be sent to who has said all and gone
+        client.sendall(data)
     return client
 
 
