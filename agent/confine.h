@@ -20,12 +20,13 @@ int confine_network(void);
 int confine_user(uid_t uid, gid_t gid);
 
 /*
- * Stage 3, before any thread: Landlock leaves the policy directory and nothing else of the file
- * system. Return: the ABI version in force; 0: this kernel has none; -errno.
+ * Stage 3, in every thread, once it has opened what it reads: Landlock leaves the policy directory
+ * and nothing else of the file system. It holds for the calling thread and those that it starts.
+ * Return: the ABI version in force; 0: this kernel has none; -errno.
  */
 int confine_files(int policy_dir_fd);
 
-/* Stage 4, after the threads are there: the system calls that serving needs, for all threads. */
+/* Stage 4: the system calls that serving needs, for all threads. */
 int confine_syscalls(void);
 
 #endif

@@ -310,14 +310,24 @@ static void watch_sources(void)
 	daemon_must(loop_add(&store_source, store_inotify_fd(), EPOLLIN), "epoll");
 }
 
+/* In the thread that it is called in. `arg`: int *, what confine_files() says. */
+static void confine_thread(void *arg)
+{
+	*(int *)arg = confine_files(store_dir_fd());
+}
+
 static void confine(void)
 {
 	int abi;
 
 	daemon_must(confine_user(config.uid, config.gid), "cannot become the unprivileged user");
-	abi = confine_files(store_dir_fd());
-	daemon_must(abi, "Landlock");
 	start_workers();
+	for (unsigned int i = 0; i < config.workers; i++) {
+		worker_call(workers[i], confine_thread, &abi);
+		daemon_must(abi, "Landlock");
+	}
+	confine_thread(&abi);
+	daemon_must(abi, "Landlock");
 	daemon_must(confine_syscalls(), "cannot install the seccomp filter");
 	log_event(LOG_LEVEL_INFO, "confined", "uid", log_number(config.uid), "landlock_abi",
 		  log_number(abi), NULL);

@@ -28,6 +28,7 @@
 #include "event.h"
 #include "pause.h"
 #include "queue.h"
+#include "worker_sched.h"
 
 #define ROUND_QUEUES 256     /* ready queues taken from epoll at once */
 #define TIMER_SLACK_NS 1000  /* how late the kernel may end one: the default would double it */
@@ -41,6 +42,7 @@ struct worker {
 	struct queue_buffers *buffers;
 	struct event_ring *events;
 	struct pause pause;
+	struct worker_sched sched;
 	struct queue *queues;	  /* the worker's own */
 	unsigned int queue_count; /* the control thread's */
 	unsigned int in_debt;	  /* queues that owe verdicts, as of the last round */
@@ -208,6 +210,7 @@ static void run_round(struct worker *worker)
 		worker->listed_ns = worker->round_end_ns;
 	worker->round_end_ns = now_ns();
 	pause_ns = pause_after_round(&worker->pause, packets, full, worker->round_end_ns);
+	worker_sched_after_round(&worker->sched, worker->round_end_ns);
 	if (called)
 		run_calls(worker);
 	else if (pause_ns)
@@ -222,9 +225,11 @@ static void *worker_main(void *arg)
 	snprintf(name, sizeof(name), "nsgate/%u", worker->index);
 	prctl(PR_SET_NAME, name);
 	prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS);
+	worker_sched_open(&worker->sched);
 	worker->pause.window_start_ns = now_ns();
 	while (!worker->stopping)
 		run_round(worker);
+	worker_sched_close(&worker->sched);
 	return NULL;
 }
 

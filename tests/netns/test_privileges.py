@@ -5,6 +5,7 @@ import pwd
 import re
 import subprocess
 
+import pytest
 from lab import Arrivals, program, run, until
 
 CAP_NET_ADMIN = 1 << 12
@@ -40,6 +41,20 @@ def test_agent_is_confined_in_every_thread(lab):
         assert int(facts["CapInh"], 16) == int(facts["CapAmb"], 16) == 0
         assert facts["NoNewPrivs"] == "1"
         assert facts["Seccomp"] == "2"
+
+
+def test_workers_choose_how_they_share_a_cpu(lab):
+    """Confined as they are, they see how long they wait, and were let choose."""
+    pid = lab.agent.pid
+    if not int(open("/proc/self/schedstat", encoding="ascii").read().split()[2]):
+        pytest.skip("this kernel does not count")
+    workers = [task for task in os.listdir(f"/proc/{pid}/task")
+               if open(f"/proc/{pid}/task/{task}/comm", encoding="ascii").read().startswith("nsgate/")]
+    links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    for task in workers:
+        assert f"/proc/{pid}/task/{task}/schedstat" in links
+        assert os.sched_getscheduler(int(task)) in (os.SCHED_BATCH, os.SCHED_OTHER)
+    assert os.sched_getscheduler(pid) == os.SCHED_OTHER
 
 
 def test_agent_is_in_an_empty_namespace_of_its_own(lab):

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What a worker asks of the kernel's scheduler: see worker_sched.c. */
+#ifndef NSGATE_WORKER_SCHED_H
+#define NSGATE_WORKER_SCHED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct worker_sched {
+	int stat_fd; /* below 0: the kernel does as it likes */
+	int32_t nice;
+	bool crowded;
+	uint64_t looked_at_ns;
+	uint64_t changed_at_ns, patience_ns;
+	uint64_t waited_ns, turns; /* as of the last look */
+};
+
+/* For the calling thread, before files and system calls are taken from it (confine.h). */
+void worker_sched_open(struct worker_sched *sched);
+void worker_sched_close(struct worker_sched *sched);
+
+/* After a round, by the same thread; most calls do nothing. `now_ns`: CLOCK_MONOTONIC. */
+void worker_sched_after_round(struct worker_sched *sched, uint64_t now_ns);
+
+#endif
