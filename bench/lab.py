@@ -143,13 +143,13 @@ def pin(pid, cpus):
 class Peer:
     """A program of bench/peers at the queue of a namespace."""
 
-    def __init__(self, lab, program, name):
+    def __init__(self, lab, program, name, *arguments, hooks=HOOKS):
         path = os.path.join(lab.dir, f"count-{name}")
         with open(path, "wb") as f:
             f.write(bytes(4096))
         with open(path, "rb") as f:
             self.map = mmap.mmap(f.fileno(), 4096, prot=mmap.PROT_READ)
-        self.process = lab.spawn([lab.program(f"bench/peers/{program}"), name, path, str(HOOKS)],
+        self.process = lab.spawn([lab.program(f"bench/peers/{program}"), name, path, str(hooks), *arguments],
                                  stdout=subprocess.PIPE)
         if self.process.stdout.readline() != b"ready\n":
             raise RuntimeError(f"{program} did not start")

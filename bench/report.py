@@ -57,6 +57,8 @@ def rows(results):
             lambda m: m <= 1.15, "×", paired(r, figure, "agent", "minimal", "ns_per_packet", ratio))
         row(f"packets per CPU-second against the textbook loop; {how}", "≥ 2.5×",
             lambda m: m >= 2.5, "×", paired(r, figure, "textbook", "agent", "ns_per_packet", ratio))
+        row(f"the same, minimal loop; {how}", "", None, "×",
+            paired(r, figure, "textbook", "minimal", "ns_per_packet", ratio))
         row(f"packets per CPU-second against its two-thread variant; {how}", "", None, "×",
             paired(r, figure, "textbook_threads", "agent", "ns_per_packet", ratio))
         row(f"10,000 rules against 10, CPU per packet; {how}", "≤ 1.3×", lambda m: m <= 1.3, "×",
@@ -96,13 +98,18 @@ def rows(results):
                 paired(r, figure, "agent", "none", key, difference))
             for arm in ("textbook", "tracked"):
                 row(f"the same, {arm}", "", None, US, paired(r, figure, arm, "none", key, difference))
-            for arm in ("agent", "textbook"):
-                row(f"the same with all on one CPU, {arm}", "", None, US,
-                    paired(r, f"delay_one_cpu_{rate}", arm, "none", key, difference))
+            for place, how in (("apart", "client and server on a CPU each"),
+                               ("one_cpu", "all on one CPU")):
+                for arm in ("agent", "textbook"):
+                    row(f"the same with {how}, {arm}", "", None, US,
+                        paired(r, f"delay_{place}_{rate}", arm, "none", key, difference))
     for figure, how in (("spread_20k", "20,000 packets/s one by one"),
                         ("spread_100k", "100,000 packets/s one by one"),
                         ("spread_burst", "100,000 packets/s in bursts of 16")):
         row(f"1,000 namespaces against 1, CPU per packet; {how}", "≤ 1.2×", lambda m: m <= 1.2, "×",
+            paired(r, figure, "all", "1", "ns_per_packet", ratio))
+    for figure, how in (("spread_floor_20k", "20,000 packets/s"), ("spread_floor_100k", "100,000 packets/s")):
+        row(f"the same one by one, minimal loop; {how}", "", None, "×",
             paired(r, figure, "all", "1", "ns_per_packet", ratio))
     row("agent memory, 1,000 namespaces, a shared policy of 1,000 rules", "≤ 48 MiB",
         lambda m: m <= 48, "MiB", values(r, "memory", "agent", "mib"))

@@ -3,6 +3,9 @@
  * The floor: what any user of the queue must at least do. Metadata only, many packets per receive,
  * one verdict for all of them, a pause after a short batch so that batches form. It judges
  * nothing, counts packets and no more, and its pause does not ask what it costs in delay.
+ *
+ * With a COUNT as the fourth argument, NETNS is what the names of so many namespaces begin with,
+ * and the loop is around an epoll of all their queues.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -10,7 +13,10 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_queue.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -19,6 +25,7 @@
 #include "peer.h"
 
 #define BATCH 64
+#define READY 256
 #define SLOT 512 /* metadata takes 100 to 200 bytes */
 #define SHORT_BATCH 24
 #define PAUSE_NS 50000
@@ -89,31 +96,90 @@ static void accept_up_to(int fd, uint32_t id)
 	peer_need(send(fd, &verdict, sizeof(verdict), 0) >= 0, "verdict");
 }
 
-static void turn(struct peer *peer, int fd)
+/* Return: packets received and accepted. */
+static unsigned int serve(struct peer *peer, int fd, int flags)
 {
-	const struct timespec pause = {.tv_nsec = PAUSE_NS};
 	unsigned int packets = 0;
 	uint32_t id;
-	const int count = recvmmsg(fd, messages, BATCH, MSG_WAITFORONE, NULL);
+	const int count = recvmmsg(fd, messages, BATCH, flags, NULL);
 
 	if (count < 0) {
 		peer_need(errno == EAGAIN || errno == EINTR, "recvmmsg");
-		return;
+		return 0;
 	}
 	for (int i = 0; i < count; i++)
 		packets += packet_id(slab[i], messages[i].msg_len, &id);
 	if (packets == 0)
-		return;
+		return 0;
 	peer_accepted(peer, packets);
 	accept_up_to(fd, id);
-	if (count < SHORT_BATCH)
-		clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+	return packets;
+}
+
+static void rest(void)
+{
+	const struct timespec pause = {.tv_nsec = PAUSE_NS};
+
+	clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+}
+
+static int open_queue(const char *name, uint32_t hooks)
+{
+	int fd;
+
+	peer_enter(name);
+	fd = netlink_open(NETLINK_NETFILTER);
+	peer_need(fd >= 0, "netlink");
+	errno = -queue_setup(fd, PEER_QUEUE, PEER_QUEUE_LENGTH);
+	peer_need(errno == 0, "queue");
+	configure(fd);
+	peer_buffer(fd);
+	peer_rules(hooks);
+	return fd;
+}
+
+static void serve_one(struct peer *peer, char **argv)
+{
+	const int fd = open_queue(argv[1], peer_hooks(argv));
+
+	peer_ready();
+	while (!peer_stop) {
+		const unsigned int packets = serve(peer, fd, MSG_WAITFORONE);
+
+		if (packets > 0 && packets < SHORT_BATCH)
+			rest();
+	}
+}
+
+static void serve_many(struct peer *peer, char **argv, unsigned long count)
+{
+	const int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	struct epoll_event ready[READY];
+
+	peer_need(epoll_fd >= 0, "epoll");
+	for (unsigned long i = 0; i < count; i++) {
+		struct epoll_event event = {.events = EPOLLIN};
+		char name[64];
+
+		snprintf(name, sizeof(name), "%s%lu", argv[1], i);
+		event.data.fd = open_queue(name, peer_hooks(argv));
+		peer_need(epoll_ctl(epoll_fd, EPOLL_CTL_ADD, event.data.fd, &event) == 0, "epoll");
+	}
+	peer_ready();
+	while (!peer_stop) {
+		const int n = epoll_wait(epoll_fd, ready, READY, -1);
+		unsigned int packets = 0;
+
+		for (int i = 0; i < n; i++)
+			packets += serve(peer, ready[i].data.fd, MSG_DONTWAIT);
+		if (n > 0 && packets < SHORT_BATCH * (unsigned int)n)
+			rest();
+	}
 }
 
 int main(int argc, char **argv)
 {
 	struct peer peer;
-	int fd;
 
 	peer_start(&peer, argc, argv);
 	for (int i = 0; i < BATCH; i++) {
@@ -121,14 +187,9 @@ int main(int argc, char **argv)
 		messages[i].msg_hdr.msg_iov = &slots[i];
 		messages[i].msg_hdr.msg_iovlen = 1;
 	}
-	fd = netlink_open(NETLINK_NETFILTER);
-	peer_need(fd >= 0, "netlink");
-	errno = -queue_setup(fd, PEER_QUEUE, PEER_QUEUE_LENGTH);
-	peer_need(errno == 0, "queue");
-	configure(fd);
-	peer_buffer(fd);
-	peer_ready(&peer, peer_hooks(argv));
-	while (!peer_stop)
-		turn(&peer, fd);
+	if (argc > 4)
+		serve_many(&peer, argv, strtoul(argv[4], NULL, 10));
+	else
+		serve_one(&peer, argv);
 	return 0;
 }

@@ -41,7 +41,7 @@ uint32_t peer_hooks(char **argv)
 	return (uint32_t)strtoul(argv[3], NULL, 0);
 }
 
-static void enter(const char *name)
+void peer_enter(const char *name)
 {
 	char path[256];
 	int fd;
@@ -68,7 +68,7 @@ void peer_start(struct peer *peer, int argc, char **argv)
 {
 	const struct sigaction action = {.sa_handler = on_signal}; /* no SA_RESTART */
 
-	if (argc != 4) {
+	if (argc < 4) {
 		fprintf(stderr, "usage: %s NETNS COUNT-FILE HOOKS\n", argv[0]);
 		exit(2);
 	}
@@ -77,24 +77,28 @@ void peer_start(struct peer *peer, int argc, char **argv)
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
 	peer->count = map_count(argv[2]);
-	enter(argv[1]);
-	peer->rules_fd = netlink_open(NETLINK_NETFILTER);
-	peer_need(peer->rules_fd >= 0, "netlink");
 }
 
-void peer_ready(struct peer *peer, uint32_t hooks)
+void peer_ready(void)
 {
+	puts("ready");
+	fflush(stdout);
+}
+
+void peer_rules(uint32_t hooks)
+{
+	const int fd = netlink_open(NETLINK_NETFILTER);
 	const struct nsgate_rules_spec spec = {.hooks = hooks, .generation = 1};
 	struct rules_features features = {0};
 	struct rules_queues queues = {.first = PEER_QUEUE, .count = 1};
 
-	errno = -rules_probe(peer->rules_fd, &features);
+	peer_need(fd >= 0, "netlink");
+	errno = -rules_probe(fd, &features);
 	peer_need(errno == 0 && features.backend != NSGATE_BACKEND_NONE, "probe");
 	queues.backend = features.backend;
-	errno = -rules_install(peer->rules_fd, &queues, &spec);
+	errno = -rules_install(fd, &queues, &spec);
 	peer_need(errno == 0, "rules");
-	puts("ready");
-	fflush(stdout);
+	/* The socket stays open: a table may end with it. */
 }
 
 void peer_buffer(int fd)

@@ -18,14 +18,19 @@ struct peer_count { /* the file: one line of the cache, one writer */
 
 struct peer {
 	struct peer_count *count;
-	int rules_fd;
 };
 
 /* argv: NETNS COUNT-FILE HOOKS (a mask). Ends the program where something is missing. */
 void peer_start(struct peer *peer, int argc, char **argv);
 
-/* Put the rules in force; say on stdout that packets are welcome. After the queue is bound. */
-void peer_ready(struct peer *peer, uint32_t hooks);
+/* Move into the namespace of that name. */
+void peer_enter(const char *name);
+
+/* Put the rules in force in this namespace, after the queue is bound. */
+void peer_rules(uint32_t hooks);
+
+/* Say on stdout that packets are welcome. */
+void peer_ready(void);
 
 /* The hooks of the command line. */
 uint32_t peer_hooks(char **argv);

@@ -33,6 +33,7 @@ int main(int argc, char **argv)
 	struct nfq_q_handle *queue;
 
 	peer_start(&peer, argc, argv);
+	peer_enter(argv[1]);
 	handle = nfq_open();
 	peer_need(handle, "nfq_open");
 	queue = nfq_create_queue(handle, PEER_QUEUE, on_packet, &peer);
@@ -40,7 +41,8 @@ int main(int argc, char **argv)
 			  nfq_set_mode(queue, NFQNL_COPY_PACKET, 256) >= 0,
 		  "queue");
 	peer_buffer(nfq_fd(handle));
-	peer_ready(&peer, peer_hooks(argv));
+	peer_rules(peer_hooks(argv));
+	peer_ready();
 	while (!peer_stop) {
 		const ssize_t length = recv(nfq_fd(handle), buffer, sizeof(buffer), 0);
 

@@ -76,6 +76,7 @@ int main(int argc, char **argv)
 	pthread_t thread;
 
 	peer_start(&peer, argc, argv);
+	peer_enter(argv[1]);
 	handle = nfq_open();
 	peer_need(handle, "nfq_open");
 	queue = nfq_create_queue(handle, PEER_QUEUE, on_packet, NULL);
@@ -84,7 +85,8 @@ int main(int argc, char **argv)
 		  "queue");
 	peer_buffer(nfq_fd(handle));
 	peer_need(pthread_create(&thread, NULL, send_verdicts, queue) == 0, "thread");
-	peer_ready(&peer, peer_hooks(argv));
+	peer_rules(peer_hooks(argv));
+	peer_ready();
 	while (!peer_stop) {
 		const ssize_t length = recv(nfq_fd(handle), buffer, sizeof(buffer), 0);
 
