@@ -48,12 +48,7 @@ static bool may_change(struct MHD_Connection *connection)
 
 	if (!info || ipc_peer(info->connect_fd, &uid, &gid, &pid) < 0)
 		return false;
-	if (uid == 0)
-		return true;
-	for (unsigned int i = 0; i < config_.admin_uid_count; i++)
-		if (config_.admin_uids[i] == uid)
-			return true;
-	return false;
+	return uid == 0 || daemon_is_admin(config_.admins, uid);
 }
 
 /* ---- a request ---- */

@@ -7,15 +7,14 @@
 #define NSGATE_API_H
 
 #include <stdint.h>
-#include <sys/types.h>
 
+#include "daemon.h"
 #include "event.h"
 
 struct api_config {
-	int api_listen_fd;	 /* AF_UNIX stream, listening, non-blocking */
-	int stats_listen_fd;	 /* the same */
-	const uid_t *admin_uids; /* may change things, beside uid 0 */
-	unsigned int admin_uid_count;
+	int api_listen_fd;		    /* AF_UNIX stream, listening, non-blocking */
+	int stats_listen_fd;		    /* the same */
+	const struct daemon_admins *admins; /* may change things, beside uid 0 */
 };
 
 /* Return: 0 or -errno. */

@@ -16,7 +16,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <grp.h>
 #include <malloc.h>
 #include <pwd.h>
@@ -48,7 +47,6 @@
 #include "worker.h"
 
 #define WORKERS_MAX 64
-#define ADMINS_MAX 16
 
 struct agent_status agent_status;
 
@@ -58,8 +56,7 @@ static struct {
 	const char *user;
 	const char *group;
 	unsigned int workers;
-	uid_t admins[ADMINS_MAX];
-	unsigned int admin_count;
+	struct daemon_admins admins;
 	/* resolved */
 	uid_t uid;
 	gid_t gid, socket_gid;
@@ -90,86 +87,43 @@ static void usage(FILE *out)
 	      out);
 }
 
-static void parse_default_policy(const char *text)
+static void take_default_policy(const char *text)
 {
 	if (strcmp(text, "accept") != 0 && strcmp(text, "drop") != 0)
 		die(NSGATE_STATUS_USAGE, "--default-policy: %s is neither accept nor drop", text);
 	agent_status.default_accept = strcmp(text, "accept") == 0;
 }
 
+static void take_workers(const char *value)
+{
+	config.workers = (unsigned int)daemon_number("--workers", value, 1, WORKERS_MAX);
+}
+
+static void take_admin(const char *value)
+{
+	daemon_add_admin(&config.admins, value);
+}
+
 static void parse_options(int argc, char **argv)
 {
-	enum {
-		OPT_RUNTIME_DIR = 256,
-		OPT_CONFIG_DIR,
-		OPT_USER,
-		OPT_GROUP,
-		OPT_ADMIN,
-		OPT_DEFAULT_POLICY,
-		OPT_WORKERS
+	static const struct daemon_option options[] = {
+		{.name = "config-dir", .text = &config.config_dir},
+		{.name = "user", .text = &config.user},
+		{.name = "group", .text = &config.group},
+		{.name = "admin", .take = take_admin},
+		{.name = "default-policy", .take = take_default_policy},
+		{.name = "workers", .take = take_workers},
 	};
-	static const struct option options[] = {
-		{"runtime-dir", required_argument, NULL, OPT_RUNTIME_DIR},
-		{"config-dir", required_argument, NULL, OPT_CONFIG_DIR},
-		{"user", required_argument, NULL, OPT_USER},
-		{"group", required_argument, NULL, OPT_GROUP},
-		{"admin", required_argument, NULL, OPT_ADMIN},
-		{"default-policy", required_argument, NULL, OPT_DEFAULT_POLICY},
-		{"workers", required_argument, NULL, OPT_WORKERS},
-		{"verbose", no_argument, NULL, 'v'},
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'},
-		{NULL, 0, NULL, 0},
+	const struct daemon_command_line line = {
+		.program = "nsgate-agent",
+		.version = NSGATE_VERSION,
+		.usage = usage,
+		.options = options,
+		.option_count = sizeof(options) / sizeof(options[0]),
 	};
-	const char *runtime_dir = NULL;
-	int option;
 
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (option) {
-		case OPT_RUNTIME_DIR:
-			runtime_dir = optarg;
-			break;
-		case OPT_CONFIG_DIR:
-			config.config_dir = optarg;
-			break;
-		case OPT_USER:
-			config.user = optarg;
-			break;
-		case OPT_GROUP:
-			config.group = optarg;
-			break;
-		case OPT_ADMIN:
-			if (config.admin_count == ADMINS_MAX)
-				die(NSGATE_STATUS_USAGE, "--admin: at most %d of them", ADMINS_MAX);
-			config.admins[config.admin_count++] =
-				(uid_t)daemon_number("--admin", optarg, 0, 0xfffffffeUL);
-			break;
-		case OPT_DEFAULT_POLICY:
-			parse_default_policy(optarg);
-			break;
-		case OPT_WORKERS:
-			config.workers =
-				(unsigned int)daemon_number("--workers", optarg, 1, WORKERS_MAX);
-			break;
-		case 'v':
-			log_setup("nsgate-agent", LOG_LEVEL_DEBUG);
-			break;
-		case 'h':
-			usage(stdout);
-			exit(0);
-		case 'V':
-			puts("nsgate-agent " NSGATE_VERSION);
-			exit(0);
-		default:
-			die(NSGATE_STATUS_USAGE,
-			    "%s: no such option, or its argument is missing: see --help",
-			    argv[optind - 1]);
-		}
-	}
-	if (optind < argc)
-		die(NSGATE_STATUS_USAGE, "%s: no argument is expected, see --help", argv[optind]);
-	config.runtime_dir = options_runtime_dir(runtime_dir);
+	config.runtime_dir = daemon_options(argc, argv, &line);
+	daemon_no_arguments(argc, argv);
 }
 
 /* Not started as root: nothing is left to become. */
@@ -371,7 +325,7 @@ static void run(void)
 
 int main(int argc, char **argv)
 {
-	struct api_config api = {.admin_uids = config.admins};
+	struct api_config api = {.admins = &config.admins};
 	int agent_fd;
 	uid_t started_by = geteuid();
 
@@ -401,7 +355,6 @@ int main(int argc, char **argv)
 		    "cannot open the policy directory");
 	api.api_listen_fd = listen_on("api.sock", SOCK_STREAM, 0660, config.socket_gid);
 	api.stats_listen_fd = listen_on("stats.sock", SOCK_STREAM, 0660, config.socket_gid);
-	api.admin_uid_count = config.admin_count;
 	agent_fd = listen_on("agent.sock", SOCK_SEQPACKET, 0600, getegid());
 	(void)listen_fds_close();
 	confine();

@@ -5,21 +5,18 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
+#include "daemon.h"
 #include "nsgate/proto.h"
 #include "rules.h"
 
-#define BROKER_ADMINS_MAX 16
-
 struct broker_config {
 	const char *runtime_dir;
-	const char *netns_dir;		 /* names of `ip netns`: watched for their removal */
-	uint32_t queue_length;		 /* packets */
-	bool plain_tables;		 /* make no owned tables even where the kernel has them */
-	bool no_guard;			 /* behave as if this kernel could not guard links */
-	uid_t admins[BROKER_ADMINS_MAX]; /* may attach and detach, beside uid 0 */
-	unsigned int admin_count;
+	const char *netns_dir;	     /* names of `ip netns`: watched for their removal */
+	uint32_t queue_length;	     /* packets */
+	bool plain_tables;	     /* make no owned tables even where the kernel has them */
+	bool no_guard;		     /* behave as if this kernel could not guard links */
+	struct daemon_admins admins; /* may attach and detach, beside uid 0 */
 };
 
 extern struct broker_config broker_config;

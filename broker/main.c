@@ -20,7 +20,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,97 +94,47 @@ static void usage(FILE *out)
 	      out);
 }
 
+static void take_admin(const char *value)
+{
+	daemon_add_admin(&broker_config.admins, value);
+}
+
+static void take_watchdog(const char *value)
+{
+	supervised.watchdog_ms = 1000 * (int)daemon_number("--watchdog", value, 0, 86400);
+}
+
+/* KERNEL: a queue never holds more than 65,536 packets, whatever it is told. */
+static void take_queue_length(const char *value)
+{
+	broker_config.queue_length = (uint32_t)daemon_number("--queue-length", value, 1, 65536);
+}
+
 static void parse_options(int argc, char **argv)
 {
-	enum {
-		OPT_RUNTIME_DIR = 256,
-		OPT_CONFIG_DIR,
-		OPT_ADMIN,
-		OPT_QUEUE_LENGTH,
-		OPT_NETNS_DIR,
-		OPT_SUPERVISE,
-		OPT_WATCHDOG,
-		OPT_NO_OWNED,
-		OPT_NO_GUARD
+	static const struct daemon_option options[] = {
+		{.name = "config-dir", .text = &supervised.config_dir},
+		{.name = "admin", .take = take_admin},
+		{.name = "queue-length", .take = take_queue_length},
+		{.name = "netns-dir", .text = &broker_config.netns_dir},
+		{.name = "no-owned-tables", .flag = &broker_config.plain_tables},
+		{.name = "no-egress-guard", .flag = &broker_config.no_guard},
+		{.name = "supervise", .flag = &supervised.wanted},
+		{.name = "watchdog", .take = take_watchdog},
 	};
-	static const struct option options[] = {
-		{"runtime-dir", required_argument, NULL, OPT_RUNTIME_DIR},
-		{"config-dir", required_argument, NULL, OPT_CONFIG_DIR},
-		{"admin", required_argument, NULL, OPT_ADMIN},
-		{"queue-length", required_argument, NULL, OPT_QUEUE_LENGTH},
-		{"netns-dir", required_argument, NULL, OPT_NETNS_DIR},
-		{"no-owned-tables", no_argument, NULL, OPT_NO_OWNED},
-		{"no-egress-guard", no_argument, NULL, OPT_NO_GUARD},
-		{"supervise", no_argument, NULL, OPT_SUPERVISE},
-		{"watchdog", required_argument, NULL, OPT_WATCHDOG},
-		{"verbose", no_argument, NULL, 'v'},
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'},
-		{NULL, 0, NULL, 0},
+	const struct daemon_command_line line = {
+		.program = "nsgate-broker",
+		.version = NSGATE_VERSION,
+		.usage = usage,
+		.options = options,
+		.option_count = sizeof(options) / sizeof(options[0]),
 	};
-	const char *runtime_dir = NULL;
-	int option;
 
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (option) {
-		case OPT_RUNTIME_DIR:
-			runtime_dir = optarg;
-			break;
-		case OPT_CONFIG_DIR:
-			supervised.config_dir = optarg;
-			break;
-		case OPT_NO_OWNED:
-			broker_config.plain_tables = true;
-			break;
-		case OPT_NO_GUARD:
-			broker_config.no_guard = true;
-			break;
-		case OPT_SUPERVISE:
-			supervised.wanted = true;
-			break;
-		case OPT_WATCHDOG:
-			supervised.watchdog_ms =
-				1000 * (int)daemon_number("--watchdog", optarg, 0, 86400);
-			break;
-		case OPT_ADMIN:
-			if (broker_config.admin_count == BROKER_ADMINS_MAX)
-				die(NSGATE_STATUS_USAGE, "--admin: at most %d of them",
-				    BROKER_ADMINS_MAX);
-			broker_config.admins[broker_config.admin_count++] =
-				(uid_t)daemon_number("--admin", optarg, 0, 0xfffffffeUL);
-			break;
-		case OPT_QUEUE_LENGTH:
-			/* KERNEL: a queue never holds more than 65,536 packets, whatever it is
-			 * told. */
-			broker_config.queue_length =
-				(uint32_t)daemon_number("--queue-length", optarg, 0, 65536);
-			if (!broker_config.queue_length)
-				die(NSGATE_STATUS_USAGE, "--queue-length: at least 1");
-			break;
-		case OPT_NETNS_DIR:
-			broker_config.netns_dir = optarg;
-			break;
-		case 'v':
-			log_setup("nsgate-broker", LOG_LEVEL_DEBUG);
-			break;
-		case 'h':
-			usage(stdout);
-			exit(0);
-		case 'V':
-			puts("nsgate-broker " NSGATE_VERSION);
-			exit(0);
-		default:
-			die(NSGATE_STATUS_USAGE,
-			    "%s: no such option, or its argument is missing: see --help",
-			    argv[optind - 1]);
-		}
-	}
+	broker_config.runtime_dir = daemon_options(argc, argv, &line);
 	supervised.arguments = argv + optind;
 	supervised.argument_count = argc - optind;
-	if (optind < argc && !supervised.wanted)
-		die(NSGATE_STATUS_USAGE, "%s: no argument is expected, see --help", argv[optind]);
-	broker_config.runtime_dir = options_runtime_dir(runtime_dir);
+	if (!supervised.wanted)
+		daemon_no_arguments(argc, argv);
 }
 
 /* In a namespace made for the purpose, so that nothing real is touched. */

@@ -135,12 +135,7 @@ static const struct request requests[NSGATE_MSG_MAX] = {
 
 static bool may_change(uid_t uid)
 {
-	if (uid == 0)
-		return true;
-	for (unsigned int i = 0; i < broker_config.admin_count; i++)
-		if (broker_config.admins[i] == uid)
-			return true;
-	return false;
+	return uid == 0 || daemon_is_admin(&broker_config.admins, uid);
 }
 
 static void log_refused(const struct client *client, const char *why)
@@ -251,7 +246,7 @@ int server_open(const char *path)
 	 * Who may change things is decided by uid. Where nobody but root may, nobody else needs to
 	 * connect: a descriptor that a stranger sends can make its closing take long.
 	 */
-	mode_t mode = broker_config.admin_count ? 0666 : 0600;
+	mode_t mode = broker_config.admins.count ? 0666 : 0600;
 	int err, fd = listen_fds_claim_socket("broker.sock", SOCK_SEQPACKET);
 
 	if (fd == -ENOENT) {

@@ -109,12 +109,12 @@ static void tear_down(void)
 static void set_up(void)
 {
 	const bool memory = access("/dev/shm", W_OK) == 0;
-	static uid_t admins[1];
-	struct api_config config = {.admin_uids = admins, .admin_uid_count = 1};
+	static struct daemon_admins admins = {.count = 1};
+	struct api_config config = {.admins = &admins};
 	char path[96];
 
 	log_setup("fuzz_http", LOG_LEVEL_ERROR);
-	admins[0] = getuid();
+	admins.uids[0] = getuid();
 	snprintf(root, sizeof(root), "%s/nsgate-fuzz-XXXXXX", memory ? "/dev/shm" : "/tmp");
 	MUST(mkdtemp(root));
 	block = calloc(1, sizeof(*block));

@@ -118,8 +118,8 @@ static int api_listen_fd, stats_listen_fd;
 
 static int setup(void **state)
 {
-	static const uid_t admins[] = {ADMIN};
-	struct api_config config = {.admin_uids = admins, .admin_uid_count = 1};
+	static const struct daemon_admins admins = {.uids = {ADMIN}, .count = 1};
+	struct api_config config = {.admins = &admins};
 
 	(void)state;
 	strcpy(root, "/tmp/nsgate-api-XXXXXX");
