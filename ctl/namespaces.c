@@ -26,6 +26,24 @@ int ctl_ready(const struct ctl *ctl, const struct command_args *args, struct fai
 	return status;
 }
 
+/* What there is to say of all namespaces. Takes over `document`. */
+static enum nsgate_status print_all(const struct ctl *ctl, struct json_object *document,
+				    bool (*render)(struct json_object *document, FILE *out,
+						   bool colour),
+				    struct failure *fail)
+{
+	enum nsgate_status status = NSGATE_STATUS_OK;
+
+	if (ctl->json)
+		document_print(ctl, document);
+	else if (document_length(document, "namespaces") == 0)
+		fprintf(stderr, "no namespace is attached; nsgatectl attach --help tells how\n");
+	else if (!render(document, stdout, ctl->colour))
+		status = out_of_memory(fail);
+	json_object_put(document);
+	return status;
+}
+
 int ctl_ls(const struct ctl *ctl, const struct command_args *args, struct failure *fail)
 {
 	struct json_object *document = NULL;
@@ -36,14 +54,7 @@ int ctl_ls(const struct ctl *ctl, const struct command_args *args, struct failur
 	status = query_get(ctl, fail, &document, ctl->json ? "/v1/namespaces" : "/v1/stats");
 	if (status != NSGATE_STATUS_OK)
 		return status;
-	if (ctl->json)
-		document_print(ctl, document);
-	else if (document_length(document, "namespaces") == 0)
-		fprintf(stderr, "no namespace is attached; nsgatectl attach --help tells how\n");
-	else if (!render_list(document, stdout, ctl->colour))
-		status = out_of_memory(fail);
-	json_object_put(document);
-	return status;
+	return print_all(ctl, document, render_list, fail);
 }
 
 int ctl_show(const struct ctl *ctl, const struct command_args *args, struct failure *fail)
@@ -70,14 +81,7 @@ static int stats_of_all(const struct ctl *ctl, struct failure *fail)
 
 	if (status != NSGATE_STATUS_OK)
 		return status;
-	if (ctl->json)
-		document_print(ctl, document);
-	else if (document_length(document, "namespaces") == 0)
-		fprintf(stderr, "no namespace is attached; nsgatectl attach --help tells how\n");
-	else if (!render_totals(document, stdout, ctl->colour))
-		status = out_of_memory(fail);
-	json_object_put(document);
-	return status;
+	return print_all(ctl, document, render_totals, fail);
 }
 
 int ctl_stats(const struct ctl *ctl, const struct command_args *args, struct failure *fail)
