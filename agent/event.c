@@ -68,6 +68,11 @@ static void wake(struct event_ring *ring)
 		atomic_store(&ring->signalled, false);
 }
 
+void event_ring_poke(struct event_ring *ring)
+{
+	wake(ring);
+}
+
 bool event_ring_put(struct event_ring *ring, const struct event *event)
 {
 	const unsigned int head = atomic_load_explicit(&ring->head, memory_order_relaxed);

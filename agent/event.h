@@ -33,6 +33,8 @@ void event_ring_free(struct event_ring *ring);
 /* Writer's side. False: full, counted as lost. Wakes the reader through the eventfd. */
 bool event_ring_put(struct event_ring *ring, const struct event *event);
 
+void event_ring_poke(struct event_ring *ring); /* wakes the reader without an event */
+
 /* Reader's side. */
 int event_ring_fd(const struct event_ring *ring); /* readable when there may be events */
 bool event_ring_get(struct event_ring *ring, struct event *ret);

@@ -63,7 +63,8 @@ static struct {
 } config = {.runtime_dir = NSGATE_RUNTIME_DIR, .config_dir = NSGATE_CONFIG_DIR};
 
 static volatile bool stopping;
-static struct worker *workers[WORKERS_MAX];
+static struct worker *workers[2 * WORKERS_MAX]; /* the second half for flooded queues */
+static unsigned int worker_count;
 
 /* ---- options ---- */
 
@@ -205,7 +206,7 @@ static void policy_changed(const char *name, struct policy *policy)
 
 /* ---- the control thread's sources ---- */
 
-static struct loop_source api_source, store_source, event_sources[WORKERS_MAX];
+static struct loop_source api_source, store_source, event_sources[2 * WORKERS_MAX];
 
 static void api_ready(struct loop_source *source, uint32_t events)
 {
@@ -233,6 +234,7 @@ static void events_ready(struct loop_source *source, uint32_t events)
 	while (event_ring_get(ring, &event))
 		packet_log(&event);
 	agent_status.events_lost += event_ring_lost(ring);
+	ns_rebalance();
 }
 
 static void start_workers(void)
@@ -243,8 +245,9 @@ static void start_workers(void)
 		config.workers = cores < 1	       ? 1
 				 : cores > WORKERS_MAX ? WORKERS_MAX
 						       : (unsigned int)cores;
-	for (unsigned int i = 0; i < config.workers; i++) {
-		workers[i] = worker_start(i);
+	worker_count = 2 * config.workers;
+	for (unsigned int i = 0; i < worker_count; i++) {
+		workers[i] = worker_start(i % config.workers, i >= config.workers);
 		if (!workers[i])
 			die(1, "cannot start a worker thread: %s", strerror(errno));
 		event_sources[i].ready = events_ready;
@@ -253,7 +256,7 @@ static void start_workers(void)
 			    "epoll");
 	}
 	agent_status.workers = config.workers;
-	ns_open(workers, config.workers, api_event_note);
+	ns_open(workers, workers + config.workers, config.workers, api_event_note);
 }
 
 static void watch_sources(void)
@@ -276,7 +279,7 @@ static void confine(void)
 
 	daemon_must(confine_user(config.uid, config.gid), "cannot become the unprivileged user");
 	start_workers();
-	for (unsigned int i = 0; i < config.workers; i++) {
+	for (unsigned int i = 0; i < worker_count; i++) {
 		worker_call(workers[i], confine_thread, &abi);
 		daemon_must(abi, "Landlock");
 	}
@@ -297,9 +300,9 @@ static bool workers_alive(void)
 {
 	bool alive = true;
 
-	for (unsigned int i = 0; i < config.workers; i++)
+	for (unsigned int i = 0; i < worker_count; i++)
 		alive = alive && worker_answered(workers[i]);
-	for (unsigned int i = 0; alive && i < config.workers; i++)
+	for (unsigned int i = 0; alive && i < worker_count; i++)
 		worker_ask(workers[i]);
 	return alive;
 }
@@ -374,7 +377,7 @@ int main(int argc, char **argv)
 	/* No packet is lost: what the workers have read they finish; the rest waits in the kernel.
 	 */
 	ns_close();
-	for (unsigned int i = 0; i < config.workers; i++)
+	for (unsigned int i = 0; i < worker_count; i++)
 		worker_stop(workers[i]);
 	api_stop();
 	broker_link_close();

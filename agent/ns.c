@@ -26,8 +26,8 @@ static struct ns *first, **end = &first;
 static struct ns *offered, **offered_end = &offered;
 
 static size_t count; /* of those that are served */
-static struct worker *const *all_workers;
-static unsigned int worker_count;
+static struct worker *const *quiet_workers, *const *flood_workers;
+static unsigned int worker_count; /* of each */
 static ns_note_fn *note;
 
 const char *const ns_state_names[NS_STATE_MAX] = {
@@ -78,9 +78,11 @@ size_t ns_count_policy(const char *policy)
 	return n;
 }
 
-void ns_open(struct worker *const *workers, unsigned int n, ns_note_fn *note_fn)
+void ns_open(struct worker *const *workers, struct worker *const *for_floods, unsigned int n,
+	     ns_note_fn *note_fn)
 {
-	all_workers = workers;
+	quiet_workers = workers;
+	flood_workers = for_floods;
 	worker_count = n;
 	note = note_fn;
 }
@@ -95,13 +97,13 @@ void ns_log(enum log_level level, const char *event, const struct ns *ns, const 
 
 /* ---- coming and going ---- */
 
-static struct worker *least_busy(void)
+static struct worker *least_busy(struct worker *const *workers)
 {
-	struct worker *best = all_workers[0];
+	struct worker *best = workers[0];
 
 	for (unsigned int i = 1; i < worker_count; i++)
-		if (worker_queue_count(all_workers[i]) < worker_queue_count(best))
-			best = all_workers[i];
+		if (worker_queue_count(workers[i]) < worker_queue_count(best))
+			best = workers[i];
 	return best;
 }
 
@@ -204,7 +206,7 @@ static void ns_free(struct ns *ns)
 static void serve_begin(struct ns *ns)
 {
 	for (unsigned int i = 0; i < ns->record.queue_count; i++) {
-		ns->workers[i] = least_busy();
+		ns->workers[i] = least_busy(quiet_workers);
 		ns->queues[i].shm = &ns->shm[i];
 		ns->queues[i].events = worker_events(ns->workers[i]);
 		worker_add_begin(ns->workers[i], &ns->queues[i], &ns->adding[i]);
@@ -234,6 +236,29 @@ static void stop_serving(struct ns *ns)
 	for (unsigned int i = 0; i < ns->record.queue_count; i++)
 		if (ns->workers[i])
 			worker_remove(ns->workers[i], &ns->queues[i]);
+}
+
+static void rebalance(struct ns *ns, unsigned int i)
+{
+	const bool flooded = __atomic_load_n(&ns->queues[i].flooded, __ATOMIC_RELAXED);
+	struct worker *to;
+
+	if (flooded == ns->flooded[i] || !ns->workers[i])
+		return;
+	to = least_busy(flooded ? flood_workers : quiet_workers);
+	ns->workers[i] = worker_move(ns->workers[i], to, &ns->queues[i]);
+	if (ns->workers[i] != to)
+		return;
+	ns->flooded[i] = flooded;
+	ns_log(LOG_LEVEL_INFO, flooded ? "flooded" : "calm", ns,
+	       flooded ? "more packets than are judged" : NULL);
+}
+
+void ns_rebalance(void)
+{
+	for (struct ns *ns = first; flood_workers && ns; ns = ns->next)
+		for (unsigned int i = 0; i < ns->record.queue_count; i++)
+			rebalance(ns, i);
 }
 
 static void append(struct ns *ns)

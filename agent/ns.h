@@ -39,6 +39,7 @@ struct ns {
 	int shm_fd, proc_fd, aux_fd, watch_fd;
 	struct queue queues[NSGATE_QUEUES_MAX]; /* record.queue_count of them */
 	struct worker *workers[NSGATE_QUEUES_MAX];
+	bool flooded[NSGATE_QUEUES_MAX];		/* is with a worker for such */
 	struct worker_adding adding[NSGATE_QUEUES_MAX]; /* until ns_settle() */
 	unsigned int adding_count;
 	uint32_t offer_id;	    /* of the NS_ADD that brought it */
@@ -122,8 +123,15 @@ void ns_broker_lost(void);
 /* Told of what happens to a namespace (beside the log): a short name of it, whose, and why. */
 typedef void ns_note_fn(const char *kind, const char *netns, const char *detail);
 
-/* The workers to share the queues among; they stay the caller's. `note` may be NULL. */
-void ns_open(struct worker *const *workers, unsigned int count, ns_note_fn *note);
+/*
+ * The workers to share the queues among, `count` for all and as many for flooded ones (NULL: none);
+ * they stay the caller's. `note` may be NULL.
+ */
+void ns_open(struct worker *const *workers, struct worker *const *for_floods, unsigned int count,
+	     ns_note_fn *note);
+
+/* Move queues that are flooded, or no longer, to the workers for such. After event_ring_poke(). */
+void ns_rebalance(void);
 void ns_close(void); /* stop serving, close everything; rules and queues live on with the broker */
 
 /* ---- for the API ---- */

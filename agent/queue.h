@@ -57,6 +57,8 @@ struct queue {
 	uint64_t looked_at_ns;	 /* CLOCK_MONOTONIC */
 	bool drained;		 /* the last turn read all there was */
 	uint64_t empty_at_ns;	 /* nothing was waiting then, or later; 0: not known */
+	uint64_t backlog_at_ns;	 /* since then no turn read all there was; 0: the last one did */
+	uint64_t flooded_at_ns;	 /* when that last had lasted for too long; 0: never */
 	bool has_stale;
 	uint32_t stale_id; /* ids up to this were copied under an earlier configuration */
 	bool config_owed;  /* the kernel was not told yet what the policy wants to see */
@@ -68,7 +70,10 @@ struct queue {
 	uint32_t config_flags, copy_range; /* as last told to the kernel */
 	struct queue *worker_next;	   /* the queues of one worker */
 
-	/* What the kernel refused; read by the control thread (relaxed loads). */
+	/* Written by the worker, read by the control thread (relaxed loads). */
+	bool flooded; /* has had more than was judged: wants a worker that quiet queues do not share
+		       */
+	/* What the kernel refused. */
 	uint64_t errors;
 	int last_error;	 /* errno */
 	uint64_t forged; /* messages that came from somebody else than the kernel: ignored */

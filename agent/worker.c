@@ -7,6 +7,11 @@
  * stay ready to the end of its list. So a namespace that floods slows the others down by one
  * batch per round and not by more.
  *
+ * A queue that always has more than one turn's is flooded: with it its worker never sleeps, and the
+ * scheduler takes the CPU from such a thread for milliseconds, in which the quiet queues that share
+ * it wait. So the control thread moves it to a worker for such queues (ns_rebalance()), and back
+ * when it has been calm for long. Whoever sleeps most of the time gets a CPU at once.
+ *
  * The control thread reaches in by calls: it leaves a note of a function to run, wakes the worker
  * through an eventfd, and waits. Notes are worked off at the end of a round, when no turn is
  * under way and no event of the round is left to handle, so a call may remove any queue.
@@ -33,11 +38,14 @@
 #define ROUND_QUEUES 256     /* ready queues taken from epoll at once */
 #define TIMER_SLACK_NS 1000  /* how late the kernel may end one: the default would double it */
 #define RETRY_MS 10	     /* until verdicts that could not be sent are tried again */
+#define FLOOD_NS 20000000U   /* a backlog that lasts so long is a flood */
+#define CALM_NS 10000000000U /* without one, after which it is none any more */
 #define DRAIN_POLL_NS 500000 /* between two looks at a queue that is to run empty */
 
 struct worker {
 	pthread_t thread;
 	unsigned int index;
+	bool for_floods;
 	int epoll_fd, wake_fd;
 	struct queue_buffers *buffers;
 	struct event_ring *events;
@@ -156,6 +164,24 @@ static void give_up(struct worker *worker, struct queue *queue, int err)
 	__atomic_store_n(&queue->broken, true, __ATOMIC_RELAXED);
 }
 
+/* `now_ns`: of the last round, which is near enough. */
+static void note_backlog(struct queue *queue, unsigned int received, uint64_t now_ns)
+{
+	bool flooded;
+
+	if (queue->drained || received == 0)
+		queue->backlog_at_ns = 0;
+	else if (queue->backlog_at_ns == 0)
+		queue->backlog_at_ns = now_ns;
+	else if (now_ns - queue->backlog_at_ns >= FLOOD_NS)
+		queue->flooded_at_ns = now_ns;
+	flooded = queue->flooded_at_ns && now_ns - queue->flooded_at_ns < CALM_NS;
+	if (flooded == queue->flooded)
+		return;
+	__atomic_store_n(&queue->flooded, flooded, __ATOMIC_RELAXED);
+	event_ring_poke(queue->events);
+}
+
 /*
  * A queue that was read empty has either had its turn since `listed_ns` or was not ready then.
  * Return: packets received.
@@ -169,10 +195,12 @@ static unsigned int give_turn(struct worker *worker, struct queue *queue)
 	count = queue_turn(queue, worker->buffers);
 	if (queue->owes)
 		worker->in_debt++;
-	if (count >= 0)
-		return (unsigned int)count;
-	give_up(worker, queue, count);
-	return 0;
+	if (count < 0) {
+		give_up(worker, queue, count);
+		return 0;
+	}
+	note_backlog(queue, (unsigned int)count, worker->round_end_ns);
+	return (unsigned int)count;
 }
 
 /* Nothing arrives at a queue whose sender waits for a verdict that is owed: go and pay. */
@@ -222,10 +250,11 @@ static void *worker_main(void *arg)
 	struct worker *worker = arg;
 	char name[16];
 
-	snprintf(name, sizeof(name), "nsgate/%u", worker->index);
+	snprintf(name, sizeof(name), "nsgate/%s%u", worker->for_floods ? "flood" : "",
+		 worker->index);
 	prctl(PR_SET_NAME, name);
 	prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS);
-	worker_sched_open(&worker->sched);
+	worker_sched_open(&worker->sched, worker->for_floods);
 	worker->pause.window_start_ns = now_ns();
 	while (!worker->stopping)
 		run_round(worker);
@@ -281,7 +310,7 @@ static void do_nothing(void *arg)
 	(void)arg;
 }
 
-struct worker *worker_start(unsigned int index)
+struct worker *worker_start(unsigned int index, bool for_floods)
 {
 	struct worker *worker = calloc(1, sizeof(*worker));
 	int err;
@@ -289,6 +318,7 @@ struct worker *worker_start(unsigned int index)
 	if (!worker)
 		return NULL;
 	worker->index = index;
+	worker->for_floods = for_floods;
 	worker->epoll_fd = worker->wake_fd = -1;
 	worker->last_call = &worker->first_call;
 	pthread_mutex_init(&worker->lock, NULL);
@@ -340,24 +370,30 @@ struct queue_call {
 	bool found;
 };
 
+/* In the worker. Return: 0 or -errno. */
+static int take_in(struct worker *worker, struct queue *queue)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = queue};
+
+	if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, queue->fd, &event) < 0)
+		return -errno;
+	queue->events = worker->events;
+	queue->worker_next = worker->queues;
+	worker->queues = queue;
+	worker->in_debt += queue->owes;
+	return 0;
+}
+
 static void add_call(void *arg)
 {
 	struct worker_adding *adding = arg;
 	struct worker *worker = adding->worker;
 	struct queue *queue = adding->queue;
-	struct epoll_event event = {.events = EPOLLIN, .data.ptr = queue};
 
 	queue->events = worker->events;
 	adding->result = queue_takeover(queue, worker->buffers);
-	if (adding->result)
-		return;
-	if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, queue->fd, &event) < 0) {
-		adding->result = -errno;
-		return;
-	}
-	queue->worker_next = worker->queues;
-	worker->queues = queue;
-	worker->in_debt += queue->owes;
+	if (!adding->result)
+		adding->result = take_in(worker, queue);
 }
 
 /* It counts from here on, so that the next one finds another worker. */
@@ -403,6 +439,46 @@ void worker_remove(struct worker *worker, struct queue *queue)
 
 	worker_call(worker, remove_call, &call);
 	worker->queue_count -= call.found;
+}
+
+struct move_call {
+	struct worker *worker;
+	struct queue *queue;
+	int result;
+};
+
+static void move_in_call(void *arg)
+{
+	struct move_call *call = arg;
+
+	/* When this worker's queues were last found empty says nothing of this one. */
+	call->queue->drained = false;
+	call->queue->backlog_at_ns = 0;
+	call->result = take_in(call->worker, call->queue);
+}
+
+static int move_in(struct worker *worker, struct queue *queue)
+{
+	struct move_call call = {.worker = worker, .queue = queue};
+
+	worker_call(worker, move_in_call, &call);
+	worker->queue_count += call.result == 0;
+	return call.result;
+}
+
+struct worker *worker_move(struct worker *from, struct worker *to, struct queue *queue)
+{
+	const unsigned int count = from->queue_count;
+
+	worker_remove(from, queue);
+	if (from->queue_count == count || queue->broken)
+		return from; /* nobody serves it */
+	if (move_in(to, queue) == 0)
+		return to;
+	/* No memory for another watch of it there; here there has just been one. */
+	if (move_in(from, queue) < 0)
+		__atomic_store_n(&queue->broken, true, __ATOMIC_RELAXED);
+	return from;
 }
 
 /* -ENOENT from the kernel's list: the namespace or the queue in it is gone, nothing waits. */

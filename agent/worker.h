@@ -29,8 +29,11 @@ struct worker_adding {
 
 struct event_ring;
 
-/* Start a worker thread named nsgate/N. Signals stay blocked in it. Return: NULL with errno set. */
-struct worker *worker_start(unsigned int index);
+/*
+ * Start a worker thread named nsgate/N, or nsgate/floodN if it is `for_floods` and gives way to all
+ * others. Signals stay blocked in it. Return: NULL with errno set.
+ */
+struct worker *worker_start(unsigned int index, bool for_floods);
 
 /* Stop and join it; its queues are not touched any more. Takes NULL. */
 void worker_stop(struct worker *worker);
@@ -48,6 +51,12 @@ int worker_add_end(struct worker_adding *adding);
 
 /* Serve it no more. 0 packets of it are in the worker's hands when this returns. */
 void worker_remove(struct worker *worker, struct queue *queue);
+
+/*
+ * Have `to` serve it instead of `from`, with nothing read and not judged in between.
+ * Return: who serves it now: `from` still, where there was no memory.
+ */
+struct worker *worker_move(struct worker *from, struct worker *to, struct queue *queue);
 
 /*
  * Verdict until the kernel's queue is empty or `timeout_ms` has passed (rules that feed it are

@@ -15,6 +15,8 @@
  * shortest time slice there is (sched_attr.sched_runtime; since Linux 6.12, before without effect),
  * which lets it run before those with longer ones.
  *
+ * A worker of flooded queues always waits: it makes the crowd.
+ *
  * Which of the two, the kernel says: /proc/thread-self/schedstat holds how long the thread was
  * ready and had no CPU, and how often it ran (Documentation/scheduler/sched-stats.rst). Crowded is
  * where it waits for longer than CROWDED_NS each time; after a while the other way is tried again,
@@ -69,7 +71,7 @@ static bool read_stat(struct worker_sched *sched, uint64_t *ret_waited_ns, uint6
 	return sscanf(line, "%*u %" SCNu64 " %" SCNu64, ret_waited_ns, ret_turns) == 2;
 }
 
-void worker_sched_open(struct worker_sched *sched)
+void worker_sched_open(struct worker_sched *sched, bool last)
 {
 	struct sched_attr attr;
 
@@ -83,7 +85,7 @@ void worker_sched_open(struct worker_sched *sched)
 		return;
 	/* A kernel that does not count says 0: this thread has had a turn, as it runs. */
 	if (!read_stat(sched, &sched->waited_ns, &sched->turns) || sched->turns == 0 ||
-	    !set_crowded(sched, false))
+	    !set_crowded(sched, false) || last)
 		worker_sched_close(sched);
 }
 

@@ -15,8 +15,11 @@ struct worker_sched {
 	uint64_t waited_ns, turns; /* as of the last look */
 };
 
-/* For the calling thread, before files and system calls are taken from it (confine.h). */
-void worker_sched_open(struct worker_sched *sched);
+/*
+ * For the calling thread, before files and system calls are taken from it (confine.h). It will
+ * never put itself before others if it is to be `last`.
+ */
+void worker_sched_open(struct worker_sched *sched, bool last);
 void worker_sched_close(struct worker_sched *sched);
 
 /* After a round, by the same thread; most calls do nothing. `now_ns`: CLOCK_MONOTONIC. */

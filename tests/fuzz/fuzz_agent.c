@@ -72,9 +72,9 @@ static void set_up(void)
 		"{'name':'a','action':'accept','iif':['eth*','lo']},"
 		"{'name':'b','action':'queue','queue':7}]}");
 	MUST(loop_open() == 0);
-	worker = worker_start(0);
+	worker = worker_start(0, false);
 	MUST(worker);
-	ns_open(&worker, 1, NULL);
+	ns_open(&worker, NULL, 1, NULL);
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s/agent.sock", root);
 	listen_fd = ipc_listen(address.sun_path, SOCK_SEQPACKET, 0600, getuid(), getgid());
 	MUST(listen_fd >= 0 && broker_link_open(listen_fd) == 0);

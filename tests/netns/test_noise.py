@@ -60,6 +60,8 @@ def test_quiet_namespaces_beside_a_noisy_one(own_lab):
     with flood(hub, target):
         until(lambda: lab.stats(noisy)["queue"]["dropped"] > 0, "it to be more than is judged")
         beside = beat(lab, hub, quiet)
+    told = [line for line in lab.log("nsgate-agent").splitlines() if " event=flooded " in line]
+    assert told and all(f" netns={noisy} " in line for line in told)
     for each in (alone, unjudged, beside):
         assert each["received"] == each["sent"] and not each["twice"]
     sent = (alone["sent"] + unjudged["sent"] + beside["sent"]) // QUIET

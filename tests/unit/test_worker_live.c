@@ -89,7 +89,7 @@ static void read_name(void *arg)
 
 static void calls_run_one_by_one_in_the_worker(void **state)
 {
-	struct counted_call counted = {.worker = worker_start(7)};
+	struct counted_call counted = {.worker = worker_start(7, false)};
 	pthread_t callers[3];
 	char name[16] = "";
 
@@ -119,7 +119,7 @@ static int add(struct worker *worker, struct queue *queue)
 static void serves_drains_and_forgets(void **state)
 {
 	static uint8_t seen[5000];
-	struct worker *worker = worker_start(0);
+	struct worker *worker = worker_start(0, false);
 	struct live live;
 
 	(void)state;
@@ -140,7 +140,7 @@ static void serves_drains_and_forgets(void **state)
 
 static void a_drain_that_cannot_end_times_out(void **state)
 {
-	struct worker *worker = worker_start(0);
+	struct worker *worker = worker_start(0, false);
 	struct live live;
 
 	(void)state;
@@ -184,7 +184,7 @@ static void swap_policy(struct worker *worker, struct live *live, int i)
 
 static void policies_change_under_fire(void **state)
 {
-	struct worker *worker = worker_start(0);
+	struct worker *worker = worker_start(0, false);
 	static uint8_t seen[1 << 20];
 	struct flood fire;
 	struct live live;
@@ -229,7 +229,7 @@ static bool arrives(const struct live *live, int timeout_ms)
 
 static void a_flood_next_door_delays_nobody_for_long(void **state)
 {
-	struct worker *worker = worker_start(0);
+	struct worker *worker = worker_start(0, false);
 	struct live noisy, quiet;
 	static uint8_t seen[1];
 	struct flood noise;
@@ -257,11 +257,45 @@ static void a_flood_next_door_delays_nobody_for_long(void **state)
 	live_close(&quiet);
 }
 
+static void moves_between_workers_under_fire(void **state)
+{
+	struct worker *workers[] = {worker_start(0, false), worker_start(0, true)};
+	static uint8_t seen[1 << 20];
+	uint32_t sent, received = 0;
+	unsigned int at = 0;
+	struct flood fire;
+	struct live live;
+
+	(void)state;
+	live_open(&live);
+	live_bind(&live, ACCEPT_ALL);
+	live_rules(&live, OUT, 0, 1);
+	assert_int_equal(add(workers[0], &live.queue), 0);
+	start_flood(&fire, &live);
+	for (int i = 0; i < 200; i++) {
+		received += live_receive(&live, seen, sizeof(seen));
+		assert_ptr_equal(worker_move(workers[at], workers[!at], &live.queue), workers[!at]);
+		assert_int_equal(worker_queue_count(workers[at]), 0);
+		at = !at;
+		assert_int_equal(worker_queue_count(workers[at]), 1);
+	}
+	stop_flood(&fire);
+	assert_int_equal(worker_drain(workers[at], &live.queue, DEADLINE_MS), 0);
+	sent = atomic_load(&fire.sent);
+	received += live_await(&live, seen, sizeof(seen), sent - received);
+	assert_true(sent > 200);
+	assert_int_equal(received, sent);
+	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].packets, sent);
+	for (int i = 0; i < 2; i++)
+		worker_stop(workers[i]);
+	live_close(&live);
+}
+
 /* ---- events ---- */
 
 static void logged_packets_become_events(void **state)
 {
-	struct worker *worker = worker_start(0);
+	struct worker *worker = worker_start(0, false);
 	struct pollfd fd = {.fd = event_ring_fd(worker_events(worker)), .events = POLLIN};
 	struct event event;
 	struct live live;
@@ -299,6 +333,7 @@ int main(void)
 		cmocka_unit_test(a_drain_that_cannot_end_times_out),
 		cmocka_unit_test(policies_change_under_fire),
 		cmocka_unit_test(a_flood_next_door_delays_nobody_for_long),
+		cmocka_unit_test(moves_between_workers_under_fire),
 		cmocka_unit_test(logged_packets_become_events),
 	};
 

@@ -68,7 +68,7 @@ static void test_waits_for_its_turn_unless_that_takes_long(void **state)
 
 	(void)state;
 	stay_on_one_cpu();
-	worker_sched_open(&sched);
+	worker_sched_open(&sched, false);
 	if (sched.stat_fd < 0) {
 		print_message("this kernel does not say how long a thread waits\n");
 		skip();
@@ -87,6 +87,19 @@ static void test_waits_for_its_turn_unless_that_takes_long(void **state)
 	worker_sched_close(&sched);
 }
 
+static void test_the_last_one_stays_so(void **state)
+{
+	const struct sched_param none = {0};
+	struct worker_sched sched;
+
+	(void)state;
+	assert_int_equal(sched_setscheduler(0, SCHED_OTHER, &none), 0);
+	worker_sched_open(&sched, true);
+	assert_true(sched.stat_fd < 0);
+	worker_sched_after_round(&sched, now_ns());
+	assert_int_equal(sched_getscheduler(0), SCHED_BATCH);
+}
+
 static void test_a_policy_that_somebody_chose_is_left_alone(void **state)
 {
 	const struct sched_param none = {0};
@@ -94,7 +107,7 @@ static void test_a_policy_that_somebody_chose_is_left_alone(void **state)
 
 	(void)state;
 	assert_int_equal(sched_setscheduler(0, SCHED_BATCH, &none), 0);
-	worker_sched_open(&sched);
+	worker_sched_open(&sched, false);
 	assert_true(sched.stat_fd < 0);
 	worker_sched_after_round(&sched, now_ns());
 	assert_int_equal(sched_getscheduler(0), SCHED_BATCH);
@@ -105,6 +118,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_waits_for_its_turn_unless_that_takes_long),
+		cmocka_unit_test(test_the_last_one_stays_so),
 		cmocka_unit_test(test_a_policy_that_somebody_chose_is_left_alone),
 	};
 
