@@ -6,18 +6,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum pause_trial { PAUSE_TRIAL_NONE, PAUSE_TRIAL_LONGER, PAUSE_TRIAL_SHORTER };
+enum pause_trial { PAUSE_TRIAL_NONE, PAUSE_TRIAL_LONGER, PAUSE_TRIAL_WITHOUT };
 
-/* All zero is a worker that has done nothing yet. */
+/* All zero is a worker that has done nothing yet. Rates are packets per millisecond. */
 struct pause {
 	uint64_t window_start_ns;
 	uint64_t window_packets;
 	uint64_t window_rounds;
 	unsigned int level; /* index of the length */
 	enum pause_trial trial;
-	uint64_t rate_before;	/* packets per millisecond before the trial */
+	uint64_t rate_without; /* when there was last no pause */
+	uint64_t rate_before;  /* with the pause at level_before, which is being done without */
+	unsigned int level_before;
 	uint64_t longer_at_ns;	/* from when on a longer one may be tried */
-	uint64_t shorter_at_ns; /* when a shorter one is to be tried */
+	uint64_t without_at_ns; /* when none is to be tried */
 };
 
 /*

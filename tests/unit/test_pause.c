@@ -94,6 +94,20 @@ static void test_a_flood_gets_the_longest_pause_soon(void **state)
 	assert_true(w.packets * 10 > UINT64_C(20) * 300 * 9);
 }
 
+/* Whose sender has to wake the worker, and so gets to send a little less. */
+static void test_a_flood_that_pauses_slow_down_a_little_is_still_one(void **state)
+{
+	struct world w = {.now_ns = MS};
+
+	(void)state;
+	for (int i = 0; i < 20; i++)
+		run_clocked(&w, w.pause.level ? 260 : 300, 1, 4 * MS);
+	forget(&w);
+	for (int i = 0; i < 20; i++)
+		run_clocked(&w, w.pause.level ? 260 : 300, 1, 4 * MS);
+	assert_int_equal(w.longest_ns, 200000);
+}
+
 static void test_no_pause_while_a_queue_may_have_more(void **state)
 {
 	struct world w = {.now_ns = MS};
@@ -152,6 +166,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_quiet_worker_never_pauses),
 		cmocka_unit_test(test_a_flood_gets_the_longest_pause_soon),
+		cmocka_unit_test(test_a_flood_that_pauses_slow_down_a_little_is_still_one),
 		cmocka_unit_test(test_no_pause_while_a_queue_may_have_more),
 		cmocka_unit_test(test_a_flood_that_ends_is_forgotten),
 		cmocka_unit_test(test_who_waits_for_verdicts_is_not_held_up),
