@@ -48,17 +48,18 @@ struct queue {
 	uint32_t link_count;
 
 	/* The worker's own. */
-	bool in_takeover;	 /* messages of the predecessor's time may still be unread */
-	uint32_t takeover_id;	 /* ids up to this were sent round by queue_takeover(): ignore */
-	uint32_t takeover_last;	 /* the last id of the predecessor's time */
-	uint32_t takeover_count; /* packets waiting then, less those met since in messages */
-	uint32_t lost;		 /* numbered and nowhere (counters_missing()), and no news */
-	unsigned int unlooked;	 /* packets read since queue_look() looked */
-	uint64_t looked_at_ns;	 /* CLOCK_MONOTONIC */
-	bool drained;		 /* the last turn read all there was */
-	uint64_t empty_at_ns;	 /* nothing was waiting then, or later; 0: not known */
-	uint64_t backlog_at_ns;	 /* since then no turn read all there was; 0: the last one did */
-	uint64_t flooded_at_ns;	 /* when that last had lasted for too long; 0: never */
+	bool in_takeover;	    /* messages of the predecessor's time may still be unread */
+	uint32_t takeover_id;	    /* ids up to this were sent round by queue_takeover(): ignore */
+	uint32_t takeover_last;	    /* the last id of the predecessor's time */
+	uint32_t takeover_count;    /* packets waiting then, less those met since in messages */
+	uint32_t lost;		    /* numbered and nowhere (counters_missing()), and no news */
+	unsigned int unlooked;	    /* packets read since queue_look() looked */
+	uint64_t looked_at_ns;	    /* CLOCK_MONOTONIC */
+	bool drained;		    /* the last turn read all there was */
+	uint64_t empty_at_ns;	    /* nothing was waiting then, or later; 0: not known */
+	unsigned int backlog_turns; /* in a row that did not read all there was */
+	uint64_t backlog_at_ns;	    /* of the first of them */
+	uint64_t flooded_at_ns;	    /* when that last had lasted for too long; 0: never */
 	bool has_stale;
 	uint32_t stale_id; /* ids up to this were copied under an earlier configuration */
 	bool config_owed;  /* the kernel was not told yet what the policy wants to see */

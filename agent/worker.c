@@ -38,7 +38,8 @@
 #define ROUND_QUEUES 256     /* ready queues taken from epoll at once */
 #define TIMER_SLACK_NS 1000  /* how late the kernel may end one: the default would double it */
 #define RETRY_MS 10	     /* until verdicts that could not be sent are tried again */
-#define FLOOD_NS 20000000U   /* a backlog that lasts so long is a flood */
+#define FLOOD_NS 20000000U   /* a backlog that lasts so long is a flood, */
+#define FLOOD_TURNS 32	     /* where the worker had so many turns to be rid of it */
 #define CALM_NS 10000000000U /* without one, after which it is none any more */
 #define DRAIN_POLL_NS 500000 /* between two looks at a queue that is to run empty */
 
@@ -164,16 +165,16 @@ static void give_up(struct worker *worker, struct queue *queue, int err)
 	__atomic_store_n(&queue->broken, true, __ATOMIC_RELAXED);
 }
 
-/* `now_ns`: of the last round, which is near enough. */
-static void note_backlog(struct queue *queue, unsigned int received, uint64_t now_ns)
+static void note_backlog(struct queue *queue, unsigned int received)
 {
+	const uint64_t now_ns = queue->state.now_ns; /* of the receive, where there was any */
 	bool flooded;
 
 	if (queue->drained || received == 0)
-		queue->backlog_at_ns = 0;
-	else if (queue->backlog_at_ns == 0)
+		queue->backlog_turns = 0;
+	else if (queue->backlog_turns++ == 0)
 		queue->backlog_at_ns = now_ns;
-	else if (now_ns - queue->backlog_at_ns >= FLOOD_NS)
+	else if (queue->backlog_turns > FLOOD_TURNS && now_ns - queue->backlog_at_ns >= FLOOD_NS)
 		queue->flooded_at_ns = now_ns;
 	flooded = queue->flooded_at_ns && now_ns - queue->flooded_at_ns < CALM_NS;
 	if (flooded == queue->flooded)
@@ -199,7 +200,7 @@ static unsigned int give_turn(struct worker *worker, struct queue *queue)
 		give_up(worker, queue, count);
 		return 0;
 	}
-	note_backlog(queue, (unsigned int)count, worker->round_end_ns);
+	note_backlog(queue, (unsigned int)count);
 	return (unsigned int)count;
 }
 
@@ -453,7 +454,7 @@ static void move_in_call(void *arg)
 
 	/* When this worker's queues were last found empty says nothing of this one. */
 	call->queue->drained = false;
-	call->queue->backlog_at_ns = 0;
+	call->queue->backlog_turns = 0;
 	call->result = take_in(call->worker, call->queue);
 }
 

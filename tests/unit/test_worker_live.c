@@ -257,6 +257,36 @@ static void a_flood_next_door_delays_nobody_for_long(void **state)
 	live_close(&quiet);
 }
 
+#define BURST 300 /* several turns */
+
+/* In the worker, which so comes back after a while and finds it. */
+static void burst_call(void *arg)
+{
+	const struct timespec while_away = {.tv_nsec = 30000000};
+
+	nanosleep(&while_away, NULL);
+	live_send_numbers(arg, 0, BURST);
+}
+
+static void a_burst_is_no_flood(void **state)
+{
+	struct worker *worker = worker_start(0, false);
+	static uint8_t seen[BURST];
+	struct live live;
+
+	(void)state;
+	live_open(&live);
+	live_bind(&live, ACCEPT_ALL);
+	live_rules(&live, OUT, 0, 1);
+	assert_int_equal(add(worker, &live.queue), 0);
+	worker_call(worker, burst_call, &live);
+	assert_int_equal(live_await(&live, seen, sizeof(seen), BURST), BURST);
+	assert_int_equal(worker_drain(worker, &live.queue, DEADLINE_MS), 0);
+	assert_false(live.queue.flooded);
+	worker_stop(worker);
+	live_close(&live);
+}
+
 static void moves_between_workers_under_fire(void **state)
 {
 	struct worker *workers[] = {worker_start(0, false), worker_start(0, true)};
@@ -333,6 +363,7 @@ int main(void)
 		cmocka_unit_test(a_drain_that_cannot_end_times_out),
 		cmocka_unit_test(policies_change_under_fire),
 		cmocka_unit_test(a_flood_next_door_delays_nobody_for_long),
+		cmocka_unit_test(a_burst_is_no_flood),
 		cmocka_unit_test(moves_between_workers_under_fire),
 		cmocka_unit_test(logged_packets_become_events),
 	};
