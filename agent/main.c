@@ -247,7 +247,9 @@ static void start_workers(void)
 						       : (unsigned int)cores;
 	worker_count = 2 * config.workers;
 	for (unsigned int i = 0; i < worker_count; i++) {
-		workers[i] = worker_start(i % config.workers, i >= config.workers);
+		const bool for_floods = i >= config.workers;
+
+		workers[i] = worker_start(for_floods ? i - config.workers : i, for_floods);
 		if (!workers[i])
 			die(1, "cannot start a worker thread: %s", strerror(errno));
 		event_sources[i].ready = events_ready;

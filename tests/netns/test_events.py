@@ -143,7 +143,9 @@ def test_slow_reader_is_told_how_much_it_lost(lab):
             lost += event.get("count", 0)
         rings = lab.get("/v1/stats")["agent"]["events_lost"]
         assert lost > 0 and got > 100
-        assert got + lost <= sent and rings >= 0
+        # So many packets in a row may make it a flood, which is one more event.
+        floods = lab.log("nsgate-agent").count(f" event=flooded netns={name} ")
+        assert got + lost <= sent + floods and rings >= 0
 
 
 def test_more_readers_than_there_is_room_for(lab):
