@@ -53,7 +53,7 @@ static void end_trial(struct pause *pause, uint64_t rate, uint64_t now)
 
 	pause->trial = PAUSE_TRIAL_NONE;
 	if (trial == PAUSE_TRIAL_LONGER && is_harmed(rate, pause->rate_without)) {
-		step_down(pause, pause->level - 1, now);
+		step_down(pause, pause->level_before, now);
 	} else if (trial == PAUSE_TRIAL_WITHOUT) {
 		pause->without_at_ns = now + WITHOUT_EVERY_NS;
 		if (is_harmed(pause->rate_before, rate))
@@ -67,10 +67,10 @@ static void end_trial(struct pause *pause, uint64_t rate, uint64_t now)
 
 static void begin_trial(struct pause *pause, uint64_t rate, uint64_t now)
 {
+	pause->level_before = pause->level;
+	pause->rate_before = rate;
 	if (pause->level > 0 && now >= pause->without_at_ns) {
 		pause->trial = PAUSE_TRIAL_WITHOUT;
-		pause->rate_before = rate;
-		pause->level_before = pause->level;
 		pause->level = 0;
 	} else if (pause->level + 1 < LEVELS && now >= pause->longer_at_ns &&
 		   pause->window_packets < BATCH_ENOUGH * pause->window_rounds) {

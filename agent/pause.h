@@ -16,7 +16,7 @@ struct pause {
 	unsigned int level; /* index of the length */
 	enum pause_trial trial;
 	uint64_t rate_without; /* when there was last no pause */
-	uint64_t rate_before;  /* with the pause at level_before, which is being done without */
+	uint64_t rate_before;  /* and the level, before the trial */
 	unsigned int level_before;
 	uint64_t longer_at_ns;	/* from when on a longer one may be tried */
 	uint64_t without_at_ns; /* when none is to be tried */
