@@ -23,6 +23,7 @@ struct event_ring {
 	_Alignas(CACHE_LINE) atomic_uint head;
 	_Alignas(CACHE_LINE) atomic_uint tail;
 	_Alignas(CACHE_LINE) atomic_bool signalled;
+	atomic_bool poked;
 	atomic_uint_fast64_t lost;
 	int fd;
 	struct event events[RING_EVENTS];
@@ -42,6 +43,7 @@ struct event_ring *event_ring_new(void)
 	atomic_init(&ring->head, 0);
 	atomic_init(&ring->tail, 0);
 	atomic_init(&ring->signalled, false);
+	atomic_init(&ring->poked, false);
 	atomic_init(&ring->lost, 0);
 	return ring;
 }
@@ -70,7 +72,13 @@ static void wake(struct event_ring *ring)
 
 void event_ring_poke(struct event_ring *ring)
 {
+	atomic_store(&ring->poked, true);
 	wake(ring);
+}
+
+bool event_ring_poked(struct event_ring *ring)
+{
+	return atomic_exchange(&ring->poked, false);
 }
 
 bool event_ring_put(struct event_ring *ring, const struct event *event)

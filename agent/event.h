@@ -39,5 +39,6 @@ void event_ring_poke(struct event_ring *ring); /* wakes the reader without an ev
 int event_ring_fd(const struct event_ring *ring); /* readable when there may be events */
 bool event_ring_get(struct event_ring *ring, struct event *ret);
 uint64_t event_ring_lost(struct event_ring *ring); /* since the last call */
+bool event_ring_poked(struct event_ring *ring);	   /* the same; ask when all events are read */
 
 #endif

@@ -234,7 +234,8 @@ static void events_ready(struct loop_source *source, uint32_t events)
 	while (event_ring_get(ring, &event))
 		packet_log(&event);
 	agent_status.events_lost += event_ring_lost(ring);
-	ns_rebalance();
+	if (event_ring_poked(ring))
+		ns_rebalance();
 }
 
 static void start_workers(void)

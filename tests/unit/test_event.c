@@ -70,6 +70,22 @@ static void a_full_ring_loses_and_counts(void **state)
 	event_ring_free(ring);
 }
 
+static void a_poke_is_told_once(void **state)
+{
+	struct event_ring *ring = event_ring_new();
+	struct event got;
+
+	(void)state;
+	assert_non_null(ring);
+	assert_false(event_ring_poked(ring));
+	event_ring_poke(ring);
+	assert_true(is_readable(ring, WAIT_MS));
+	assert_false(event_ring_get(ring, &got));
+	assert_true(event_ring_poked(ring));
+	assert_false(event_ring_poked(ring));
+	event_ring_free(ring);
+}
+
 static void *put_burst(void *arg)
 {
 	struct event event = {0};
@@ -120,6 +136,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_put_is_got_in_order),
 		cmocka_unit_test(a_full_ring_loses_and_counts),
+		cmocka_unit_test(a_poke_is_told_once),
 		cmocka_unit_test(a_reader_that_sleeps_misses_nothing),
 	};
 

@@ -116,6 +116,15 @@ static int add(struct worker *worker, struct queue *queue)
 	return worker_add_end(&adding);
 }
 
+/* Everything that leaves is queued, and accepted by `worker`. */
+static void serve_all(struct worker *worker, struct live *live)
+{
+	live_open(live);
+	live_bind(live, ACCEPT_ALL);
+	live_rules(live, OUT, 0, 1);
+	assert_int_equal(add(worker, &live->queue), 0);
+}
+
 static void serves_drains_and_forgets(void **state)
 {
 	static uint8_t seen[5000];
@@ -123,10 +132,7 @@ static void serves_drains_and_forgets(void **state)
 	struct live live;
 
 	(void)state;
-	live_open(&live);
-	live_bind(&live, ACCEPT_ALL);
-	live_rules(&live, OUT, 0, 1);
-	assert_int_equal(add(worker, &live.queue), 0);
+	serve_all(worker, &live);
 	assert_int_equal(worker_queue_count(worker), 1);
 	live_send_numbers(&live, 0, 5000);
 	assert_int_equal(worker_drain(worker, &live.queue, DEADLINE_MS), 0);
@@ -275,10 +281,7 @@ static void a_burst_is_no_flood(void **state)
 	struct live live;
 
 	(void)state;
-	live_open(&live);
-	live_bind(&live, ACCEPT_ALL);
-	live_rules(&live, OUT, 0, 1);
-	assert_int_equal(add(worker, &live.queue), 0);
+	serve_all(worker, &live);
 	worker_call(worker, burst_call, &live);
 	assert_int_equal(live_await(&live, seen, sizeof(seen), BURST), BURST);
 	assert_int_equal(worker_drain(worker, &live.queue, DEADLINE_MS), 0);
@@ -297,10 +300,7 @@ static void moves_between_workers_under_fire(void **state)
 	struct live live;
 
 	(void)state;
-	live_open(&live);
-	live_bind(&live, ACCEPT_ALL);
-	live_rules(&live, OUT, 0, 1);
-	assert_int_equal(add(workers[0], &live.queue), 0);
+	serve_all(workers[0], &live);
 	start_flood(&fire, &live);
 	for (int i = 0; i < 200 || atomic_load(&fire.sent) < 1000; i++) {
 		received += live_receive(&live, seen, sizeof(seen));
