@@ -193,4 +193,14 @@ struct policy_decision {
 void policy_decide(const struct policy *policy, struct policy_state *state, const struct pkt *pkt,
 		   struct policy_decision *ret);
 
+/*
+ * Is that the decision of every packet of the flow, however they differ, that goes the same way by
+ * the same hook? A flow is two addresses, a protocol, and two ports; others are never asked about
+ * here, nor are packets without them or fragments. Not for a reversed packet. It costs about as
+ * much as a decision where rules that ask for more than the flow come before `decision->rule`, and
+ * nothing where none does.
+ */
+bool policy_decides_flow(const struct policy *policy, const struct pkt *pkt,
+			 const struct policy_decision *decision);
+
 #endif

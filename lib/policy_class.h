@@ -42,8 +42,9 @@ struct policy_class {
 	struct policy_sets sets;
 	struct policy_dimension dimensions[POLICY_FIELD_MAX];
 	size_t dimension_count;
-	uint64_t fields;     /* bits of the dimensions' fields */
-	uint32_t all_chunks; /* the mask of a set that has rules in every chunk */
+	size_t flow_dimension_count; /* the first of them: of fields that are a flow's */
+	uint64_t fields;	     /* bits of the dimensions' fields */
+	uint32_t all_chunks;	     /* the mask of a set that has rules in every chunk */
 };
 
 /* Return: 0 or -ENOMEM. The caller policy_class_free()s it either way. */

@@ -413,19 +413,27 @@ bool policy_class_settles(const struct policy_class *class, const struct policy_
 	return true;
 }
 
+static void choose_fields_of(struct policy_class *class, const size_t *values, bool of_flow)
+{
+	for (int field = 0; field < POLICY_FIELD_MAX; field++) {
+		if (policy_matches[field].of_flow != of_flow ||
+		    values[field] < DIMENSION_VALUES_MIN ||
+		    policy_matches[field].compare == POLICY_COMPARE_LINKS)
+			continue;
+		class->fields |= POLICY_FIELD_BIT(field);
+		class->dimensions[class->dimension_count++].field = (enum policy_field)field;
+	}
+}
+
 static void choose_fields(struct policy_class *class, const struct policy_doc *doc)
 {
 	size_t values[POLICY_FIELD_MAX] = {0};
 
 	for (size_t i = 0; i < doc->match_count; i++)
 		values[doc->matches[i].field] += doc->matches[i].count;
-	for (int field = 0; field < POLICY_FIELD_MAX; field++) {
-		if (values[field] < DIMENSION_VALUES_MIN ||
-		    policy_matches[field].compare == POLICY_COMPARE_LINKS)
-			continue;
-		class->fields |= POLICY_FIELD_BIT(field);
-		class->dimensions[class->dimension_count++].field = (enum policy_field)field;
-	}
+	choose_fields_of(class, values, true);
+	class->flow_dimension_count = class->dimension_count;
+	choose_fields_of(class, values, false);
 }
 
 int policy_class_build(struct policy_class *class, const struct policy_doc *doc)

@@ -27,6 +27,7 @@ static void free_policy(struct policy *policy)
 	free(policy->checks);
 	free(policy->values);
 	free(policy->limits);
+	free(policy->fickle.rules);
 	free(policy->rule_infos);
 	free(policy->rule_names);
 	free(policy->source);
@@ -138,6 +139,34 @@ static int compile_rules(struct policy *policy, const struct policy_doc *doc)
 	return 0;
 }
 
+static bool is_fickle(const struct policy_doc *doc, const struct policy_doc_rule *rule)
+{
+	if (rule->limited || rule->marks || rule->action == POLICY_ACTION_REPEAT)
+		return true;
+	for (uint32_t i = 0; i < rule->match_count; i++)
+		if (!policy_matches[doc->matches[rule->first_match + i].field].of_flow)
+			return true;
+	return false;
+}
+
+static int compile_fickle(struct policy *policy, const struct policy_doc *doc)
+{
+	const size_t chunks = doc->rule_count / POLICY_CHUNK_RULES + 1;
+	struct policy_fickle *fickle = &policy->fickle;
+
+	fickle->first = doc->rule_count;
+	fickle->rules = calloc(chunks * POLICY_CHUNK_WORDS, sizeof(*fickle->rules));
+	if (!fickle->rules)
+		return -ENOMEM;
+	for (size_t i = doc->rule_count; i-- > 0;) {
+		if (!is_fickle(doc, &doc->rules[i]))
+			continue;
+		fickle->rules[i / 64] |= UINT64_C(1) << i % 64;
+		fickle->first = i;
+	}
+	return 0;
+}
+
 static void compile_info(struct policy *policy, const struct policy_doc *doc)
 {
 	struct policy_info *info = &policy->info;
@@ -178,6 +207,8 @@ static int compile_doc(struct policy *policy, const struct policy_doc *doc)
 		err = policy_class_build(&policy->class, doc);
 	if (err == 0)
 		err = compile_checks(policy, doc);
+	if (err == 0)
+		err = compile_fickle(policy, doc);
 	return err;
 }
 

@@ -44,6 +44,15 @@ struct policy_rule {
 	uint32_t first_check, check_count;
 };
 
+/*
+ * Bits of the rules that can do one thing with one packet of a flow and another with the next, or
+ * that leave more than a count and a line in the log: by what they ask for, a limit, a mark.
+ */
+struct policy_fickle {
+	uint64_t *rules; /* POLICY_CHUNK_WORDS for each chunk of rules */
+	size_t first;	 /* the first of them; rule_count where there is none */
+};
+
 struct policy {
 	atomic_uint references;
 	struct policy_info info;
@@ -56,6 +65,7 @@ struct policy {
 	struct policy_check *checks;
 	union policy_value *values; /* of the checks */
 	struct policy_limit *limits;
+	struct policy_fickle fickle;
 	uint8_t defaults[PKT_DIRECTION_MAX]; /* enum policy_action */
 
 	struct policy_rule_info *rule_infos;

@@ -32,7 +32,8 @@ struct policy_match {
 	const char *name; /* the key in a rule; with "not_" before it, the list is negated */
 	enum policy_compare compare;
 	bool reversible; /* pkt_reverse() can know it, at least of some packets */
-	uint64_t max;	 /* the highest number that fetch() gives: RANGE and MASKED */
+	bool of_flow; /* the same in all packets of a flow (with ports) that pass the same hook */
+	uint64_t max; /* the highest number that fetch() gives: RANGE and MASKED */
 
 	/* Read one value, and policy_doc_add_value() what it stands for (or policy_complain()). */
 	void (*parse)(struct policy_reader *reader, struct json_object *value);

@@ -548,6 +548,71 @@ static void test_against_plain_matcher(void **test)
 	assert_in_range(decided, policies * packets / 10, policies * packets * 9 / 10);
 }
 
+/* Another packet of the same flow by the same hook. */
+static void vary(struct pkt *pkt, const struct policy_info *info)
+{
+	const uint16_t own = PKT_HAVE_TCP_FLAGS | PKT_HAVE_MAC | PKT_HAVE_UID | PKT_HAVE_GID;
+	const char *iif, *oif;
+	struct pkt other;
+
+	do
+		random_packet(info, &other, &iif, &oif);
+	while (other.unknown);
+	other.direction = pkt->direction;
+	other.family = pkt->family;
+	other.protocol = pkt->protocol;
+	other.src = pkt->src;
+	other.dst = pkt->dst;
+	other.sport = pkt->sport;
+	other.dport = pkt->dport;
+	other.have = (uint16_t)(PKT_HAVE_PORTS | (other.have & own));
+	*pkt = other;
+}
+
+/* What is said to hold for a flow does. That it is said often enough, test_policy_flow sees to. */
+static void test_decisions_of_flows(void **test)
+{
+	static const int sizes[] = {1, 2, 3, 5, 8, 13, 40, 130, 513};
+	int flows = 0, held = 0;
+
+	(void)test;
+	seed = UINT64_C(0xf10f10f10f1);
+	for (int round = 0; round < 400; round++) {
+		struct policy_decision first, next;
+		const struct policy_info *info;
+		struct fixture f;
+		struct pkt pkt = {.family = AF_INET};
+
+		random_policy(sizes[below(round % 8 == 0 ? 9 : 6)]);
+		open_text(&f, text, text_length);
+		info = policy_info(f.policy);
+		for (int i = 0; i < 50; i++, flows++) {
+			pkt.direction = (uint8_t)below(3);
+			pkt.family = below(2) ? AF_INET : AF_INET6;
+			pkt.protocol = below(2) ? IPPROTO_TCP : IPPROTO_UDP;
+			random_bytes(pkt.family, pkt.src.bytes);
+			random_bytes(pkt.family, pkt.dst.bytes);
+			pkt.sport = (uint16_t)below(45);
+			pkt.dport = (uint16_t)below(45);
+			vary(&pkt, info);
+			first = decide(&f, &pkt);
+			if (!policy_decides_flow(f.policy, &pkt, &first))
+				continue;
+			held++;
+			for (int j = 0; j < 40; j++) {
+				vary(&pkt, info);
+				f.state.now_ns += below(200000000);
+				next = decide(&f, &pkt);
+				assert_int_equal(next.rule, first.rule);
+				assert_int_equal(next.verdict, first.verdict);
+				assert_false(next.repeated);
+			}
+		}
+		close_policy(&f);
+	}
+	assert_in_range(held, flows / 20, flows * 19 / 20);
+}
+
 static void test_ten_thousand_rules(void **test)
 {
 	struct policy_decision decision;
@@ -581,6 +646,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_against_plain_matcher),
+		cmocka_unit_test(test_decisions_of_flows),
 		cmocka_unit_test(test_ten_thousand_rules),
 	};
 
