@@ -429,13 +429,15 @@ void attach_name_removed(const char *name)
 
 static void rules_failed(struct holding *holding, int err)
 {
-	holding->rules_status = NSGATE_STATUS_FAILED;
+	holding->rules_status = err == -EINVAL ? NSGATE_STATUS_USAGE : NSGATE_STATUS_FAILED;
 	snprintf(holding->rules_text, sizeof(holding->rules_text),
 		 "cannot install the rules in %s: %s%s", holding->record.name,
 		 err == -ENOSYS ? "strict" : strerror(-err),
 		 err == -EPERM	  ? ": the table inet nsgate belongs to another live program there"
 		 : err == -ENOSYS ? ": " ENFORCE_NO_GUARD
 		 : err == -E2BIG  ? ": more links than a strict policy can guard"
+		 : err == -EINVAL ? ": hooks, flags or a generation that this nsgate-broker does "
+				    "not know: restart it, if nsgate-agent is of a later release"
 		 : err == -ENOENT
 			 ? ": the kernel lacks an nftables expression, see `nsgatectl doctor`"
 			 : "");

@@ -7,6 +7,7 @@
 #include <libnftnl/chain.h>
 #include <libnftnl/object.h>
 #include <libnftnl/rule.h>
+#include <libnftnl/set.h>
 #include <libnftnl/table.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
@@ -208,6 +209,48 @@ void nft_add_counter(struct nft_batch *batch, const char *name)
 	message_end(batch, nlh);
 }
 
+static void build_set(struct nlmsghdr *nlh, struct nftnl_set *built, const struct nft_set *set)
+{
+	const uint64_t timeout_ms = set->timeout_ms;
+
+	nftnl_set_set_str(built, NFTNL_SET_NAME, set->name);
+	nftnl_set_set_u32(built, NFTNL_SET_FLAGS, NFT_SET_EVAL | NFT_SET_TIMEOUT);
+	nftnl_set_set_u32(built, NFTNL_SET_KEY_TYPE, set->key_type);
+	nftnl_set_set_u32(built, NFTNL_SET_KEY_LEN, set->key_bytes);
+	nftnl_set_set_u32(built, NFTNL_SET_DESC_SIZE, set->size);
+	nftnl_set_set_u64(built, NFTNL_SET_TIMEOUT, timeout_ms);
+	nftnl_set_set_u32(built, NFTNL_SET_GC_INTERVAL, set->sweep_ms);
+	nftnl_set_nlmsg_build_payload(nlh, built);
+}
+
+void nft_add_set(struct nft_batch *batch, const struct nft_set *set)
+{
+	struct nlmsghdr *nlh = message_begin(batch, NFT_MSG_NEWSET, NLM_F_CREATE | NLM_F_EXCL);
+	struct nftnl_set *built = nftnl_set_alloc();
+
+	if (!built && !batch->error)
+		batch->error = -ENOMEM;
+	if (nlh && built) {
+		nftnl_set_set_str(built, NFTNL_SET_TABLE, batch->table);
+		nftnl_set_set_u32(built, NFTNL_SET_ID, ++batch->sets);
+		build_set(nlh, built, set);
+		message_end(batch, nlh);
+	}
+	if (built)
+		nftnl_set_free(built);
+}
+
+void nft_delete_set(struct nft_batch *batch, const char *name)
+{
+	struct nlmsghdr *nlh = message_begin(batch, NFT_MSG_DELSET, 0);
+
+	if (!nlh)
+		return;
+	mnl_attr_put_strz(nlh, NFTA_SET_TABLE, batch->table);
+	mnl_attr_put_strz(nlh, NFTA_SET_NAME, name);
+	message_end(batch, nlh);
+}
+
 static struct nlmsghdr *find_begin(void *buffer, uint16_t type, uint8_t family)
 {
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buffer);
@@ -244,6 +287,16 @@ int nft_find_chain(int fd, uint8_t family, const char *table, const char *name)
 
 	mnl_attr_put_strz(nlh, NFTA_CHAIN_TABLE, table);
 	mnl_attr_put_strz(nlh, NFTA_CHAIN_NAME, name);
+	return netlink_request(fd, nlh, NULL, NULL);
+}
+
+int nft_find_set(int fd, uint8_t family, const char *table, const char *name)
+{
+	_Alignas(struct nlmsghdr) char buffer[FIND_BYTES];
+	struct nlmsghdr *nlh = find_begin(buffer, NFT_MSG_GETSET, family);
+
+	mnl_attr_put_strz(nlh, NFTA_SET_TABLE, table);
+	mnl_attr_put_strz(nlh, NFTA_SET_NAME, name);
 	return netlink_request(fd, nlh, NULL, NULL);
 }
 

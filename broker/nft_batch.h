@@ -29,6 +29,7 @@ struct nft_batch {
 	size_t used;		 /* bytes of `buffer` */
 	uint32_t first;		 /* sequence number of the batch's begin */
 	size_t last_message;	 /* offset in `buffer` */
+	uint32_t sets;		 /* added so far: their numbers within the batch */
 	struct nftnl_rule *rule; /* between nft_rule_begin() and nft_rule_end(), else NULL */
 	int error;		 /* -errno of the first step that failed, or 0 */
 };
@@ -72,6 +73,21 @@ void nft_delete_chain(struct nft_batch *batch, const char *name);
 /* A named counter starting at zero; fails the batch with EEXIST where there is one. */
 void nft_add_counter(struct nft_batch *batch, const char *name);
 
+/*
+ * A set of keys that rules fill: each is forgotten after `timeout_ms`, and no more than `size` are
+ * held; those that have timed out are cleared away every `sweep_ms`.
+ */
+struct nft_set {
+	const char *name;
+	uint32_t key_type; /* nft's numbers of the types, 6 bits each */
+	uint32_t key_bytes;
+	uint32_t size, timeout_ms, sweep_ms;
+};
+void nft_add_set(struct nft_batch *batch, const struct nft_set *set);
+
+/* No rule may refer to it. One of the same name can be added after it. */
+void nft_delete_set(struct nft_batch *batch, const char *name);
+
 /* Delete every rule of every chain of the table, or of one chain, which must exist. */
 void nft_flush_table(struct nft_batch *batch);
 void nft_flush_chain(struct nft_batch *batch, const char *chain);
@@ -80,10 +96,12 @@ void nft_flush_chain(struct nft_batch *batch, const char *chain);
 void nft_rule_begin(struct nft_batch *batch, const char *chain);
 void nft_rule_end(struct nft_batch *batch);
 
-/* Return: 0 where the table, or the named counter or chain, exists, -ENOENT, or another -errno. */
+/* Return: 0 where the table, or the named counter, chain or set, exists, -ENOENT, or another
+ * -errno. */
 int nft_find_table(int fd, uint8_t family, const char *table);
 int nft_find_counter(int fd, uint8_t family, const char *table, const char *name);
 int nft_find_chain(int fd, uint8_t family, const char *table, const char *name);
+int nft_find_set(int fd, uint8_t family, const char *table, const char *name);
 
 /*
  * Have `handler` called for the table itself, and for each of its chains and rules, with the

@@ -2,6 +2,7 @@
 /*
  * Registers: a match loads into NFT_REG_1, narrows it there and compares; nothing is kept from
  * one match to the next. Meta and ct values are 32-bit numbers in host order, payload is bytes.
+ * Only a flow takes several, from NFT_REG_1 on, four bytes each: what is shorter is padded.
  */
 #include "nft_expr.h"
 
@@ -16,6 +17,9 @@
 #include <stdlib.h>
 
 #define IPV4_FRAGMENT_OFFSET 6
+#define REGISTER_BYTES 4
+#define PORT_BYTES 2
+#define DPORT_OFFSET 2
 
 /* Append an empty expression. Return: it, owned by the rule, or NULL with the error noted. */
 static struct nftnl_expr *add(struct nft_batch *batch, const char *name)
@@ -32,14 +36,19 @@ static struct nftnl_expr *add(struct nft_batch *batch, const char *name)
 	return expr;
 }
 
-static void load_meta(struct nft_batch *batch, enum nft_meta_keys key)
+static void load_meta_into(struct nft_batch *batch, uint32_t reg, enum nft_meta_keys key)
 {
 	struct nftnl_expr *expr = add(batch, "meta");
 
 	if (!expr)
 		return;
 	nftnl_expr_set_u32(expr, NFTNL_EXPR_META_KEY, key);
-	nftnl_expr_set_u32(expr, NFTNL_EXPR_META_DREG, NFT_REG_1);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_META_DREG, reg);
+}
+
+static void load_meta(struct nft_batch *batch, enum nft_meta_keys key)
+{
+	load_meta_into(batch, NFT_REG_1, key);
 }
 
 static void load_ct(struct nft_batch *batch, enum nft_ct_keys key)
@@ -52,8 +61,8 @@ static void load_ct(struct nft_batch *batch, enum nft_ct_keys key)
 	nftnl_expr_set_u32(expr, NFTNL_EXPR_CT_DREG, NFT_REG_1);
 }
 
-static void load_bytes(struct nft_batch *batch, enum nft_payload_bases base, uint32_t offset,
-		       uint32_t bytes)
+static void load_bytes_into(struct nft_batch *batch, uint32_t reg, enum nft_payload_bases base,
+			    uint32_t offset, uint32_t bytes)
 {
 	struct nftnl_expr *expr = add(batch, "payload");
 
@@ -62,7 +71,13 @@ static void load_bytes(struct nft_batch *batch, enum nft_payload_bases base, uin
 	nftnl_expr_set_u32(expr, NFTNL_EXPR_PAYLOAD_BASE, base);
 	nftnl_expr_set_u32(expr, NFTNL_EXPR_PAYLOAD_OFFSET, offset);
 	nftnl_expr_set_u32(expr, NFTNL_EXPR_PAYLOAD_LEN, bytes);
-	nftnl_expr_set_u32(expr, NFTNL_EXPR_PAYLOAD_DREG, NFT_REG_1);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_PAYLOAD_DREG, reg);
+}
+
+static void load_bytes(struct nft_batch *batch, enum nft_payload_bases base, uint32_t offset,
+		       uint32_t bytes)
+{
+	load_bytes_into(batch, NFT_REG_1, base, offset, bytes);
 }
 
 /* register = register & mask ^ flip, over the first `size` bytes. */
@@ -211,6 +226,74 @@ void nft_match_byte_range(struct nft_batch *batch, enum nft_payload_bases base, 
 	load_bytes(batch, base, offset, 1);
 	compare(batch, NFT_CMP_GTE, &from, sizeof(from));
 	compare(batch, NFT_CMP_LTE, &to, sizeof(to));
+}
+
+/* Where the two addresses stand in a header: RFC 791 3.1, RFC 8200 3. nft's types: datatype.h. */
+static const struct address_place {
+	uint32_t offset, bytes, type;
+} ipv4_addresses = {12, 4, 7}, ipv6_addresses = {8, 16, 8};
+
+#define TYPE_BITS 6
+#define TYPE_PROTOCOL 12
+#define TYPE_PORT 13
+
+static const struct address_place *addresses_of(uint8_t family)
+{
+	return family == NFPROTO_IPV6 ? &ipv6_addresses : &ipv4_addresses;
+}
+
+uint32_t nft_flow_bytes(uint8_t family)
+{
+	return 2 * addresses_of(family)->bytes + 3 * REGISTER_BYTES;
+}
+
+uint32_t nft_flow_type(uint8_t family)
+{
+	const uint32_t types[] = {addresses_of(family)->type, addresses_of(family)->type,
+				  TYPE_PROTOCOL, TYPE_PORT, TYPE_PORT};
+	uint32_t all = 0;
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+		all = all << TYPE_BITS | types[i];
+	return all;
+}
+
+void nft_load_flow(struct nft_batch *batch, uint8_t family)
+{
+	const struct address_place *place = addresses_of(family);
+	const uint32_t step = place->bytes / REGISTER_BYTES;
+	uint32_t reg = NFT_REG32_00;
+
+	nft_match_protocol(batch, NFT_META_NFPROTO, family);
+	load_bytes_into(batch, reg, NFT_PAYLOAD_NETWORK_HEADER, place->offset, place->bytes);
+	reg += step;
+	load_bytes_into(batch, reg, NFT_PAYLOAD_NETWORK_HEADER, place->offset + place->bytes,
+			place->bytes);
+	reg += step;
+	load_meta_into(batch, reg++, NFT_META_L4PROTO);
+	load_bytes_into(batch, reg++, NFT_PAYLOAD_TRANSPORT_HEADER, 0, PORT_BYTES);
+	load_bytes_into(batch, reg, NFT_PAYLOAD_TRANSPORT_HEADER, DPORT_OFFSET, PORT_BYTES);
+}
+
+void nft_lookup(struct nft_batch *batch, const char *set)
+{
+	struct nftnl_expr *expr = add(batch, "lookup");
+
+	if (!expr)
+		return;
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_LOOKUP_SREG, NFT_REG_1);
+	nftnl_expr_set_str(expr, NFTNL_EXPR_LOOKUP_SET, set);
+}
+
+void nft_add_element(struct nft_batch *batch, const char *set)
+{
+	struct nftnl_expr *expr = add(batch, "dynset");
+
+	if (!expr)
+		return;
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_DYNSET_SREG_KEY, NFT_REG_1);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_DYNSET_OP, NFT_DYNSET_OP_ADD);
+	nftnl_expr_set_str(expr, NFTNL_EXPR_DYNSET_SET_NAME, set);
 }
 
 /* x | bits is (x & ~bits) ^ bits, the only form that all kernels have. */

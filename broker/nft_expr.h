@@ -48,6 +48,23 @@ void nft_match_byte(struct nft_batch *batch, enum nft_payload_bases base, uint32
 void nft_match_byte_range(struct nft_batch *batch, enum nft_payload_bases base, uint32_t offset,
 			  uint8_t from, uint8_t to);
 
+/*
+ * ip saddr . ip daddr . meta l4proto . th sport . th dport, or the same of ip6 (`family`:
+ * NFPROTO_IPV4, _IPV6): key of the one of the next two that follows. Breaks the rule for the other
+ * family, and where there is no transport header.
+ */
+void nft_load_flow(struct nft_batch *batch, uint8_t family);
+
+/* The bytes of such a key, and nft's numbers of its types. */
+uint32_t nft_flow_bytes(uint8_t family);
+uint32_t nft_flow_type(uint8_t family);
+
+/* ... @SET: it is in there. */
+void nft_lookup(struct nft_batch *batch, const char *set);
+
+/* add @SET { ... }; breaks the rule where the set is full. */
+void nft_add_element(struct nft_batch *batch, const char *set);
+
 /* meta mark set (meta mark & keep) | bits. */
 void nft_set_meta_mark(struct nft_batch *batch, uint32_t keep, uint32_t bits);
 

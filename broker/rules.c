@@ -10,10 +10,14 @@
  * be lost either, as a rejection would turn into an acceptance: a hook that is no longer named
  * keeps its settling rules, and a pause leaves them all.
  *
+ * Sets of denied flows (rules_denied.c) are replaced in the batch, too: rules begin with empty
+ * ones.
+ *
  * The table of the guard (rules_guard.c) is of another family and changes in the same batch.
  *
  * The kernel is not asked what it can do in each namespace. Where it refuses an expression, the
- * batch is built again without connection marks, then without conntrack at all.
+ * batch is built again without sets of denied flows, without connection marks, then without
+ * conntrack at all.
  */
 #include "rules.h"
 
@@ -37,6 +41,7 @@
 struct inventory {
 	bool counter[RULES_COUNTERS];
 	bool hook[NSGATE_HOOK_MAX]; /* has its chains */
+	bool denied[NSGATE_HOOK_MAX][RULES_FAMILIES];
 	struct guard_inventory guard;
 };
 
@@ -46,6 +51,18 @@ static int look(int r, bool *ret_exists)
 		return r;
 	*ret_exists = r == 0;
 	return 0;
+}
+
+static int look_for_sets(int fd, uint32_t hook, bool ret_exist[RULES_FAMILIES])
+{
+	char name[RULES_CHAIN_NAME_MAX];
+	int r = 0;
+
+	for (int family = 0; family < RULES_FAMILIES && r == 0; family++) {
+		rules_denied_set_name(name, (enum rules_family)family, hook);
+		r = look(nft_find_set(fd, NFPROTO_INET, TABLE, name), &ret_exist[family]);
+	}
+	return r;
 }
 
 static int take_inventory(int fd, struct inventory *ret)
@@ -59,6 +76,8 @@ static int take_inventory(int fd, struct inventory *ret)
 	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX && r == 0; hook++) {
 		rules_chain_name(chain, "judge", hook);
 		r = look(nft_find_chain(fd, NFPROTO_INET, TABLE, chain), &ret->hook[hook]);
+		if (r == 0 && rules_hook_offloads(hook))
+			r = look_for_sets(fd, hook, ret->denied[hook]);
 	}
 	ret->guard = (struct guard_inventory){.links = NULL};
 	return r ? r : guard_take_inventory(fd, TABLE, &ret->guard);
@@ -84,6 +103,7 @@ static void build(const struct rules_set *set, bool owned, const struct rules_li
 	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++) {
 		bool named = set->hooks & NSGATE_HOOK_BIT(hook);
 
+		rules_denied_sets(set, hook, inventory->denied[hook]);
 		if (named)
 			rules_judge(set, hook);
 		if (named || inventory->hook[hook])
@@ -129,7 +149,7 @@ static struct rules_links look_up_links(int fd, const struct rules_links *told,
 static int try_install(int fd, const struct rules_set *wanted, const struct rules_queues *queues)
 {
 	struct rules_set set = *wanted;
-	struct inventory inventory;
+	struct inventory inventory = {.counter = {false}};
 	struct rules_links links;
 	struct links_now now;
 	struct nft_batch batch;
@@ -214,11 +234,13 @@ static bool valid(const struct rules_queues *queues, const struct nsgate_rules_s
 static int install_set(int fd, const struct rules_queues *queues,
 		       const struct nsgate_rules_spec *spec, bool opened)
 {
+	const uint32_t denying = NSGATE_RULES_OFFLOAD | NSGATE_RULES_DENIED;
 	const bool on_overload = spec->flags & NSGATE_RULES_OVERLOAD && !opened;
 	struct rules_set set = {
 		.hooks = spec->hooks,
 		.generation = spec->generation,
 		.offload = spec->flags & NSGATE_RULES_OFFLOAD,
+		.denied = (spec->flags & denying) == denying && !opened,
 		.opened = opened,
 		.may_pass = spec->flags & (NSGATE_RULES_BYPASS | NSGATE_RULES_OVERLOAD),
 		.unjudged = on_overload ? RULES_COUNTER_OVERLOAD : RULES_COUNTER_AGENT_DOWN,
@@ -228,10 +250,13 @@ static int install_set(int fd, const struct rules_queues *queues,
 			  .count = queues->count,
 			  .bypass = spec->flags & NSGATE_RULES_BYPASS},
 	};
-	/* From all that conntrack offers to none of it. */
+	/* From all that conntrack and sets offer to none of it. */
 	static const struct {
-		bool state, mark;
-	} levels[] = {{true, true}, {true, false}, {false, false}};
+		bool sets, state, mark;
+	} levels[] = {{true, true, true},
+		      {false, true, true},
+		      {false, true, false},
+		      {false, false, false}};
 	int first_error = 0;
 
 	if (!valid(queues, spec))
@@ -241,6 +266,9 @@ static int install_set(int fd, const struct rules_queues *queues,
 	for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
 		int r;
 
+		if (levels[i].sets && !set.denied)
+			continue;
+		set.sets = levels[i].sets;
 		set.ct_state = levels[i].state;
 		set.ct_mark = levels[i].mark;
 		r = install(fd, &set, queues);
@@ -294,7 +322,7 @@ int rules_follow_links(int fd, const struct rules_links *links)
 
 int rules_pause(int fd)
 {
-	struct inventory inventory;
+	struct inventory inventory = {.counter = {false}};
 	struct nft_batch batch;
 	char chain[RULES_CHAIN_NAME_MAX];
 	bool any = false;

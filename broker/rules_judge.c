@@ -14,7 +14,8 @@
  * queued is counted right before (agent/unbound.c says what becomes of it).
  *
  * The order follows the number of packets: flows that need no asking leave first, then one test
- * of the conntrack state sends the rare kinds to notices_<hook>.
+ * of the conntrack state sends the rare kinds to notices_<hook>. Denied flows (rules_denied.c) come
+ * last: only what would be queued as a packet of the original direction is looked up.
  *
  * Notices are what the kernel itself says: neighbour discovery, and the resets and unreachables
  * with which settle_<hook> rejects. Queueing those would have the policy judge its own answers.
@@ -62,12 +63,6 @@
 static uint32_t generation_bits(const struct rules_set *set)
 {
 	return set->generation << NSGATE_CTMARK_GEN_SHIFT;
-}
-
-/* Hooks where the flow memory can do without asking. */
-static bool hook_offloads(uint32_t hook)
-{
-	return hook == NSGATE_HOOK_IN || hook == NSGATE_HOOK_OUT || hook == NSGATE_HOOK_FORWARD;
 }
 
 /* The hook whose acceptance covers the replies that pass `hook`; for those that offload. */
@@ -193,7 +188,7 @@ static bool origin_policed(const struct rules_set *set, uint32_t hook)
 static void reply_rules(const struct rules_set *set, uint32_t hook)
 {
 	struct nft_batch *batch = set->batch;
-	bool offloads = hook_offloads(hook);
+	bool offloads = rules_hook_offloads(hook);
 	uint32_t bits = CTMARK_DIRECTIONS;
 	char chain[RULES_CHAIN_NAME_MAX];
 
@@ -404,7 +399,7 @@ static void mark_original(const struct rules_set *set, const char *chain, uint32
 {
 	/* ct mark & 0x8fff0000 == 0x80010000 ct direction original meta mark set ... | 0x04000000
 	 */
-	if (set->ct_mark && hook_offloads(hook) && !set->offload) {
+	if (set->ct_mark && rules_hook_offloads(hook) && !set->offload) {
 		nft_rule_begin(set->batch, chain);
 		match_known_original(set, hook);
 		add_flags_rule_end(set, NSGATE_MARK_KNOWN);
@@ -418,6 +413,25 @@ static void mark_original(const struct rules_set *set, const char *chain, uint32
 	}
 }
 
+/* What came with a packet does not count; but for the agent's answer to one that it denies. */
+static void clear_mark(const struct rules_set *set, const char *chain, uint32_t hook)
+{
+	char denied[RULES_CHAIN_NAME_MAX];
+
+	/* meta mark & 0xff000000 != 0 jump denied_in, or meta mark set meta mark & 0x00ffffff */
+	if (rules_denies(set, hook)) {
+		rules_denied_chains(set, hook);
+		rules_chain_name(denied, "denied", hook);
+	}
+	nft_rule_begin(set->batch, chain);
+	nft_match_meta(set->batch, NFT_META_MARK, NSGATE_MARK_MASK, NFT_CMP_NEQ, 0);
+	if (rules_denies(set, hook))
+		nft_branch(set->batch, NFT_JUMP, denied);
+	else
+		nft_set_meta_mark(set->batch, ~NSGATE_MARK_MASK, 0);
+	nft_rule_end(set->batch);
+}
+
 void rules_judge(const struct rules_set *set, uint32_t hook)
 {
 	struct nft_batch *batch = set->batch;
@@ -428,13 +442,8 @@ void rules_judge(const struct rules_set *set, uint32_t hook)
 	if (set->strict && hook == NSGATE_HOOK_OUT)
 		guard_drop_fragments(batch, chain);
 
-	/* meta mark & 0xff000000 != 0 meta mark set meta mark & 0x00ffffff */
-	nft_rule_begin(batch, chain);
-	nft_match_meta(batch, NFT_META_MARK, NSGATE_MARK_MASK, NFT_CMP_NEQ, 0);
-	nft_set_meta_mark(batch, ~NSGATE_MARK_MASK, 0);
-	nft_rule_end(batch);
-
-	if (set->offload && set->ct_state && hook_offloads(hook))
+	clear_mark(set, chain, hook);
+	if (set->offload && set->ct_state && rules_hook_offloads(hook))
 		accept_known(set, chain, hook);
 	if (hook != NSGATE_HOOK_FORWARD) {
 		notice_rules(set, hook);
@@ -444,6 +453,8 @@ void rules_judge(const struct rules_set *set, uint32_t hook)
 		reply_rules(set, hook);
 		goto_replies(set, chain, hook);
 	}
+	if (rules_denies(set, hook))
+		rules_denied_drop(set, chain, hook);
 	mark_original(set, chain, hook);
 	queue_rule(set, chain);
 }

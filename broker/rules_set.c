@@ -12,6 +12,12 @@ const char *const rules_counter_names[] = {
 	[RULES_COUNTER_OFFLOADED_IN] = "offloaded_in",
 	[RULES_COUNTER_OFFLOADED_OUT] = "offloaded_out",
 	[RULES_COUNTER_OFFLOADED_FORWARD] = "offloaded_forward",
+	[RULES_COUNTER_DENIED_IN] = "denied_in",
+	[RULES_COUNTER_DENIED_OUT] = "denied_out",
+	[RULES_COUNTER_DENIED_FORWARD] = "denied_forward",
+	[RULES_COUNTER_DENIED_TCP] = "denied_tcp",
+	[RULES_COUNTER_DENIED_UDP] = "denied_udp",
+	[RULES_COUNTER_DENIED_OTHER] = "denied_other",
 	[RULES_COUNTER_AGENT_DOWN] = "passed_agent_down",
 	[RULES_COUNTER_OVERLOAD] = "passed_overload",
 	[RULES_COUNTER_ASKED] = "asked",
@@ -22,6 +28,11 @@ static_assert(sizeof(rules_counter_names) / sizeof(rules_counter_names[0]) == RU
 void rules_chain_name(char name[RULES_CHAIN_NAME_MAX], const char *role, uint32_t hook)
 {
 	snprintf(name, RULES_CHAIN_NAME_MAX, "%s_%s", role, nsgate_hook_names[hook]);
+}
+
+bool rules_hook_offloads(uint32_t hook)
+{
+	return hook == NSGATE_HOOK_IN || hook == NSGATE_HOOK_OUT || hook == NSGATE_HOOK_FORWARD;
 }
 
 uint32_t rules_remember_bit(uint32_t hooks, uint32_t hook)

@@ -23,13 +23,20 @@
 #define RULES_GUARD_PRIORITY 21
 
 /*
- * Named counters: of what the kernel accepted without asking, by direction of the hook; of what
- * passed unjudged, by the reason; of what was to be asked about, before the queue.
+ * Named counters: of what the kernel accepted without asking, by direction of the hook; of what it
+ * dropped so, by direction, and again by protocol; of what passed unjudged, by the reason; of what
+ * was to be asked about, before the queue.
  */
 enum rules_counter {
 	RULES_COUNTER_OFFLOADED_IN,
 	RULES_COUNTER_OFFLOADED_OUT,
 	RULES_COUNTER_OFFLOADED_FORWARD,
+	RULES_COUNTER_DENIED_IN,
+	RULES_COUNTER_DENIED_OUT,
+	RULES_COUNTER_DENIED_FORWARD,
+	RULES_COUNTER_DENIED_TCP,
+	RULES_COUNTER_DENIED_UDP,
+	RULES_COUNTER_DENIED_OTHER,
 	RULES_COUNTER_AGENT_DOWN,
 	RULES_COUNTER_OVERLOAD,
 	RULES_COUNTER_ASKED,
@@ -42,6 +49,8 @@ struct rules_set {
 	uint32_t hooks; /* mask of NSGATE_HOOK_BIT() */
 	uint32_t generation;
 	bool offload;
+	bool denied;		     /* the agent's answer "denied" is to be understood */
+	bool sets;		     /* and the kernel has sets, to remember denied flows in */
 	bool ct_state;		     /* the kernel has conntrack expressions */
 	bool ct_mark;		     /* and connection marks */
 	bool opened;		     /* nobody judges: let everything pass */
@@ -60,6 +69,28 @@ struct rules_set {
  */
 void rules_judge(const struct rules_set *set, uint32_t hook);
 void rules_settle(const struct rules_set *set, uint32_t hook);
+
+/* Hooks where the flow memory can do without asking. */
+bool rules_hook_offloads(uint32_t hook);
+
+/* The sets of denied flows: one for each family of such a hook. */
+enum rules_family { RULES_FAMILY_IPV4, RULES_FAMILY_IPV6, RULES_FAMILIES };
+void rules_denied_set_name(char name[RULES_CHAIN_NAME_MAX], enum rules_family family,
+			   uint32_t hook);
+
+/* Is the answer "denied" understood in that hook? */
+bool rules_denies(const struct rules_set *set, uint32_t hook);
+
+/*
+ * Make them, empty, in the place of those that are there (`exist`), or delete these. The table
+ * must exist in the batch and must have been flushed before.
+ */
+void rules_denied_sets(const struct rules_set *set, uint32_t hook,
+		       const bool exist[RULES_FAMILIES]);
+
+/* Where rules_denies(): the chains that note a flow, and rules that drop the packets of such. */
+void rules_denied_chains(const struct rules_set *set, uint32_t hook);
+void rules_denied_drop(const struct rules_set *set, const char *chain, uint32_t hook);
 
 /* The chain of `hook` whose name begins with `role`, as in "judge_in". */
 void rules_chain_name(char name[RULES_CHAIN_NAME_MAX], const char *role, uint32_t hook);

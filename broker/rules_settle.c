@@ -50,6 +50,12 @@ static void reject_rules(const struct rules_set *set, uint32_t hook)
 	rules_chain_name(chain, "reject", hook);
 	nft_add_chain(batch, chain);
 
+	/* meta mark 0xa9c35e71 drop: an answer to judge_<hook>, which has been emptied since */
+	nft_rule_begin(batch, chain);
+	nft_match_meta(batch, NFT_META_MARK, UINT32_MAX, NFT_CMP_EQ, NSGATE_MARK_DENIED);
+	nft_verdict(batch, NF_DROP);
+	nft_rule_end(batch);
+
 	/* ct mark set ct mark | 0x10000000; a rule of its own: a packet may have no entry */
 	if (set->ct_mark) {
 		nft_rule_begin(batch, chain);

@@ -9,7 +9,7 @@
 bool record_rules_valid(const struct nsgate_rules_spec *rules)
 {
 	const uint32_t flags = NSGATE_RULES_BYPASS | NSGATE_RULES_OFFLOAD | NSGATE_RULES_STRICT |
-			       NSGATE_RULES_OVERLOAD;
+			       NSGATE_RULES_OVERLOAD | NSGATE_RULES_DENIED;
 
 	return rules->hooks && !(rules->hooks >> NSGATE_HOOK_MAX) && !(rules->flags & ~flags) &&
 	       rules->generation >= 1 && rules->generation <= NSGATE_CTMARK_GEN_MAX;

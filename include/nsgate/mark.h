@@ -18,9 +18,13 @@
  * postrouting borrow a bit that no named hook reads (rules_remember_bit()). A new policy
  * means a new generation, hence no known flows, by replacing rules in place. The lower half
  * belongs to the namespace.
+ *
+ * A denied packet bears a mark that is a number as a whole, as it goes nowhere any more.
  */
 #ifndef NSGATE_MARK_H
 #define NSGATE_MARK_H
+
+#include <assert.h>
 
 #define NSGATE_MARK_MASK 0xff000000U
 
@@ -38,6 +42,16 @@
 /* Agent to kernel. */
 #define NSGATE_MARK_REMEMBER 0x10000000U /* accepted: note it in the connection mark */
 #define NSGATE_MARK_REJECT 0x20000000U	 /* TCP reset or ICMP unreachable, then drop */
+
+/*
+ * Agent to kernel, the whole mark of a packet that is sent round its hook again (NF_REPEAT): drop
+ * it, and note its flow as denied. The judge chain does so before it clears the byte. Wherever else
+ * it may come up it has the bit of a rejection, and is dropped by the settle chain.
+ */
+#define NSGATE_MARK_DENIED 0xa9c35e71U
+static_assert(NSGATE_MARK_DENIED & NSGATE_MARK_REJECT &&
+		      !(NSGATE_MARK_DENIED & NSGATE_MARK_UNJUDGED),
+	      "wherever it comes up it is dropped, and is not taken for a packet let pass");
 
 #define NSGATE_CTMARK_MASK 0xffff0000U
 #define NSGATE_CTMARK_IN 0x80000000U

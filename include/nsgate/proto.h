@@ -166,6 +166,7 @@ enum nsgate_rules_flag {
 	NSGATE_RULES_OFFLOAD = 1 << 1,	/* the kernel accepts further packets of accepted flows */
 	NSGATE_RULES_STRICT = 1 << 2,	/* drop what leaves past the hooks */
 	NSGATE_RULES_OVERLOAD = 1 << 3, /* the queue lets packets pass when it is overloaded */
+	NSGATE_RULES_DENIED = 1 << 4,	/* with OFFLOAD: drops those of denied flows, too */
 };
 
 /* What the agent wants enforced in a namespace; all that the broker knows of its policy. */

@@ -122,6 +122,8 @@ static unsigned int count_messages(const struct nft_batch *batch, uint8_t family
 #define RULES(batch, family, prefix)                                                               \
 	count_messages(batch, family, NFT_MSG_NEWRULE, NFTA_RULE_CHAIN, prefix)
 
+static const bool no_sets[RULES_FAMILIES], both_sets[RULES_FAMILIES] = {true, true};
+
 static void build_all_hooks(const struct rules_set *wanted)
 {
 	struct rules_set set = *wanted;
@@ -130,6 +132,7 @@ static void build_all_hooks(const struct rules_set *wanted)
 	nft_batch_begin(&batch, "nsgate");
 	set.batch = &batch;
 	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++) {
+		rules_denied_sets(&set, hook, no_sets);
 		rules_judge(&set, hook);
 		rules_settle(&set, hook);
 	}
@@ -143,11 +146,13 @@ static void build_all_hooks(const struct rules_set *wanted)
 static void every_rule_set_is_one_small_batch(void **state)
 {
 	(void)state;
-	for (unsigned int bits = 0; bits < 32; bits++) {
+	for (unsigned int bits = 0; bits < 64; bits++) {
 		struct rules_set set = {
 			.hooks = ALL_HOOKS,
 			.generation = NSGATE_CTMARK_GEN_MAX,
 			.offload = bits & 1,
+			.denied = bits & 32,
+			.sets = bits & 32 && bits & 2,
 			.ct_state = bits & 2,
 			.ct_mark = (bits & 6) == 6,
 			.queue = {.backend = bits & 8 ? NSGATE_BACKEND_NFT_QUEUE
@@ -158,6 +163,67 @@ static void every_rule_set_is_one_small_batch(void **state)
 		};
 
 		build_all_hooks(&set);
+	}
+}
+
+#define SETS(batch, type, name) count_messages(batch, NFPROTO_INET, type, NFTA_SET_NAME, name)
+
+/* Rules begin with empty sets, or with none. */
+static void sets_of_denied_flows_are_replaced(void **state)
+{
+	struct rules_set set = {
+		.hooks = HOOK(OUT) | HOOK(PREROUTING), .denied = true, .sets = true};
+	struct nft_batch batch;
+
+	(void)state;
+	nft_batch_begin(&batch, "nsgate");
+	set.batch = &batch;
+	rules_denied_sets(&set, NSGATE_HOOK_OUT, no_sets);
+	assert_int_equal(SETS(&batch, NFT_MSG_NEWSET, "denied"), 2);
+	assert_int_equal(SETS(&batch, NFT_MSG_DELSET, "denied"), 0);
+	rules_denied_sets(&set, NSGATE_HOOK_OUT, both_sets);
+	assert_int_equal(SETS(&batch, NFT_MSG_NEWSET, "denied4_out"), 2);
+	assert_int_equal(SETS(&batch, NFT_MSG_DELSET, "denied4_out"), 1);
+	assert_int_equal(SETS(&batch, NFT_MSG_DELSET, "denied6_out"), 1);
+	/* Not named, or a hook that sees what others see, too. */
+	rules_denied_sets(&set, NSGATE_HOOK_IN, both_sets);
+	rules_denied_sets(&set, NSGATE_HOOK_PREROUTING, no_sets);
+	assert_int_equal(SETS(&batch, NFT_MSG_NEWSET, "denied"), 4);
+	assert_int_equal(SETS(&batch, NFT_MSG_DELSET, "denied4_in"), 1);
+	set.denied = false;
+	rules_denied_sets(&set, NSGATE_HOOK_OUT, both_sets);
+	assert_int_equal(SETS(&batch, NFT_MSG_NEWSET, "denied"), 4);
+	assert_int_equal(SETS(&batch, NFT_MSG_DELSET, "denied4_out"), 2);
+	assert_int_equal(batch.error, 0);
+	check_messages(&batch);
+	nft_batch_free(&batch);
+}
+
+/* Whatever the rules are: what the agent denied is dropped where it may come by. */
+static void every_hook_knows_the_answer(void **state)
+{
+	struct rules_set set = {.hooks = ALL_HOOKS, .generation = 1};
+
+	(void)state;
+	for (unsigned int bits = 0; bits < 4; bits++) {
+		const bool denied = bits & 1, sets = bits & 2;
+		struct nft_batch batch;
+
+		nft_batch_begin(&batch, "nsgate");
+		set.batch = &batch;
+		set.denied = denied;
+		set.sets = sets;
+		for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++) {
+			rules_judge(&set, hook);
+			rules_settle(&set, hook);
+		}
+		/* In in, forward and out: clear, note twice, drop; count the direction, drop. */
+		assert_int_equal(RULES(&batch, NFPROTO_INET, "denied_"),
+				 denied ? sets ? 12 : 6 : 0);
+		assert_int_equal(RULES(&batch, NFPROTO_INET, "dropped_"), denied && sets ? 12 : 0);
+		/* The drop, and what rejects: two rules, or one in postrouting. */
+		assert_int_equal(RULES(&batch, NFPROTO_INET, "reject_"), 3 * NSGATE_HOOK_MAX - 1);
+		nft_batch_free(&batch);
 	}
 }
 
@@ -232,6 +298,8 @@ static void every_link_has_a_chain_in_one_batch(void **state)
 				.ct_state = true,
 				.ct_mark = true,
 				.offload = true,
+				.denied = true,
+				.sets = true,
 				.strict = true,
 				.queue = {.backend = NSGATE_BACKEND_NFT_XT, .count = 16}};
 	struct nft_batch batch;
@@ -240,6 +308,7 @@ static void every_link_has_a_chain_in_one_batch(void **state)
 	nft_batch_begin(&batch, "nsgate");
 	set.batch = &batch;
 	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++) {
+		rules_denied_sets(&set, hook, no_sets);
 		rules_judge(&set, hook);
 		rules_settle(&set, hook);
 	}
@@ -320,6 +389,8 @@ int main(void)
 		cmocka_unit_test(borrowed_bits_are_free),
 		cmocka_unit_test(routing_hooks_remember_unless_others_do),
 		cmocka_unit_test(every_rule_set_is_one_small_batch),
+		cmocka_unit_test(sets_of_denied_flows_are_replaced),
+		cmocka_unit_test(every_hook_knows_the_answer),
 		cmocka_unit_test(a_failed_batch_stays_failed),
 		cmocka_unit_test(nonsense_is_refused),
 		cmocka_unit_test(every_link_has_a_chain_in_one_batch),
