@@ -169,6 +169,21 @@ static void put_offloaded(struct jw *w, const struct stats_all *all, bool bytes)
 	}
 }
 
+static void put_denied(struct jw *w, const struct stats_all *all, bool bytes)
+{
+	const char *name = bytes ? "nsgate_offloaded_dropped_bytes_total"
+				 : "nsgate_offloaded_dropped_packets_total";
+
+	put_head(w, name, "counter",
+		 "Dropped by the kernel itself: their flow was denied. Among all others, too.");
+	for (size_t i = 0; i < all->count; i++) {
+		const struct shm_count count = stats_denied(&all->list[i].stats);
+
+		put_sample(w, name, all->list[i].ns, NULL, NULL,
+			   bytes ? count.bytes : count.packets);
+	}
+}
+
 /* A metric for each reason, as the labels are those four. */
 static void put_unjudged(struct jw *w, const struct stats_all *all)
 {
@@ -289,6 +304,8 @@ enum MHD_Result api_get_metrics(struct api_request *request)
 	put_figures(&w, &all);
 	put_offloaded(&w, &all, false);
 	put_offloaded(&w, &all, true);
+	put_denied(&w, &all, false);
+	put_denied(&w, &all, true);
 	put_unjudged(&w, &all);
 	put_guard(&w, &all, false);
 	put_guard(&w, &all, true);

@@ -9,6 +9,11 @@
  * more. A packet judged by the old policy is through the kernel before the first step is over,
  * because a verdict takes effect inside the send; so no flow is ever remembered under a
  * generation whose policy did not judge it.
+ *
+ * What was denied is forgotten in the second step, too. From the first step on the queues have none
+ * noted, until the broker says that the rules in force are those of their policy and remember it:
+ * so what the kernel drops unasked was denied by the policy in force, or, until the broker has
+ * done the second step, by the one before.
  */
 #include "ns_policy.h"
 
@@ -67,7 +72,7 @@ static struct nsgate_rules_spec wanted_spec(const struct ns *ns, uint32_t genera
 		if (info->open_on_overload)
 			spec.flags |= NSGATE_RULES_OVERLOAD;
 		if (info->offload)
-			spec.flags |= NSGATE_RULES_OFFLOAD;
+			spec.flags |= NSGATE_RULES_OFFLOAD | NSGATE_RULES_DENIED;
 		if (info->strict)
 			spec.flags |= NSGATE_RULES_STRICT;
 	} else {
@@ -360,12 +365,43 @@ void ns_tick(void)
 			ns->todo |= NS_TODO_RULES;
 }
 
+struct denied_call {
+	struct queue *queue;
+	bool notes;
+};
+
+static void set_notes_denied(void *arg)
+{
+	const struct denied_call *call = arg;
+
+	call->queue->notes_denied = call->notes;
+}
+
+/* An answer may be to rules that have been overtaken by others, which are still to be asked for. */
+static void tell_notes_denied(struct ns *ns)
+{
+	const bool notes = ns->wanted.flags & NSGATE_RULES_DENIED && ns_rules_settled(ns) &&
+			   !(ns->todo & NS_TODO_RULES);
+
+	for (unsigned int i = 0; i < ns->record.queue_count; i++) {
+		struct denied_call call = {.queue = &ns->queues[i], .notes = notes};
+
+		if (ns->queues[i].notes_denied == notes)
+			continue;
+		if (ns->workers[i])
+			worker_call(ns->workers[i], set_notes_denied, &call);
+		else
+			set_notes_denied(&call);
+	}
+}
+
 static void rules_taken(struct ns *ns)
 {
 	const bool healed = ns->rules_refused;
 
 	ns->record.rules = ns->wanted;
 	ns->rules_refused = false;
+	tell_notes_denied(ns);
 	if (healed)
 		ns_policy_judge_state(ns);
 }
@@ -375,6 +411,8 @@ static void rules_refused(struct ns *ns, const char *text)
 	const bool again = ns->rules_refused && ns->state == NS_STATE_DEGRADED;
 
 	ns->rules_refused = true;
+	/* A broker of an earlier release does not know it. All the rest is worth more. */
+	ns->wanted.flags &= ~(uint32_t)NSGATE_RULES_DENIED;
 	if (!retry_at_ms)
 		retry_at_ms = loop_now_ms() + RETRY_MS;
 	if (ns->state == NS_STATE_ORPHANED)
@@ -429,6 +467,7 @@ int ns_policy_start(struct ns *ns, struct policy *policy)
 	note_policy(ns, policy);
 	ns->wanted = wanted_spec(ns, ns->generation);
 	note_kernel(ns);
+	tell_notes_denied(ns);
 	return 0;
 }
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the kernel decided by itself, in named counters. Accepted because the flow was accepted
- * before ("offload"), or because the policy lets packets pass where nobody judges or the queue is
- * overloaded: counters of the table `inet nsgate`. Dropped by the guard of a strict policy: `guard`
- * of the tables `inet nsgate` (fragments) and `netdev nsgate` (what went past the hooks). And what
- * it is to ask about: `asked`, counted before the queue.
+ * before ("offload"), dropped because it was denied, or accepted because the policy lets packets
+ * pass where nobody judges or the queue is overloaded: counters of the table `inet nsgate`. Dropped
+ * by the guard of a strict policy: `guard` of the tables `inet nsgate` (fragments) and `netdev
+ * nsgate` (what went past the hooks). And what it is to ask about: `asked`, counted before the
+ * queue.
  */
 #ifndef NSGATE_OFFLOAD_H
 #define NSGATE_OFFLOAD_H
@@ -17,6 +18,10 @@ enum offload_counter { /* after those of the directions: enum shm_direction */
 		       OFFLOAD_PASSED_DOWN = SHM_DIRECTION_MAX,
 		       OFFLOAD_PASSED_OVERLOAD,
 		       OFFLOAD_ASKED,
+		       OFFLOAD_DENIED, /* and those of the other directions */
+		       OFFLOAD_DENIED_TCP = OFFLOAD_DENIED + SHM_DIRECTION_MAX,
+		       OFFLOAD_DENIED_UDP,
+		       OFFLOAD_DENIED_OTHER,
 		       OFFLOAD_COUNTERS
 };
 

@@ -46,6 +46,7 @@ struct queue {
 	uint32_t generation;
 	struct queue_link *links;
 	uint32_t link_count;
+	bool notes_denied; /* the kernel notes flows that are denied: its rules are this policy's */
 
 	/* The worker's own. */
 	bool in_takeover;	    /* messages of the predecessor's time may still be unread */

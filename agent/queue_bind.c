@@ -201,6 +201,7 @@ void queue_bind(struct queue *queue, struct queue_binding *binding)
 	queue->state.counters = queue->shm->rules;
 	queue->state.touched = queue->shm->rules_touched;
 	queue->config_owed = false;
+	queue->notes_denied = false; /* until the rules in force are those of this policy */
 	if (!queue->policy)
 		return;
 

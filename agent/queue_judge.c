@@ -7,6 +7,7 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink_queue.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "event.h"
@@ -15,6 +16,8 @@
 #include "nsgate/mark.h"
 #include "pkt.h"
 #include "queue_internal.h"
+
+#define IPV6_HEADER_BYTES 40 /* RFC 8200 3 */
 
 struct judgement {
 	struct queue *queue;
@@ -126,6 +129,33 @@ static bool may_remember(const struct judgement *j)
 	return !(j->in->mark & (NSGATE_MARK_REPLY | NSGATE_MARK_KNOWN));
 }
 
+/*
+ * May the kernel drop the rest of the flow without asking? It finds a flow by the addresses,
+ * protocol and ports that the policy saw; so there must be some, and no header in between that one
+ * might read in another way. A packet with such a mark below our byte has been round already,
+ * by rules that do not know that answer.
+ */
+static bool may_note_denied(const struct judgement *j, const struct policy_decision *decision)
+{
+	const uint16_t ports = PKT_HAVE_PORTS | PKT_HAVE_FRAGMENT;
+	const uint32_t hooks = NSGATE_HOOK_BIT(NSGATE_HOOK_IN) | NSGATE_HOOK_BIT(NSGATE_HOOK_OUT) |
+			       NSGATE_HOOK_BIT(NSGATE_HOOK_FORWARD);
+
+	return j->queue->notes_denied && NSGATE_HOOK_BIT(j->in->hook) & hooks &&
+	       (j->pkt.have & ports) == PKT_HAVE_PORTS &&
+	       (j->pkt.family == AF_INET || j->pkt.l4_offset == IPV6_HEADER_BYTES) &&
+	       j->pkt.mark != (NSGATE_MARK_DENIED & ~NSGATE_MARK_MASK) && may_remember(j) &&
+	       policy_decides_flow(j->queue->policy, &j->pkt, decision);
+}
+
+static void drop_decided(struct judgement *j, const struct policy_decision *decision)
+{
+	drop(j);
+	if (may_note_denied(j, decision))
+		*j->out = (struct queue_verdict){
+			.verdict = NF_REPEAT, .set_mark = true, .mark = NSGATE_MARK_DENIED};
+}
+
 /* Return: 0 or -errno where the packet cannot be rewritten (only a whole one can). */
 static int rewrite(struct judgement *j, const struct policy_decision *decision)
 {
@@ -181,7 +211,7 @@ static void carry_out(struct judgement *j, const struct policy_decision *decisio
 	case POLICY_VERDICT_DROP:
 	case POLICY_VERDICT_MAX:
 	default:
-		drop(j);
+		drop_decided(j, decision);
 		break;
 	}
 }

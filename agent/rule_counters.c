@@ -26,6 +26,23 @@ static void step_count(struct stats_step steps[2], const struct shm_count *count
 	step_counter(&steps[1].total, &steps[1].raw, count->bytes);
 }
 
+static void read_denied(struct stats_last *last, const struct offload_counts *counts)
+{
+	static const enum offload_counter of_protocol[SHM_PROTO_MAX] = {
+		[SHM_PROTO_TCP] = OFFLOAD_DENIED_TCP,
+		[SHM_PROTO_UDP] = OFFLOAD_DENIED_UDP,
+		[SHM_PROTO_OTHER] = OFFLOAD_DENIED_OTHER,
+	};
+
+	for (int i = 0; i < SHM_DIRECTION_MAX; i++)
+		if (counts->found[OFFLOAD_DENIED + i])
+			step_count(last->denied[i], &counts->of[OFFLOAD_DENIED + i]);
+	for (int i = 0; i < SHM_PROTO_MAX; i++)
+		if (of_protocol[i] && counts->found[of_protocol[i]])
+			step_counter(&last->denied_protocol[i].total, &last->denied_protocol[i].raw,
+				     counts->of[of_protocol[i]].packets);
+}
+
 bool rule_counters_read(struct ns *ns)
 {
 	struct shm_control *control = &ns->shm->control;
@@ -42,6 +59,7 @@ bool rule_counters_read(struct ns *ns)
 	for (int i = 0; i < SHM_DIRECTION_MAX; i++)
 		if (counts.found[i])
 			step_count(ns->last.offloaded[i], &counts.of[i]);
+	read_denied(&ns->last, &counts);
 	if (counts.found[OFFLOAD_PASSED_DOWN])
 		step_counter(&control->passed_down, &control->passed_down_raw,
 			     counts.of[OFFLOAD_PASSED_DOWN].packets);
@@ -63,8 +81,12 @@ void rule_counters_begin(struct ns *ns)
 	control->passed_overload = 0;
 	control->asked = 0;
 	for (int i = 0; i < SHM_DIRECTION_MAX; i++)
-		for (int unit = 0; unit < 2; unit++)
-			ns->last.offloaded[i][unit] = (struct stats_step){.total = 0};
+		for (int unit = 0; unit < 2; unit++) {
+			ns->last.offloaded[i][unit].total = 0;
+			ns->last.denied[i][unit].total = 0;
+		}
+	for (int i = 0; i < SHM_PROTO_MAX; i++)
+		ns->last.denied_protocol[i].total = 0;
 }
 
 void rule_counters_read_guard(struct ns *ns)

@@ -11,7 +11,8 @@
  * modulo 2^32, where readmitted packets were sent round again and numbered twice. `seen` is
  * decided + pending + flushed, and flushed packets are reported as dropped: so they were. That
  * makes seen = accepted + dropped + rejected + queued elsewhere + pending exact at rest, and seen
- * never falls when a queue is flushed.
+ * never falls when a queue is flushed. What the kernel dropped of a denied flow is seen and
+ * dropped, too: it was decided with the flow.
  *
  * Reading: the worker's counters and the kernel's line are of the same moment when the worker was
  * between two turns before, after and throughout. A busy worker may refuse that many times; then
@@ -285,6 +286,22 @@ static void read_passed(struct ns *ns, struct stats *stats)
 	stats->unjudged[STATS_UNJUDGED_QUEUE_FULL] = control->passed_overload - numbered;
 }
 
+/* Decided by the agent for their whole flow, so they are among those seen. */
+static void add_denied(const struct ns *ns, struct stats *stats)
+{
+	for (int i = 0; i < SHM_DIRECTION_MAX; i++) {
+		struct shm_count *count = &stats->denied[i];
+
+		count->packets = ns->last.denied[i][0].total;
+		count->bytes = ns->last.denied[i][1].total;
+		stats->seen += count->packets;
+		add_count(&stats->fate[SHM_FATE_DROPPED], count);
+		add_count(&stats->direction[i], count);
+	}
+	for (int i = 0; i < SHM_PROTO_MAX; i++)
+		stats->protocol[i] += ns->last.denied_protocol[i].total;
+}
+
 static void read_guard(struct ns *ns, struct stats *stats)
 {
 	if (ns->record.rules.flags & NSGATE_RULES_STRICT)
@@ -302,6 +319,7 @@ static void read_guard(struct ns *ns, struct stats *stats)
 static void read_kernel(struct ns *ns, struct stats *stats)
 {
 	read_passed(ns, stats);
+	add_denied(ns, stats);
 	read_guard(ns, stats);
 }
 
@@ -410,13 +428,23 @@ void stats_rule(const struct ns *ns, size_t index, struct shm_count *ret)
 	}
 }
 
-struct shm_count stats_offloaded(const struct stats *stats)
+static struct shm_count sum_up(const struct shm_count *directions)
 {
 	struct shm_count sum = {0};
 
 	for (int i = 0; i < SHM_DIRECTION_MAX; i++)
-		add_count(&sum, &stats->offloaded[i]);
+		add_count(&sum, &directions[i]);
 	return sum;
+}
+
+struct shm_count stats_offloaded(const struct stats *stats)
+{
+	return sum_up(stats->offloaded);
+}
+
+struct shm_count stats_denied(const struct stats *stats)
+{
+	return sum_up(stats->denied);
 }
 
 uint64_t stats_bytes_seen(const struct stats *stats)

@@ -27,7 +27,7 @@ extern const char *const stats_unjudged_names[STATS_UNJUDGED_MAX];
 
 struct stats {
 	/* Sums over the queues of what struct shm_queue says. */
-	struct shm_count fate[SHM_FATE_MAX]; /* dropped packets include those flushed */
+	struct shm_count fate[SHM_FATE_MAX]; /* dropped ones include those flushed, and `denied` */
 	struct shm_count direction[SHM_DIRECTION_MAX];
 	struct shm_count fallback, replies, no_policy;
 	uint64_t protocol[SHM_PROTO_MAX];
@@ -39,8 +39,9 @@ struct stats {
 	uint64_t user_dropped;	  /* by the kernel: the socket's buffer was full */
 	uint64_t flushed;	  /* vanished from the queue undecided (its link went down, ...) */
 	uint64_t unbound_dropped; /* by the kernel: nobody had the queue; see unbound.h */
-	uint64_t unjudged[STATS_UNJUDGED_MAX]; /* packets */
-	struct shm_count offloaded[SHM_DIRECTION_MAX];
+	uint64_t unjudged[STATS_UNJUDGED_MAX];	       /* packets */
+	struct shm_count offloaded[SHM_DIRECTION_MAX]; /* accepted by the kernel, not seen */
+	struct shm_count denied[SHM_DIRECTION_MAX];    /* dropped by the kernel: seen, dropped */
 	struct shm_count guard; /* dropped by the guard of a strict policy; not among those seen */
 
 	uint64_t latency_max_us;
@@ -63,7 +64,9 @@ void stats_all_free(struct stats_all *all);
 /* Packets and bytes of the rule at `index` of the policy in force. */
 void stats_rule(const struct ns *ns, size_t index, struct shm_count *ret);
 
-struct shm_count stats_offloaded(const struct stats *stats); /* all directions */
+/* Of all directions: of flows that were accepted, and of those that were denied. */
+struct shm_count stats_offloaded(const struct stats *stats);
+struct shm_count stats_denied(const struct stats *stats);
 uint64_t stats_bytes_seen(const struct stats *stats);
 
 /* The value, in us, that `percent` of the latencies do not exceed: a bucket's upper bound. */

@@ -66,12 +66,14 @@ static void write_packets(struct jw *w, const struct stats *stats)
 	jw_uint(w, "queued_elsewhere", stats->fate[SHM_FATE_QUEUED_ELSEWHERE].packets);
 	jw_uint(w, "malformed", stats->malformed);
 	jw_uint(w, "offloaded", stats_offloaded(stats).packets);
+	jw_uint(w, "offloaded_dropped", stats_denied(stats).packets);
 	jw_close(w, '}');
 	jw_open(w, "bytes", '{');
 	jw_uint(w, "seen", stats_bytes_seen(stats));
 	for (int i = 0; i <= SHM_FATE_REJECTED; i++)
 		jw_uint(w, fate_names[i], stats->fate[i].bytes);
 	jw_uint(w, "offloaded", stats_offloaded(stats).bytes);
+	jw_uint(w, "offloaded_dropped", stats_denied(stats).bytes);
 	jw_close(w, '}');
 }
 

@@ -36,6 +36,8 @@ struct stats_last_queue {
 struct stats_last {
 	struct stats_last_queue queues[NSGATE_QUEUES_MAX];
 	struct stats_step offloaded[SHM_DIRECTION_MAX][2]; /* packets, bytes */
+	struct stats_step denied[SHM_DIRECTION_MAX][2];
+	struct stats_step denied_protocol[SHM_PROTO_MAX]; /* packets */
 	bool passes;	/* the policy lets packets pass without us, or did once: STATS_PASSING */
 	uint64_t asked; /* unbound_suspect()'s reading, and did it look as if some were lost? */
 	bool unbound_suspected;

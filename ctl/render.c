@@ -160,6 +160,7 @@ static bool print_fates(struct json_object *stats, FILE *to, bool colour)
 		{"repeated", "packets.repeated", NULL},
 		{"malformed", "packets.malformed", NULL},
 		{"offloaded", "packets.offloaded", "bytes.offloaded"},
+		{"dropped unasked", "packets.offloaded_dropped", "bytes.offloaded_dropped"},
 		{"would drop (audit)", "audit.would_drop", NULL},
 		{"dropped by the guard", "guard.packets", "guard.bytes"}, /* where there are any */
 	};

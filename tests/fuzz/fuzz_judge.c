@@ -158,7 +158,16 @@ static uint64_t grown(const struct shm_count *now, const struct shm_count *then,
 	return packets;
 }
 
-static void check_fate(const struct nfq_packet *packet)
+/* Sent round to be dropped and noted, as the rules in force know that mark. */
+static bool is_noted_denied(const struct queue *queue)
+{
+	const struct verdict *verdict = &kernel.verdict;
+
+	return queue->notes_denied && verdict->verdict == NF_REPEAT && verdict->set_mark &&
+	       verdict->mark == NSGATE_MARK_DENIED && !verdict->payload;
+}
+
+static void check_fate(const struct queue *queue, const struct nfq_packet *packet)
 {
 	static const uint32_t of_fate[SHM_FATE_MAX] = {
 		[SHM_FATE_ACCEPTED] = NF_ACCEPT,
@@ -171,6 +180,8 @@ static void check_fate(const struct nfq_packet *packet)
 	for (int i = 0; i < SHM_FATE_MAX; i++) {
 		if (shm->fate[i].packets == before->fate[i].packets)
 			continue;
+		if (i == SHM_FATE_DROPPED && is_noted_denied(queue))
+			return;
 		MUST((verdict->verdict & NF_VERDICT_MASK) == of_fate[i]);
 		if (i == SHM_FATE_REJECTED)
 			MUST(verdict->set_mark && verdict->mark & NSGATE_MARK_REJECT);
@@ -222,6 +233,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	bind_policy(&queue, policies[which % POLICIES]);
 	queue.links = links;
 	queue.link_count = sizeof(links) / sizeof(links[0]);
+	queue.notes_denied = how & 8;
 
 	kernel.message = input.at;
 	kernel.size = input.left;
@@ -236,7 +248,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	MUST(kernel.verdicts == (kind == NFQ_KIND_PACKET));
 	if (kind == NFQ_KIND_PACKET) {
 		MUST(!kernel.verdict.up_to && kernel.verdict.id == packet.id);
-		check_fate(&packet);
+		check_fate(&queue, &packet);
 	}
 	MUST(queue.forged == (kernel.sender != 0));
 	MUST(queue_turn(&queue, buffers) == 0 && !queue.owes);

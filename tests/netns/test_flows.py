@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Replies of accepted flows, the forward hook, NAT, and flows that the kernel goes on with."""
+import contextlib
 import socket
 import time
 
 import pytest
 
-from lab import Arrivals, Tap, eventually, rule_counts, until
+from lab import Arrivals, Tap, end, eventually, rule_counts, until
 
 ADDRESS = {(1, 4): "10.77.0.1", (2, 4): "10.77.0.2", (1, 6): "fd77:0::1", (2, 6): "fd77:0::2"}
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -286,3 +287,224 @@ def test_all_hooks_of_a_router_at_once(lab):
         assert stats["packets"]["dropped"] == 20 + reports, stats
         assert directions == {"in": 40, "forward": 20, "out": 20 + reports}, stats
     eventually(counted)
+
+
+# ---- denied flows that the kernel remembers ----
+
+
+SOURCE = 40000  # port of the flows
+
+
+def numbered(netns):
+    """How many packets the kernel has put into queue 0."""
+    with netns.inside(), open("/proc/thread-self/net/netfilter/nfnetlink_queue",
+                              encoding="ascii") as file:
+        return int(file.readline().split()[7])
+
+
+def flow(netns, version=4):
+    """A socket whose packets to one address and port are one flow."""
+    return netns.udp(FAMILY[version], bind=("", SOURCE))
+
+
+def send_denied(sender, address, port, count, judged):
+    """
+    The first one, and the others when the agent has said what it thinks of it. Who sends learns of
+    what the kernel drops at once, as with any filter. `judged` is a function that waits.
+    """
+    for number in range(count):
+        with contextlib.suppress(PermissionError):
+            sender.sendto(b"x" * 20, (address, port))
+        if number == 0:
+            judged()
+
+
+def when_dropped(lab, name):
+    """A function that waits until one more than now has been dropped."""
+    before = lab.stats(name)["packets"]["dropped"]
+    return lambda: until(lambda: lab.stats(name)["packets"]["dropped"] > before,
+                         "the packet to be judged")
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_denied_flow_is_asked_about_once(lab, version):
+    client, server = lab.pair()
+    name = lab.attach(client, offload=True, **CLIENT)
+    tap = Tap(client)
+    arrived = Arrivals(client, 99)
+    incoming, outgoing = flow(server, version), flow(client, version)
+    send_denied(incoming, ADDRESS[1, version], 99, 100, when_dropped(lab, name))
+    send_denied(outgoing, ADDRESS[2, version], 99, 50, when_dropped(lab, name))
+    stats = lab.expect(name, {
+        "packets.seen": 150, "packets.dropped": 150, "packets.offloaded_dropped": 148,
+        "packets.offloaded": 0, "direction.in.packets": 100, "direction.out.packets": 50,
+        "protocol.udp": 150, "default.packets": 2})
+    assert (150, stats["bytes"]["dropped"]) == tap.total("before")
+    assert stats["bytes"]["offloaded_dropped"] * 150 == stats["bytes"]["dropped"] * 148
+    assert numbered(client) == 2
+    assert arrived.total() == 0
+    # Another flow is another question; and the allowed ones go on.
+    send_denied(incoming, ADDRESS[1, version], 98, 10, when_dropped(lab, name))
+    lab.expect(name, {"packets.dropped": 160, "packets.offloaded_dropped": 157})
+    assert ask(client, server, version) == 3
+
+
+def test_without_offload_every_denied_packet_is_judged(lab):
+    client, server = lab.pair()
+    name = lab.attach(client, **CLIENT)
+    sender = flow(server)
+    server.send("10.77.0.1", 99, 100, sender=sender)
+    lab.expect(name, {"packets.dropped": 100, "packets.offloaded_dropped": 0,
+                      "default.packets": 100})
+    assert numbered(client) == 100
+
+
+def test_policy_that_allows_a_denied_flow_lets_the_next_packet_pass(lab):
+    client, server = lab.pair()
+    lab.put_policy("p", offload=True, **CLIENT)
+    lab.must("attach", f"netns:{client}", "--name", "x", "--policy", "p")
+    at_server, at_client = server.udp(bind=("", 99)), client.udp(bind=("", 99))
+    outgoing, incoming = flow(client), flow(server)
+    allowing = {"default": "drop", "rules": [{"name": "a", "action": "accept", "dport": [99]}]}
+    for turn in range(1, 6):
+        send_denied(outgoing, "10.77.0.2", 99, 10, when_dropped(lab, "x"))
+        send_denied(incoming, "10.77.0.1", 99, 10, when_dropped(lab, "x"))
+        lab.expect("x", {"packets.dropped": 20 * turn})
+        lab.put_policy("p", offload=bool(turn % 2), **allowing)
+        for sender, target, receiver in ((outgoing, "10.77.0.2", at_server),
+                                         (incoming, "10.77.0.1", at_client)):
+            receiver.settimeout(5)
+            sender.sendto(b"now", (target, 99))
+            assert receiver.recv(10) == b"now"
+        lab.put_policy("p", offload=True, **CLIENT)
+    assert lab.stats("x")["packets"]["offloaded_dropped"] == 5 * 18
+
+
+def test_denial_that_depends_on_more_than_the_flow_is_not_remembered(lab):
+    client, server = lab.pair()
+    name = lab.attach(client, offload=True, default="drop", rules=[
+        {"name": "first", "action": "drop", "dport": [53], "limit": {"rate": "1/h", "burst": 3}},
+        {"name": "then", "action": "accept", "dport": [53]},
+        {"name": "long", "action": "accept", "dport": [54], "length": ["100-200"]}])
+    arrived = Arrivals(client, 53, 54, families=[socket.AF_INET])
+    sender = flow(server)
+    for dropped in (1, 2, 3):
+        server.send("10.77.0.1", 53, 1, sender=sender)
+        lab.expect(name, {"packets.dropped": dropped})
+    server.send("10.77.0.1", 53, 7, sender=sender)
+    arrived.wait(7)
+    for dropped in (4, 5, 6):
+        server.send("10.77.0.1", 54, 1, sender=sender)
+        lab.expect(name, {"packets.dropped": dropped})
+    server.send("10.77.0.1", 54, 5, payload=b"x" * 100, sender=sender)
+    arrived.wait(7 + 5)
+    lab.expect(name, {"packets.dropped": 6, "packets.offloaded_dropped": 0, "rules.first": 3})
+
+
+def test_denied_syn_is_asked_about_once(lab):
+    client, server = lab.pair()
+    name = lab.attach(client, offload=True, **CLIENT)
+    server.tcp_listen(99)
+    connecting = client.tcp_knock("10.77.0.2", 99)
+    until(lambda: lab.stats(name)["packets"]["offloaded_dropped"] >= 2, "TCP to try again twice")
+    stats = lab.books(name)
+    assert numbered(client) == 1
+    assert stats["protocol"]["tcp"] == stats["packets"]["dropped"] >= 3
+    # It waits on, as it did before the kernel knew.
+    assert connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+    connecting.close()
+
+
+def test_rejection_is_not_remembered(lab):
+    client, server = lab.pair()
+    name = lab.attach(client, offload=True, default="reject")
+    sender = flow(server)
+    for rejected in range(1, 6):
+        with contextlib.suppress(ConnectionRefusedError):
+            server.send("10.77.0.1", 99, 1, sender=sender)
+        lab.expect(name, {"packets.rejected": rejected})
+    lab.expect(name, {"packets.rejected": 5, "packets.offloaded_dropped": 0})
+
+
+def test_denied_forwarded_flow(lab):
+    left, middle, right = lab.router()
+    name = lab.attach(middle, offload=True, hooks=["forward"], default="drop", rules=[
+        {"name": "dns", "action": "accept", "dport": [53]}])
+    arrived = Arrivals(right, 53, 54)
+    for version, address in ((4, "10.77.2.2"), (6, "fd77:2::2")):
+        sender = flow(left, version)
+        send_denied(sender, address, 54, 50, when_dropped(lab, name))
+        left.send(address, 53, 50, sender=sender)
+    arrived.wait(100)
+    stats = lab.expect(name, {"packets.dropped": 100, "packets.offloaded_dropped": 98})
+    assert stats["direction"]["forward"]["packets"] == stats["packets"]["seen"]
+    assert arrived.drain() == {(53, 4): 50, (53, 6): 50, (54, 4): 0, (54, 6): 0}
+
+
+def test_more_denied_flows_than_are_remembered(lab):
+    """Twice as many as a set holds, twice over: what finds no room is decided as ever."""
+    client, server = lab.pair()
+    name = lab.attach(client, offload=True, **CLIENT)
+    ports = range(20000, 24500)
+    arrived = Arrivals(client, ports[0], ports[-1], families=[socket.AF_INET])
+    sender, pending = flow(server), client.pending()
+    for _ in range(2):
+        for port in ports:
+            sender.sendto(b"x", ("10.77.0.1", port))
+            if port % 200 == 0:
+                until(lambda: pending() < 200, "the queue to drain")
+    stats = lab.expect(name, {"packets.seen": 2 * len(ports), "packets.dropped": 2 * len(ports)})
+    assert 1000 < stats["packets"]["offloaded_dropped"] < len(ports) // 2
+    assert arrived.total() == 0
+
+
+def test_denied_stays_denied_without_an_agent(own_lab):
+    lab = own_lab.start()
+    client, server = lab.pair()
+    name = lab.attach(client, offload=True, **CLIENT)
+    arrived = Arrivals(client, 99)
+    sender = flow(server)
+    send_denied(sender, "10.77.0.1", 99, 10, when_dropped(lab, name))
+    before = lab.expect(name, {"packets.dropped": 10, "packets.offloaded_dropped": 9})
+    end(lab.agent)
+    server.send("10.77.0.1", 99, 50, sender=sender)
+    assert client.pending()() == 0
+    lab.start_agent()
+    lab.wait_ready()
+    stats = lab.expect(name, {"packets.dropped": 60, "packets.offloaded_dropped": 59})
+    assert stats["bytes"]["dropped"] == 6 * before["bytes"]["dropped"]
+    # The next agent has flows noted, too; and a broker that comes back asks about them once more.
+    send_denied(sender, "10.77.0.1", 98, 10, when_dropped(lab, name))
+    lab.expect(name, {"packets.dropped": 70, "packets.offloaded_dropped": 68})
+    end(lab.broker)
+    server.send("10.77.0.1", 98, 10, sender=sender)
+    lab.expect(name, {"packets.dropped": 80, "packets.offloaded_dropped": 78})
+    lab.start_broker()
+    lab.wait_ready()
+    send_denied(sender, "10.77.0.1", 98, 10, when_dropped(lab, name))
+    lab.expect(name, {"packets.dropped": 90, "packets.offloaded_dropped": 87})
+    assert arrived.total() == 0
+
+
+def test_nothing_is_noted_under_rules_of_another_policy(own_lab):
+    """The broker is away: the agent judges by the new policy, the rules are the old one's."""
+    lab = own_lab.start()
+    client, server = lab.pair()
+    lab.put_policy("p", offload=True, **CLIENT)
+    lab.must("attach", f"netns:{client}", "--name", "x", "--policy", "p")
+    end(lab.broker)
+    until(lambda: lab.get("/v1/stats")["agent"]["broker"] == "away", "the broker to be missed")
+    answer = lab.http("PUT", "/v1/policies/p", {"version": 1, "offload": True, "default": "drop"})
+    assert answer.status == 503, answer
+    sender = flow(server)
+    for dropped in range(1, 6):
+        server.send("10.77.0.1", 53, 1, sender=sender)
+        lab.expect("x", {"packets.dropped": dropped, "packets.offloaded_dropped": 0})
+    lab.start_broker()
+    lab.wait_ready()
+
+    def noted():
+        server.send("10.77.0.1", 53, 1, sender=sender)
+        return lab.stats("x")["packets"]["offloaded_dropped"] > 0
+    until(noted, "the rules of the new policy to note it")
+    lab.books("x")

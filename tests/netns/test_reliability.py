@@ -260,7 +260,7 @@ def books(lab, netns, name="x", crashes=0, unbound=0, counter=True, expected=Non
             return None
         packets, queue = stats["packets"], stats["queue"]
         decided = (packets["accepted"] + packets["dropped"] + packets["rejected"] +
-                   packets["queued_elsewhere"])
+                   packets["queued_elsewhere"] - packets["offloaded_dropped"])
         base, unseen, released, twice = shared_words(lab, stats)
         last.update(decided=decided, base=base, unseen=unseen, twice=twice, line=line)
         surplus = decided - base + unseen + twice + line[2] - line[3]

@@ -120,6 +120,7 @@ static void test_stats(void **state)
 		"repeated                               0      -\n"
 		"malformed                              0      -\n"
 		"offloaded                              7      0\n"
+		"dropped unasked                        0      0\n"
 		"would drop (audit)                     0      -\n"
 		"\n"
 		"DIRECTION  PACKETS  BYTES\n"

@@ -657,17 +657,27 @@ static int read_real_counters(void)
 	if (system("nft add table inet nsgate 2>/dev/null") != 0 ||
 	    system("nft 'add counter inet nsgate offloaded_in { packets 5 bytes 500 }'") != 0 ||
 	    system("nft 'add counter inet nsgate offloaded_out { packets 7 bytes 700 }'") != 0 ||
+	    system("nft 'add counter inet nsgate denied_in { packets 3 bytes 300 }'") != 0 ||
+	    system("nft 'add counter inet nsgate denied_out { packets 4 bytes 400 }'") != 0 ||
 	    system("nft 'add counter inet nsgate another { packets 1 bytes 1 }'") != 0)
 		return 77;
 	ns.policy = compile("{\"version\":1,\"offload\":true,\"rules\":[]}");
 	stats_read(&ns, &stats);
 	if (stats_offloaded(&stats).packets != 12 || stats_offloaded(&stats).bytes != 1200)
 		return 2;
+	if (stats_denied(&stats).packets != 7 || stats_denied(&stats).bytes != 700 ||
+	    stats.seen != 7 || stats.fate[SHM_FATE_DROPPED].packets != 7 ||
+	    stats_bytes_seen(&stats) != 700 || stats.direction[SHM_DIRECTION_OUT].packets != 4 ||
+	    stats.direction[SHM_DIRECTION_IN].bytes != 300)
+		return 7;
 	/* The table is made anew: nothing falls. */
 	if (system("nft delete table inet nsgate; nft add table inet nsgate;"
-		   "nft 'add counter inet nsgate offloaded_in { packets 1 bytes 10 }'") != 0)
+		   "nft 'add counter inet nsgate offloaded_in { packets 1 bytes 10 };"
+		   "add counter inet nsgate denied_out { packets 2 bytes 20 }'") != 0)
 		return 77;
 	stats_read(&ns, &stats);
+	if (stats_denied(&stats).packets != 9 || stats.seen != 9)
+		return 8;
 	if (stats_offloaded(&stats).packets != 13 || stats_offloaded(&stats).bytes != 1210)
 		return 3;
 	/* Of those that passed on overload, two were numbered; no more of them than passed. */
