@@ -236,6 +236,14 @@ static const int allowed[] = {
 	SCMP_SYS(prlimit64),
 };
 
+/* Of the calling thread, by workers (worker_sched.c). To ask for more takes a capability. */
+static const int allowed_of_self[] = {
+	SCMP_SYS(sched_setattr),
+	SCMP_SYS(sched_setaffinity),
+};
+
+#define OF_SELF (sizeof(allowed_of_self) / sizeof(allowed_of_self[0]))
+
 int confine_syscalls(void)
 {
 	/* EPERM and not a kill: a library that tries something new must not stop the packets. */
@@ -246,12 +254,11 @@ int confine_syscalls(void)
 		return -ENOMEM;
 	for (size_t i = 0; !err && i < sizeof(allowed) / sizeof(allowed[0]); i++)
 		err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
-	/* Of themselves, by workers (worker_sched.c). To ask for more takes a capability. */
-	if (!err)
-		err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(sched_setattr), 1,
+	for (size_t i = 0; !err && i < OF_SELF; i++)
+		err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed_of_self[i], 1,
 				       SCMP_A0(SCMP_CMP_EQ, 0));
 	if (!err)
-		err = filter_load(filter, sizeof(allowed) / sizeof(allowed[0]) + 1);
+		err = filter_load(filter, sizeof(allowed) / sizeof(allowed[0]) + OF_SELF);
 	seccomp_release(filter);
 	return err;
 }

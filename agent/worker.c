@@ -33,6 +33,7 @@
 #include "event.h"
 #include "pause.h"
 #include "queue.h"
+#include "worker_cpu.h"
 #include "worker_sched.h"
 
 #define ROUND_QUEUES 256     /* ready queues taken from epoll at once */
@@ -52,6 +53,7 @@ struct worker {
 	struct event_ring *events;
 	struct pause pause;
 	struct worker_sched sched;
+	struct worker_cpu cpu;
 	struct queue *queues;	  /* the worker's own */
 	unsigned int queue_count; /* the control thread's */
 	unsigned int in_debt;	  /* queues that owe verdicts, as of the last round */
@@ -239,7 +241,8 @@ static void run_round(struct worker *worker)
 		worker->listed_ns = worker->round_end_ns;
 	worker->round_end_ns = now_ns();
 	pause_ns = pause_after_round(&worker->pause, packets, full, worker->round_end_ns);
-	worker_sched_after_round(&worker->sched, worker->round_end_ns);
+	if (worker_sched_after_round(&worker->sched, packets, worker->round_end_ns))
+		worker_cpu_hold(&worker->cpu, worker->sched.wants_cpu);
 	if (called)
 		run_calls(worker);
 	else if (pause_ns)
@@ -319,6 +322,7 @@ struct worker *worker_start(unsigned int index, bool for_floods)
 	if (!worker)
 		return NULL;
 	worker->index = index;
+	worker->cpu.index = index;
 	worker->for_floods = for_floods;
 	worker->epoll_fd = worker->wake_fd = -1;
 	worker->last_call = &worker->first_call;

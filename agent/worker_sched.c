@@ -15,13 +15,20 @@
  * shortest time slice there is (sched_attr.sched_runtime; since Linux 6.12, before without effect),
  * which lets it run before those with longer ones.
  *
- * A worker of flooded queues always waits: it makes the crowd.
+ * A worker to which many packets come has a CPU of its own (worker_cpu.h). A thread that is woken
+ * by who is about to sleep is put on the CPU of that one (WF_SYNC), which is right for a packet now
+ * and then. But in a stream of them sender, worker and receiver all end up on one CPU, while others
+ * are idle: a TCP transfer by 15 to 20 percent slower (bench/NOTES.md). If the CPU turns out to be
+ * somebody else's, the worker lets go of it.
+ *
+ * A worker of flooded queues always waits and goes where it is put: it makes the crowd.
  *
  * Which of the two, the kernel says: /proc/thread-self/schedstat holds how long the thread was
  * ready and had no CPU, and how often it ran (Documentation/scheduler/sched-stats.rst). Crowded is
- * where it waits for longer than CROWDED_NS each time; after a while the other way is tried again,
- * after a longer one if that was of no use. Where the kernel does not count or does not let us, or
- * where the operator chose a policy himself, all stays as it is.
+ * where it waits for longer than CROWDED_NS each time, CROWDED_LOOKS times in a row: a CPU that the
+ * host takes from a virtual machine for a moment is no crowd. After a while the other way is tried
+ * again, after a longer one if that was of no use. Where the kernel does not count or does not let
+ * us, or where the operator chose a policy himself, all stays as it is.
  */
 #include "worker_sched.h"
 
@@ -36,6 +43,9 @@
 
 #define LOOK_NS 10000000U
 #define CROWDED_NS 50000U	 /* mean wait for a CPU */
+#define CROWDED_LOOKS 4		 /* at which it was so long */
+#define BUSY_RATE 10		 /* packets per millisecond that make a stream, */
+#define QUIET_RATE 5		 /* and below which it has ended */
 #define SLICE_NS 100000U	 /* the least that the kernel takes */
 #define PATIENCE_NS 1000000000U	 /* before the calm way is tried again, at first */
 #define PATIENCE_MAX 64000000000 /* at last */
@@ -105,23 +115,41 @@ static void change(struct worker_sched *sched, bool crowded, uint64_t now)
 	else if (crowded)
 		sched->patience_ns = PATIENCE_NS;
 	sched->changed_at_ns = now;
+	sched->long_waits = 0;
+	sched->stuck = false;
 	set_crowded(sched, crowded);
 }
 
-void worker_sched_after_round(struct worker_sched *sched, uint64_t now_ns)
+static void note_wait(struct worker_sched *sched, uint64_t now_ns)
 {
 	uint64_t waited_ns, turns, mean_ns;
 
-	if (sched->stat_fd < 0 || now_ns - sched->looked_at_ns < LOOK_NS)
-		return;
-	sched->looked_at_ns = now_ns;
 	if (!read_stat(sched, &waited_ns, &turns) || turns == sched->turns)
 		return;
 	mean_ns = (waited_ns - sched->waited_ns) / (turns - sched->turns);
 	sched->waited_ns = waited_ns;
 	sched->turns = turns;
-	if (!sched->crowded && mean_ns > CROWDED_NS)
-		change(sched, true, now_ns);
-	else if (sched->crowded && now_ns - sched->changed_at_ns > sched->patience_ns)
+	sched->long_waits = mean_ns > CROWDED_NS ? sched->long_waits + 1 : 0;
+	if (sched->crowded && now_ns - sched->changed_at_ns > sched->patience_ns)
 		change(sched, false, now_ns);
+	else if (sched->crowded)
+		sched->stuck |= sched->long_waits >= CROWDED_LOOKS;
+	else if (sched->long_waits >= CROWDED_LOOKS)
+		change(sched, true, now_ns);
+}
+
+bool worker_sched_after_round(struct worker_sched *sched, unsigned int packets, uint64_t now_ns)
+{
+	const uint64_t elapsed = now_ns - sched->looked_at_ns;
+
+	sched->packets += packets;
+	if (sched->stat_fd < 0 || elapsed < LOOK_NS)
+		return false;
+	sched->busy =
+		sched->packets * 1000000ULL / elapsed >= (sched->busy ? QUIET_RATE : BUSY_RATE);
+	sched->packets = 0;
+	sched->looked_at_ns = now_ns;
+	note_wait(sched, now_ns);
+	sched->wants_cpu = sched->busy && !sched->stuck;
+	return true;
 }

@@ -10,6 +10,11 @@ struct worker_sched {
 	int stat_fd; /* below 0: the kernel does as it likes */
 	int32_t nice;
 	bool crowded;
+	bool busy;		 /* many packets */
+	bool wants_cpu;		 /* one of its own: worker_cpu.h */
+	bool stuck;		 /* crowded, and waits for long all the same */
+	unsigned int packets;	 /* since the last look */
+	unsigned int long_waits; /* looks in a row at which it had waited for long */
 	uint64_t looked_at_ns;
 	uint64_t changed_at_ns, patience_ns;
 	uint64_t waited_ns, turns; /* as of the last look */
@@ -22,7 +27,10 @@ struct worker_sched {
 void worker_sched_open(struct worker_sched *sched, bool last);
 void worker_sched_close(struct worker_sched *sched);
 
-/* After a round, by the same thread; most calls do nothing. `now_ns`: CLOCK_MONOTONIC. */
-void worker_sched_after_round(struct worker_sched *sched, uint64_t now_ns);
+/*
+ * After a round of `packets`, by the same thread; most calls do nothing. `now_ns`: CLOCK_MONOTONIC.
+ * Return: whether it looked, so that `wants_cpu` is of now.
+ */
+bool worker_sched_after_round(struct worker_sched *sched, unsigned int packets, uint64_t now_ns);
 
 #endif

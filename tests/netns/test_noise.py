@@ -82,3 +82,38 @@ def test_quiet_namespaces_beside_a_noisy_one(own_lab):
                for what, each in (("alone", alone), ("beside a flood that nobody judges", unjudged),
                                   ("beside one that is judged", beside))) +
            f"; of that, {stats['packets']['seen']} of {flooded} packets were judged")
+
+
+def cpus_of_workers(agent):
+    """{name of a worker: the CPUs it may use}"""
+    found = {}
+    for task in os.listdir(f"/proc/{agent}/task"):
+        with open(f"/proc/{agent}/task/{task}/status", encoding="ascii") as file:
+            facts = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+        if facts["Name"].startswith("nsgate/") and not facts["Name"].startswith("nsgate/flood"):
+            found[facts["Name"]] = facts["Cpus_allowed_list"]
+    return found
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is only one CPU")
+def test_a_worker_with_a_stream_of_packets_stays_on_a_cpu_of_its_own(own_lab):
+    lab = own_lab.start()
+    inner, outside = lab.pair()
+    lab.attach(inner, **POLICY)
+    free = set(cpus_of_workers(lab.agent.pid).values())
+    assert len(free) == 1  # all of them may use the same
+    sender = subprocess.Popen([program("bench/load"), "udp", str(inner), "10.77.0.2", "7", "1", "20",
+                               "20000", "20"], stdout=subprocess.DEVNULL)
+    try:
+        until(lambda: any(cpus.isdigit() for cpus in cpus_of_workers(lab.agent.pid).values()),
+              lambda: f"a worker to have a CPU of its own: {cpus_of_workers(lab.agent.pid)}")
+    finally:
+        end(sender, signal.SIGKILL)
+    # It looks after a round, so it takes packets to show that there are few.
+    probe = inner.udp()
+
+    def let_go():
+        probe.sendto(b"", ("10.77.0.2", 7))
+        return set(cpus_of_workers(lab.agent.pid).values()) == free
+    until(let_go, lambda: f"it to be let go: {cpus_of_workers(lab.agent.pid)}")
+    lab.books(inner.name)
