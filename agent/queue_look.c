@@ -32,7 +32,7 @@
 #include "queue_internal.h"
 
 #define LOOK_PACKETS 128
-#define LOOK_NS 2000000U
+#define LOOK_NS 5000000U
 #define TRIES 8
 #define BARRIER_SIZE 64 /* bytes of the message */
 
