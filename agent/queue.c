@@ -22,8 +22,8 @@
 #include <linux/netfilter.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <time.h>
 
+#include "clock.h"
 #include "queue_internal.h"
 
 #define SLOT_ALIGN 64
@@ -86,14 +86,6 @@ void queue_buffers_free(struct queue_buffers *buffers)
 }
 
 /* ---- a turn ---- */
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
-}
 
 /* ENOBUFS says that packets were dropped for want of room, which the kernel has counted. */
 static int receive(const struct queue *queue, struct queue_buffers *buffers)
@@ -212,13 +204,13 @@ int queue_turn(struct queue *queue, struct queue_buffers *buffers)
 	queue->drained = count < QUEUE_BATCH;
 	queue->unlooked += (unsigned int)count;
 
-	received_at = now_ns();
+	received_at = clock_ns(CLOCK_MONOTONIC);
 	queue->state.now_ns = received_at;
 	counters_turn_begin(queue->shm);
 	for (int i = 0; i < count; i++)
 		decided += handle_slot(queue, buffers, i);
 	queue_flush(queue, buffers);
-	counters_latency(queue->shm, now_ns() - received_at, decided);
+	counters_latency(queue->shm, clock_ns(CLOCK_MONOTONIC) - received_at, decided);
 	counters_turn_end(queue->shm);
 	if (!queue->kernel_only)
 		queue->kernel_only = is_empty(queue);

@@ -8,8 +8,8 @@
 #include <linux/netfilter/nfnetlink_queue.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
+#include "clock.h"
 #include "event.h"
 #include "mangle.h"
 #include "nsgate/hook.h"
@@ -221,7 +221,6 @@ static void carry_out(struct judgement *j, const struct policy_decision *decisio
 static void log_decision(const struct judgement *j, const struct policy_decision *decision)
 {
 	const struct pkt *pkt = &j->pkt;
-	struct timespec now;
 	struct event event = {
 		.cookie = j->queue->cookie,
 		.rule = decision->log_rule,
@@ -243,8 +242,7 @@ static void log_decision(const struct judgement *j, const struct policy_decision
 
 	if (!j->queue->events)
 		return;
-	clock_gettime(CLOCK_REALTIME, &now);
-	event.time_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+	event.time_ns = clock_ns(CLOCK_REALTIME);
 	event_ring_put(j->queue->events, &event);
 }
 

@@ -27,22 +27,14 @@
  * messages are good cannot be told unless nothing waits.
  */
 #include <linux/netfilter/nfnetlink_queue.h>
-#include <time.h>
 
+#include "clock.h"
 #include "queue_internal.h"
 
 #define LOOK_PACKETS 128
 #define LOOK_NS 5000000U
 #define TRIES 8
 #define BARRIER_SIZE 64 /* bytes of the message */
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
-}
 
 static int read_line(const struct queue *queue, struct queue_kernel *ret)
 {
@@ -92,7 +84,7 @@ bool queue_fails_open(const struct queue *queue)
 
 static bool is_due(struct queue *queue)
 {
-	const uint64_t now = now_ns();
+	const uint64_t now = clock_ns(CLOCK_MONOTONIC);
 
 	if (queue->unlooked < LOOK_PACKETS &&
 	    (now - queue->looked_at_ns < LOOK_NS || now - queue->empty_at_ns < LOOK_NS))

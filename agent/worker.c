@@ -30,6 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "event.h"
 #include "pause.h"
 #include "queue.h"
@@ -66,14 +67,6 @@ struct worker {
 	pthread_cond_t done;
 	struct worker_call *first_call, **last_call; /* under `lock` */
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
-}
 
 static void sleep_ns(uint64_t ns)
 {
@@ -239,7 +232,7 @@ static void run_round(struct worker *worker)
 	}
 	if (count >= 0 && count < ROUND_QUEUES)
 		worker->listed_ns = worker->round_end_ns;
-	worker->round_end_ns = now_ns();
+	worker->round_end_ns = clock_ns(CLOCK_MONOTONIC);
 	pause_ns = pause_after_round(&worker->pause, packets, full, worker->round_end_ns);
 	if (worker_sched_after_round(&worker->sched, packets, worker->round_end_ns))
 		worker_cpu_hold(&worker->cpu, worker->sched.wants_cpu);
@@ -259,7 +252,7 @@ static void *worker_main(void *arg)
 	prctl(PR_SET_NAME, name);
 	prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS);
 	worker_sched_open(&worker->sched, worker->for_floods);
-	worker->pause.window_start_ns = now_ns();
+	worker->pause.window_start_ns = clock_ns(CLOCK_MONOTONIC);
 	while (!worker->stopping)
 		run_round(worker);
 	worker_sched_close(&worker->sched);
@@ -489,7 +482,7 @@ struct worker *worker_move(struct worker *from, struct worker *to, struct queue 
 /* -ENOENT from the kernel's list: the namespace or the queue in it is gone, nothing waits. */
 static int wait_empty(const struct queue *queue, int timeout_ms)
 {
-	const uint64_t deadline = now_ns() + (uint64_t)timeout_ms * 1000000U;
+	const uint64_t deadline = clock_ns(CLOCK_MONOTONIC) + (uint64_t)timeout_ms * 1000000U;
 	struct queue_kernel kernel;
 
 	for (;;) {
@@ -499,7 +492,7 @@ static int wait_empty(const struct queue *queue, int timeout_ms)
 			return 0;
 		if (err)
 			return err;
-		if (now_ns() >= deadline)
+		if (clock_ns(CLOCK_MONOTONIC) >= deadline)
 			return -ETIMEDOUT;
 		sleep_ns(DRAIN_POLL_NS);
 	}

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "clock.h"
 #include "load.h"
 
 #include <arpa/inet.h>
@@ -46,10 +47,7 @@ void load_need(bool good, const char *what)
 
 uint64_t load_now_ns(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+	return clock_ns(CLOCK_MONOTONIC);
 }
 
 void load_sleep_until(uint64_t when_ns)

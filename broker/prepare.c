@@ -12,10 +12,10 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "broker.h"
+#include "clock.h"
 #include "custody.h"
 #include "fdstore.h"
 #include "ipc.h"
@@ -241,20 +241,12 @@ static int identify(struct holding *holding, const struct nsgate_msg_attach *mes
 	return 0;
 }
 
-static uint64_t boot_time_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
-}
-
 /* Return: 0; -EBUSY somebody has one of the numbers; -1 another failure; with its reason. */
 static int bind_queues(struct holding *holding, struct refusal *refusal)
 {
 	struct nsgate_ns_record *record = &holding->record;
 
-	record->bound_at_ns = boot_time_ns();
+	record->bound_at_ns = clock_ns(CLOCK_BOOTTIME);
 	for (unsigned int i = 0; i < record->queue_count; i++) {
 		unsigned int number = record->queue_first + i;
 		int err = queue_setup(holding->kit.queues[i], (uint16_t)number,

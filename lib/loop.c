@@ -6,8 +6,9 @@
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "clock.h"
 
 static int epoll_fd = -1;
 
@@ -82,10 +83,7 @@ int loop_nearest(int a_ms, int b_ms)
 
 int64_t loop_now_ms(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	return (int64_t)(clock_ns(CLOCK_MONOTONIC) / 1000000);
 }
 
 static void signal_ready(struct loop_source *source, uint32_t events)

@@ -13,9 +13,9 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "loop.h"
 
 #define STATUS_MAX 128
@@ -105,11 +105,9 @@ int notify_send_fd(const char *state, int fd)
 void notify_reload(void (*reload)(void))
 {
 	char state[64];
-	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%" PRId64,
-		 (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+	snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
+		 clock_ns(CLOCK_MONOTONIC) / 1000);
 	notify_send(state);
 	reload();
 	notify_send("READY=1");

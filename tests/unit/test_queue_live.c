@@ -10,8 +10,8 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_queue.h>
-#include <time.h>
 
+#include "clock.h"
 #include "live.h"
 
 #define OUT NSGATE_HOOK_BIT(NSGATE_HOOK_OUT)
@@ -219,14 +219,6 @@ static void a_look_at_a_whole_queue_changes_nothing(void **state)
 	live_close(&live);
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
-}
-
 /* What has just come is not compared with the kernel's books, what may have waited is. */
 static void a_queue_that_was_empty_is_not_looked_at(void **state)
 {
@@ -246,7 +238,7 @@ static void a_queue_that_was_empty_is_not_looked_at(void **state)
 		live_send_numbers(&live, 0, 1);
 		live.queue.unlooked = 0;
 		live.queue.looked_at_ns = 0;
-		live.queue.empty_at_ns = now_ns();
+		live.queue.empty_at_ns = clock_ns(CLOCK_MONOTONIC);
 		assert_int_equal(queue_turn(&live.queue, live.buffers), 1);
 		spared = live.queue.looked_at_ns == 0;
 	}

@@ -16,18 +16,11 @@
 
 #include "../../agent/worker_cpu.h"
 #include "../../agent/worker_sched.h"
+#include "clock.h"
 
 #define DEADLINE_NS 20000000000U
 
 static atomic_bool busy;
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
-}
 
 /* Threads that this one starts stay there, too. */
 static void stay_on_one_cpu(void)
@@ -44,10 +37,10 @@ static void stay_on_one_cpu(void)
 
 static void *keep_busy(void *arg)
 {
-	const uint64_t end = now_ns() + DEADLINE_NS;
+	const uint64_t end = clock_ns(CLOCK_MONOTONIC) + DEADLINE_NS;
 
 	(void)arg;
-	while (atomic_load(&busy) && now_ns() < end)
+	while (atomic_load(&busy) && clock_ns(CLOCK_MONOTONIC) < end)
 		;
 	return NULL;
 }
@@ -56,11 +49,11 @@ static void *keep_busy(void *arg)
 static bool becomes(struct worker_sched *sched, bool crowded)
 {
 	const struct timespec gap = {.tv_nsec = 1000000};
-	const uint64_t end = now_ns() + DEADLINE_NS;
+	const uint64_t end = clock_ns(CLOCK_MONOTONIC) + DEADLINE_NS;
 
-	while (sched->crowded != crowded && now_ns() < end) {
+	while (sched->crowded != crowded && clock_ns(CLOCK_MONOTONIC) < end) {
 		clock_nanosleep(CLOCK_MONOTONIC, 0, &gap, NULL);
-		worker_sched_after_round(sched, 1, now_ns());
+		worker_sched_after_round(sched, 1, clock_ns(CLOCK_MONOTONIC));
 	}
 	return sched->crowded == crowded;
 }
@@ -100,7 +93,7 @@ static void test_the_last_one_stays_so(void **state)
 	assert_int_equal(sched_setscheduler(0, SCHED_OTHER, &none), 0);
 	worker_sched_open(&sched, true);
 	assert_true(sched.stat_fd < 0);
-	worker_sched_after_round(&sched, 1, now_ns());
+	worker_sched_after_round(&sched, 1, clock_ns(CLOCK_MONOTONIC));
 	assert_int_equal(sched_getscheduler(0), SCHED_BATCH);
 }
 
@@ -113,7 +106,7 @@ static void test_a_policy_that_somebody_chose_is_left_alone(void **state)
 	assert_int_equal(sched_setscheduler(0, SCHED_BATCH, &none), 0);
 	worker_sched_open(&sched, false);
 	assert_true(sched.stat_fd < 0);
-	worker_sched_after_round(&sched, 1, now_ns());
+	worker_sched_after_round(&sched, 1, clock_ns(CLOCK_MONOTONIC));
 	assert_int_equal(sched_getscheduler(0), SCHED_BATCH);
 	worker_sched_close(&sched);
 }
