@@ -41,11 +41,11 @@
 #define SWEEP_MS 10000
 
 /*
- * Flows of a set. It bounds the kernel's memory where somebody makes up source addresses: 0.2 MB.
+ * Flows of a set. It bounds the kernel's memory where somebody makes up source addresses: 0.1 MB.
  * When the set is full, further flows are decided packet by packet, as without it. The kernel makes
- * room for all of them beforehand: 32 KiB, which is a quarter of what 4,096 would take.
+ * room for all of them beforehand: 16 KiB.
  */
-#define FLOWS_MAX 1536
+#define FLOWS_MAX 768
 
 static const uint8_t protocols[RULES_FAMILIES] = {
 	[RULES_FAMILY_IPV4] = NFPROTO_IPV4,

@@ -19,7 +19,7 @@
 #define HOOK(name) NSGATE_HOOK_BIT(NSGATE_HOOK_##name)
 #define IN_OUT (HOOK(IN) | HOOK(OUT))
 #define DENIED (NSGATE_RULES_OFFLOAD | NSGATE_RULES_DENIED)
-#define FLOWS_MAX 1536 /* of a set, in broker/rules_denied.c */
+#define FLOWS_MAX 768 /* of a set, in broker/rules_denied.c */
 
 struct bed {
 	struct platform_queue queue;
