@@ -445,7 +445,7 @@ def test_more_denied_flows_than_are_remembered(lab):
     """Twice as many as a set holds, twice over: what finds no room is decided as ever."""
     client, server = lab.pair()
     name = lab.attach(client, offload=True, **CLIENT)
-    ports = range(20000, 24500)
+    ports = range(20000, 21600)
     arrived = Arrivals(client, ports[0], ports[-1], families=[socket.AF_INET])
     sender, pending = flow(server), client.pending()
     for _ in range(2):
@@ -454,7 +454,7 @@ def test_more_denied_flows_than_are_remembered(lab):
             if port % 200 == 0:
                 until(lambda: pending() < 200, "the queue to drain")
     stats = lab.expect(name, {"packets.seen": 2 * len(ports), "packets.dropped": 2 * len(ports)})
-    assert 1000 < stats["packets"]["offloaded_dropped"] < len(ports) // 2
+    assert 500 < stats["packets"]["offloaded_dropped"] < len(ports) // 2
     assert arrived.total() == 0
 
 
