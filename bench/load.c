@@ -25,6 +25,7 @@ static const struct command {
 	{"beat", "RECEIVER PORT SENDERS-FILE RATE SECONDS", 5, load_beat},
 	{"echo", "NETNS PORT", 2, load_echo},
 	{"rtt", "NETNS HOST PORT RATE SECONDS", 5, load_rtt},
+	{"wake", "CPU OTHER-CPU TIMES IDLE-US", 4, load_wake},
 	{"tcp-sink", "NETNS PORT", 2, load_tcp_sink},
 	{"tcp-send", "NETNS HOST PORT SECONDS", 4, load_tcp_send},
 	{"tcp-answer", "NETNS PORT", 2, load_tcp_answer},

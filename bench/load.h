@@ -16,6 +16,7 @@ int load_spread(char **argv);
 int load_beat(char **argv);
 int load_echo(char **argv);
 int load_rtt(char **argv);
+int load_wake(char **argv);
 int load_tcp_sink(char **argv);
 int load_tcp_send(char **argv);
 int load_tcp_answer(char **argv);

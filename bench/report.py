@@ -96,6 +96,9 @@ def rows(results):
             row(f"added delay of a round trip at {text}/s, both ways judged, {key}", f"≤ {limit} µs",
                 lambda m, limit=limit: m <= limit, US,
                 paired(r, figure, "agent", "none", key, difference))
+            for arm, text_of_arm in (("none", "no queue"), ("agent", "agent")):
+                row(f"a round trip at {text}/s, {text_of_arm}, {key}", "", None, US,
+                    values(r, figure, arm, key))
             for arm in ("textbook", "tracked"):
                 row(f"the same, {arm}", "", None, US, paired(r, figure, arm, "none", key, difference))
             for place, how in (("apart", "client and server on a CPU each"),
@@ -103,6 +106,9 @@ def rows(results):
                 for arm in ("agent", "textbook"):
                     row(f"the same with {how}, {arm}", "", None, US,
                         paired(r, f"delay_{place}_{rate}", arm, "none", key, difference))
+    for idle, text in (("100", "0.1 ms"), ("1000", "1 ms")):
+        row(f"to wake up a thread on another CPU that has slept for {text}, p50", "", None, US,
+            values(r, "wake", idle, "p50"))
     for figure, how in (("spread_20k", "20,000 packets/s one by one"),
                         ("spread_100k", "100,000 packets/s one by one"),
                         ("spread_burst", "100,000 packets/s in bursts of 16")):
