@@ -15,20 +15,20 @@
  * shortest time slice there is (sched_attr.sched_runtime; since Linux 6.12, before without effect),
  * which lets it run before those with longer ones.
  *
- * A worker to which many packets come has a CPU of its own (worker_cpu.h). A thread that is woken
- * by who is about to sleep is put on the CPU of that one (WF_SYNC), which is right for a packet now
- * and then. But in a stream of them sender, worker and receiver all end up on one CPU, while others
- * are idle: a TCP transfer by 15 to 20 percent slower (bench/NOTES.md). If the CPU turns out to be
- * somebody else's, the worker lets go of it.
- *
- * A worker of flooded queues always waits and goes where it is put: it makes the crowd.
- *
  * Which of the two, the kernel says: /proc/thread-self/schedstat holds how long the thread was
  * ready and had no CPU, and how often it ran (Documentation/scheduler/sched-stats.rst). Crowded is
  * where it waits for longer than CROWDED_NS each time, CROWDED_LOOKS times in a row: a CPU that the
  * host takes from a virtual machine for a moment is no crowd. After a while the other way is tried
  * again, after a longer one if that was of no use. Where the kernel does not count or does not let
  * us, or where the operator chose a policy himself, all stays as it is.
+ *
+ * A worker to which many packets come has a CPU of its own (worker_cpu.h). A thread that is woken
+ * by who is about to sleep is put on the CPU of that one (WF_SYNC), which is right for a packet now
+ * and then. But in a stream of them sender, worker and receiver all end up on one CPU, while others
+ * are idle: which made TCP transfers a quarter slower (bench/NOTES.md). If the CPU turns out to be
+ * somebody else's, the worker lets go of it.
+ *
+ * A worker of flooded queues always waits and goes where it is put: it makes the crowd.
  */
 #include "worker_sched.h"
 

@@ -107,8 +107,9 @@ def rows(results):
                     row(f"the same with {how}, {arm}", "", None, US,
                         paired(r, f"delay_{place}_{rate}", arm, "none", key, difference))
     for idle, text in (("100", "0.1 ms"), ("1000", "1 ms")):
-        row(f"to wake up a thread on another CPU that has slept for {text}, p50", "", None, US,
-            values(r, "wake", idle, "p50"))
+        for key in ("p50", "p99"):
+            row(f"to wake up a thread on another CPU that has slept for {text}, {key}", "", None, US,
+                values(r, "wake", idle, key))
     for figure, how in (("spread_20k", "20,000 packets/s one by one"),
                         ("spread_100k", "100,000 packets/s one by one"),
                         ("spread_burst", "100,000 packets/s in bursts of 16")):
