@@ -22,7 +22,7 @@
  */
 #include "pause.h"
 
-#define PAUSE_RATE 48		   /* packets per millisecond */
+#define PAUSE_RATE 64		   /* packets per millisecond */
 #define WINDOW_NS 4000000U	   /* over which the rate is measured, and length of a trial */
 #define SILENCE_NS 16000000U	   /* a window that took so long says nothing of what was before */
 #define BATCH_ENOUGH 64		   /* packets per round above which a longer pause gains nothing */
