@@ -321,6 +321,7 @@ def send_denied(sender, address, port, count, judged):
 
 def when_dropped(lab, name):
     """A function that waits until one more than now has been dropped."""
+    lab.stats(name)  # what the agent had to do before this question was put is done before the next
     before = lab.stats(name)["packets"]["dropped"]
     return lambda: until(lambda: lab.stats(name)["packets"]["dropped"] > before,
                          "the packet to be judged")
