@@ -72,7 +72,10 @@ static struct nsgate_rules_spec wanted_spec(const struct ns *ns, uint32_t genera
 		if (info->open_on_overload)
 			spec.flags |= NSGATE_RULES_OVERLOAD;
 		if (info->offload)
-			spec.flags |= NSGATE_RULES_OFFLOAD | NSGATE_RULES_DENIED;
+			spec.flags |= NSGATE_RULES_OFFLOAD;
+		/* An audit drops nothing; for the strict, see DESIGN.md. */
+		if (info->offload && !info->audit && !info->strict)
+			spec.flags |= NSGATE_RULES_DENIED;
 		if (info->strict)
 			spec.flags |= NSGATE_RULES_STRICT;
 	} else {
@@ -211,14 +214,20 @@ static int bind_queues(struct ns *ns, struct policy *policy)
 	return err;
 }
 
+/* 0: not known. What the kernel remembers of flows was judged by this one. */
+static void note_hash(struct ns *ns, uint64_t hash)
+{
+	__atomic_store_n(&ns->shm->policy_hash, hash, __ATOMIC_RELAXED);
+}
+
+/* From now until the rules are its own, the kernel remembers flows that the old one judged. */
 static void note_policy(struct ns *ns, struct policy *policy)
 {
 	struct policy *old = ns->policy;
 
 	ns->policy = policy ? policy_ref(policy) : NULL;
 	policy_unref(old);
-	__atomic_store_n(&ns->shm->policy_hash, policy ? policy_info(policy)->source_hash : 0,
-			 __ATOMIC_RELAXED);
+	note_hash(ns, 0);
 }
 
 /* Attached or degraded, by the policy alone; the broker's word is in ns_set_state(). */
@@ -378,10 +387,14 @@ static void set_notes_denied(void *arg)
 }
 
 /* An answer may be to rules that have been overtaken by others, which are still to be asked for. */
+static bool rules_are_ours(const struct ns *ns)
+{
+	return ns_rules_settled(ns) && !(ns->todo & NS_TODO_RULES);
+}
+
 static void tell_notes_denied(struct ns *ns)
 {
-	const bool notes = ns->wanted.flags & NSGATE_RULES_DENIED && ns_rules_settled(ns) &&
-			   !(ns->todo & NS_TODO_RULES);
+	const bool notes = ns->wanted.flags & NSGATE_RULES_DENIED && rules_are_ours(ns);
 
 	for (unsigned int i = 0; i < ns->record.queue_count; i++) {
 		struct denied_call call = {.queue = &ns->queues[i], .notes = notes};
@@ -401,18 +414,21 @@ static void rules_taken(struct ns *ns)
 
 	ns->record.rules = ns->wanted;
 	ns->rules_refused = false;
+	if (rules_are_ours(ns))
+		note_hash(ns, ns->policy ? policy_info(ns->policy)->source_hash : 0);
 	tell_notes_denied(ns);
 	if (healed)
 		ns_policy_judge_state(ns);
 }
 
-static void rules_refused(struct ns *ns, const char *text)
+static void rules_refused(struct ns *ns, uint32_t status, const char *text)
 {
 	const bool again = ns->rules_refused && ns->state == NS_STATE_DEGRADED;
 
 	ns->rules_refused = true;
 	/* A broker of an earlier release does not know it. All the rest is worth more. */
-	ns->wanted.flags &= ~(uint32_t)NSGATE_RULES_DENIED;
+	if (status == NSGATE_STATUS_USAGE)
+		ns->wanted.flags &= ~(uint32_t)NSGATE_RULES_DENIED;
 	if (!retry_at_ms)
 		retry_at_ms = loop_now_ms() + RETRY_MS;
 	if (ns->state == NS_STATE_ORPHANED)
@@ -435,7 +451,7 @@ void ns_rules_answer(const struct nsgate_msg_reply *reply)
 	if (reply->status == NSGATE_STATUS_OK)
 		rules_taken(ns);
 	else
-		rules_refused(ns, reply->text);
+		rules_refused(ns, reply->status, reply->text);
 	ns_change_end(ns, reply->status, reply->text);
 }
 
@@ -463,8 +479,9 @@ int ns_policy_start(struct ns *ns, struct policy *policy)
 	if (err)
 		return err;
 	/* A predecessor's policy may have let some pass, or been strict. */
-	ns->last.passes = ns->last.strict = ns->shm->policy_hash;
-	note_policy(ns, policy);
+	ns->last.passes = ns->last.strict = ns->record.rules.generation;
+	if (ns->generation != ns->record.rules.generation)
+		note_hash(ns, 0);
 	ns->wanted = wanted_spec(ns, ns->generation);
 	note_kernel(ns);
 	tell_notes_denied(ns);

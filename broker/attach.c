@@ -18,6 +18,7 @@
 #include "owed.h"
 #include "prepare.h"
 #include "queue_setup.h"
+#include "record.h"
 #include "records.h"
 #include "restore.h"
 #include "rules.h"
@@ -427,16 +428,16 @@ void attach_name_removed(const char *name)
 
 /* ---- what the agent says ---- */
 
-static void rules_failed(struct holding *holding, int err)
+static void rules_failed(struct holding *holding, int err, bool known)
 {
-	holding->rules_status = err == -EINVAL ? NSGATE_STATUS_USAGE : NSGATE_STATUS_FAILED;
+	holding->rules_status = known ? NSGATE_STATUS_FAILED : NSGATE_STATUS_USAGE;
 	snprintf(holding->rules_text, sizeof(holding->rules_text),
 		 "cannot install the rules in %s: %s%s", holding->record.name,
 		 err == -ENOSYS ? "strict" : strerror(-err),
 		 err == -EPERM	  ? ": the table inet nsgate belongs to another live program there"
 		 : err == -ENOSYS ? ": " ENFORCE_NO_GUARD
 		 : err == -E2BIG  ? ": more links than a strict policy can guard"
-		 : err == -EINVAL ? ": hooks, flags or a generation that this nsgate-broker does "
+		 : !known	  ? ": hooks, flags or a generation that this nsgate-broker does "
 				    "not know: restart it, if nsgate-agent is of a later release"
 		 : err == -ENOENT
 			 ? ": the kernel lacks an nftables expression, see `nsgatectl doctor`"
@@ -461,7 +462,7 @@ void attach_agent_rules(const struct nsgate_msg_ns_rules *message)
 	fdstore_keep(holding);
 	err = enforce_rules(holding, &message->rules);
 	if (err)
-		rules_failed(holding, err);
+		rules_failed(holding, err, record_rules_valid(&message->rules));
 	if (holding->state == HOLDING_OFFERED) {
 		holding->deadline_ms = 0;
 		if (err) {

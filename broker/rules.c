@@ -240,7 +240,7 @@ static int install_set(int fd, const struct rules_queues *queues,
 		.hooks = spec->hooks,
 		.generation = spec->generation,
 		.offload = spec->flags & NSGATE_RULES_OFFLOAD,
-		.denied = (spec->flags & denying) == denying && !opened,
+		.denied = (spec->flags & denying) == denying,
 		.opened = opened,
 		.may_pass = spec->flags & (NSGATE_RULES_BYPASS | NSGATE_RULES_OVERLOAD),
 		.unjudged = on_overload ? RULES_COUNTER_OVERLOAD : RULES_COUNTER_AGENT_DOWN,
@@ -266,8 +266,8 @@ static int install_set(int fd, const struct rules_queues *queues,
 	for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
 		int r;
 
-		if (levels[i].sets && !set.denied)
-			continue;
+		if (levels[i].sets && (!set.denied || opened))
+			continue; /* an answer that is late is understood all the same */
 		set.sets = levels[i].sets;
 		set.ct_state = levels[i].state;
 		set.ct_mark = levels[i].mark;

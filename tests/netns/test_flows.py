@@ -323,8 +323,11 @@ def when_dropped(lab, name):
     """A function that waits until one more than now has been dropped."""
     lab.stats(name)  # what the agent had to do before this question was put is done before the next
     before = lab.stats(name)["packets"]["dropped"]
-    return lambda: until(lambda: lab.stats(name)["packets"]["dropped"] > before,
-                         "the packet to be judged")
+
+    def judged():
+        stats = lab.stats(name)
+        return stats["packets"]["dropped"] > before and stats["queue"]["pending"] == 0
+    return lambda: until(judged, "the packet to be judged")
 
 
 @pytest.mark.parametrize("version", [4, 6])

@@ -100,6 +100,35 @@ def test_rules_that_cannot_be_installed_are_tried_again(own_lab):
     judged(lab, inner, outside, "x", 8, 7)
 
 
+def test_flows_of_the_old_policy_are_not_taken_for_the_new_ones(own_lab):
+    """The agent that changed the policy ends before the rules could follow."""
+    lab = own_lab
+    lab.start_broker("--no-owned-tables")
+    lab.start_agent()
+    lab.wait_ready()
+    inner, outside = lab.pair()
+    lab.put_policy("p", default="drop", hooks=["in"], offload=True, rules=[rule(7)])
+    lab.must("attach", f"netns:{inner}", "--name", "x", "--policy", "p")
+    arrived = Arrivals(inner, 7, 8, families=[socket.AF_INET])
+    sender = outside.udp()
+    for count in range(1, 4):
+        outside.send("10.77.0.1", 7, 1, sender=sender)
+        arrived.wait(count)
+    assert lab.books("x")["packets"]["offloaded"] == 2
+    with stolen_table(inner):
+        answer = lab.http("PUT", "/v1/policies/p", {
+            "version": 1, "default": "drop", "hooks": ["in"], "offload": True, "rules": [rule(8)]})
+        assert answer.status == 500, answer
+        end(lab.agent)
+        lab.start_agent()
+    until(lambda: "judge_in" in inner.ruleset(), "the rules to be there again")
+    until(lambda: lab.get("/v1/namespaces/x")["state"] == "attached", "it to heal")
+    outside.send("10.77.0.1", 7, 5, sender=sender)
+    outside.send("10.77.0.1", 8, 1)
+    arrived.wait(4)
+    assert arrived.drain() == {(7, 4): 3, (8, 4): 1}
+
+
 def test_namespace_that_cannot_be_opened_is_tried_again(own_lab):
     """Nobody judges, the policy says open, and the rules cannot be changed for a while."""
     lab = own_lab
