@@ -121,8 +121,9 @@ def test_flows_of_the_old_policy_are_not_taken_for_the_new_ones(own_lab):
         assert answer.status == 500, answer
         end(lab.agent)
         lab.start_agent()
-    until(lambda: "judge_in" in inner.ruleset(), "the rules to be there again")
-    until(lambda: lab.get("/v1/namespaces/x")["state"] == "attached", "it to heal")
+    lab.wait_ready()
+    until(lambda: "ct mark & 0x8fff0000 == 0x80020000" in inner.ruleset(),
+          "rules of a second generation to be there")
     outside.send("10.77.0.1", 7, 5, sender=sender)
     outside.send("10.77.0.1", 8, 1)
     arrived.wait(4)
