@@ -155,33 +155,28 @@ static void put_verdicts(struct jw *w, const struct stats_all *all, bool bytes)
 	}
 }
 
-static void put_offloaded(struct jw *w, const struct stats_all *all, bool bytes)
+/* nsgate_WHAT_packets_total and nsgate_WHAT_bytes_total. */
+static void put_counts(struct jw *w, const struct stats_all *all, const char *what,
+		       const char *help, struct shm_count (*count_of)(const struct stats *))
 {
-	const char *name =
-		bytes ? "nsgate_offloaded_bytes_total" : "nsgate_offloaded_packets_total";
+	for (int bytes = 0; bytes < 2; bytes++) {
+		char name[64];
 
-	put_head(w, name, "counter", "Accepted by the kernel itself: their flow was accepted.");
-	for (size_t i = 0; i < all->count; i++) {
-		const struct shm_count count = stats_offloaded(&all->list[i].stats);
+		snprintf(name, sizeof(name), "nsgate_%s_%s_total", what,
+			 bytes ? "bytes" : "packets");
+		put_head(w, name, "counter", help);
+		for (size_t i = 0; i < all->count; i++) {
+			const struct shm_count count = count_of(&all->list[i].stats);
 
-		put_sample(w, name, all->list[i].ns, NULL, NULL,
-			   bytes ? count.bytes : count.packets);
+			put_sample(w, name, all->list[i].ns, NULL, NULL,
+				   bytes ? count.bytes : count.packets);
+		}
 	}
 }
 
-static void put_denied(struct jw *w, const struct stats_all *all, bool bytes)
+static struct shm_count guarded(const struct stats *stats)
 {
-	const char *name = bytes ? "nsgate_offloaded_dropped_bytes_total"
-				 : "nsgate_offloaded_dropped_packets_total";
-
-	put_head(w, name, "counter",
-		 "Dropped by the kernel itself: their flow was denied. Among all others, too.");
-	for (size_t i = 0; i < all->count; i++) {
-		const struct shm_count count = stats_denied(&all->list[i].stats);
-
-		put_sample(w, name, all->list[i].ns, NULL, NULL,
-			   bytes ? count.bytes : count.packets);
-	}
+	return stats->guard;
 }
 
 /* A metric for each reason, as the labels are those four. */
@@ -196,20 +191,6 @@ static void put_unjudged(struct jw *w, const struct stats_all *all)
 		for (size_t i = 0; i < all->count; i++)
 			put_sample(w, name, all->list[i].ns, NULL, NULL,
 				   all->list[i].stats.unjudged[reason]);
-	}
-}
-
-static void put_guard(struct jw *w, const struct stats_all *all, bool bytes)
-{
-	const char *name =
-		bytes ? "nsgate_guard_dropped_bytes_total" : "nsgate_guard_dropped_packets_total";
-
-	put_head(w, name, "counter", "Dropped as it left: it went past the hooks, or in pieces.");
-	for (size_t i = 0; i < all->count; i++) {
-		const struct shm_count *count = &all->list[i].stats.guard;
-
-		put_sample(w, name, all->list[i].ns, NULL, NULL,
-			   bytes ? count->bytes : count->packets);
 	}
 }
 
@@ -302,13 +283,14 @@ enum MHD_Result api_get_metrics(struct api_request *request)
 	put_verdicts(&w, &all, false);
 	put_verdicts(&w, &all, true);
 	put_figures(&w, &all);
-	put_offloaded(&w, &all, false);
-	put_offloaded(&w, &all, true);
-	put_denied(&w, &all, false);
-	put_denied(&w, &all, true);
+	put_counts(&w, &all, "offloaded", "Accepted by the kernel itself: their flow was accepted.",
+		   stats_offloaded);
+	put_counts(&w, &all, "offloaded_dropped",
+		   "Dropped by the kernel itself: their flow was denied. Among all others, too.",
+		   stats_denied);
 	put_unjudged(&w, &all);
-	put_guard(&w, &all, false);
-	put_guard(&w, &all, true);
+	put_counts(&w, &all, "guard_dropped",
+		   "Dropped as it left: it went past the hooks, or in pieces.", guarded);
 	put_repairs(&w, &all);
 	put_latency(&w, &all, 50);
 	put_latency(&w, &all, 99);

@@ -191,6 +191,15 @@ static void bind_in_worker(void *arg)
 	queue_bind(call->queue, call->binding);
 }
 
+/* Where nobody serves the queue, nobody is in its way. */
+static void call_in_worker(struct ns *ns, unsigned int i, void (*fn)(void *arg), void *arg)
+{
+	if (ns->workers[i])
+		worker_call(ns->workers[i], fn, arg);
+	else
+		fn(arg);
+}
+
 static int bind_queues(struct ns *ns, struct policy *policy)
 {
 	struct queue_binding bindings[NSGATE_QUEUES_MAX];
@@ -204,10 +213,7 @@ static int bind_queues(struct ns *ns, struct policy *policy)
 	for (unsigned int i = 0; !err && i < made; i++) {
 		struct bind_call call = {.queue = &ns->queues[i], .binding = &bindings[i]};
 
-		if (ns->workers[i])
-			worker_call(ns->workers[i], bind_in_worker, &call);
-		else
-			bind_in_worker(&call);
+		call_in_worker(ns, i, bind_in_worker, &call);
 	}
 	for (unsigned int i = 0; i < made; i++)
 		binding_free(&bindings[i]); /* what was replaced, or what was not used */
@@ -399,12 +405,8 @@ static void tell_notes_denied(struct ns *ns)
 	for (unsigned int i = 0; i < ns->record.queue_count; i++) {
 		struct denied_call call = {.queue = &ns->queues[i], .notes = notes};
 
-		if (ns->queues[i].notes_denied == notes)
-			continue;
-		if (ns->workers[i])
-			worker_call(ns->workers[i], set_notes_denied, &call);
-		else
-			set_notes_denied(&call);
+		if (ns->queues[i].notes_denied != notes)
+			call_in_worker(ns, i, set_notes_denied, &call);
 	}
 }
 

@@ -235,7 +235,7 @@ static void run_round(struct worker *worker)
 	worker->round_end_ns = clock_ns(CLOCK_MONOTONIC);
 	pause_ns = pause_after_round(&worker->pause, packets, full, worker->round_end_ns);
 	if (worker_sched_after_round(&worker->sched, packets, worker->round_end_ns))
-		worker_cpu_hold(&worker->cpu, worker->sched.wants_cpu);
+		worker_cpu_hold(&worker->cpu, worker->index, worker->sched.wants_cpu);
 	if (called)
 		run_calls(worker);
 	else if (pause_ns)
@@ -315,7 +315,6 @@ struct worker *worker_start(unsigned int index, bool for_floods)
 	if (!worker)
 		return NULL;
 	worker->index = index;
-	worker->cpu.index = index;
 	worker->for_floods = for_floods;
 	worker->epoll_fd = worker->wake_fd = -1;
 	worker->last_call = &worker->first_call;

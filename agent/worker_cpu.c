@@ -17,7 +17,7 @@ static void choose(const cpu_set_t *set, unsigned int index, cpu_set_t *ret)
 	}
 }
 
-void worker_cpu_hold(struct worker_cpu *cpu, bool hold)
+void worker_cpu_hold(struct worker_cpu *cpu, unsigned int index, bool hold)
 {
 	cpu_set_t now;
 
@@ -36,6 +36,6 @@ void worker_cpu_hold(struct worker_cpu *cpu, bool hold)
 	if (CPU_COUNT(&now) < 2)
 		return;
 	cpu->allowed = now;
-	choose(&now, cpu->index, &cpu->own);
+	choose(&now, index, &cpu->own);
 	cpu->held = sched_setaffinity(0, sizeof(cpu->own), &cpu->own) == 0;
 }

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "load.h"
 
 #define MEMBERS_MAX 1024
@@ -32,14 +33,6 @@ static struct {
 	uint64_t *delays;
 	size_t received;
 } all;
-
-static uint64_t wall_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
-}
 
 /* Lines "NETNS ADDRESS". */
 static void open_members(const char *path, const char *port)
@@ -135,7 +128,7 @@ static uint32_t send_all(int fd, uint64_t rate, double seconds)
 
 	while (number < all.beats && load_now_ns() < end) {
 		for (uint32_t i = 0; i < all.members; i++) {
-			const struct beat beat = {i, number, wall_ns()};
+			const struct beat beat = {i, number, clock_ns(CLOCK_REALTIME)};
 
 			load_need(send(all.fds[i], &beat, sizeof(beat), 0) == sizeof(beat), "send");
 		}

@@ -20,6 +20,7 @@
 
 #include "../../broker/queue_setup.h"
 #include "../../broker/rules.h"
+#include "clock.h"
 #include "netlink.h"
 
 #define EXIT_SKIP 77
@@ -297,10 +298,7 @@ int platform_verdict_batch(const struct platform_queue *queue, uint32_t id, uint
 
 static int64_t now_ms(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+	return (int64_t)(clock_ns(CLOCK_MONOTONIC) / 1000000);
 }
 
 static void serve_one(const struct platform_queue *queue, platform_judge judge, void *data)

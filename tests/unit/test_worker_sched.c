@@ -231,27 +231,27 @@ static cpu_set_t first_cpus(unsigned int count)
 
 static void *hold_and_let_go(void *arg)
 {
-	struct worker_cpu zero = {.index = 0}, two = {.index = 2}, one = {.index = 1};
+	struct worker_cpu cpu = {.held = false};
 	const cpu_set_t first = first_cpus(1), both = first_cpus(2);
 	cpu_set_t second;
 
 	(void)arg;
 	CPU_XOR(&second, &both, &first);
 	allow(&both);
-	worker_cpu_hold(&zero, true);
+	worker_cpu_hold(&cpu, 0, true);
 	assert_allowed(&first);
-	worker_cpu_hold(&zero, false);
+	worker_cpu_hold(&cpu, 0, false);
 	assert_allowed(&both);
-	worker_cpu_hold(&two, true); /* there are two: round again */
+	worker_cpu_hold(&cpu, 2, true); /* there are two: round again */
 	assert_allowed(&first);
-	worker_cpu_hold(&two, false);
-	worker_cpu_hold(&one, true);
+	worker_cpu_hold(&cpu, 2, false);
+	worker_cpu_hold(&cpu, 1, true);
 	assert_allowed(&second);
 
 	allow(&first); /* an operator's word */
-	worker_cpu_hold(&one, true);
+	worker_cpu_hold(&cpu, 1, true);
 	assert_allowed(&first);
-	worker_cpu_hold(&one, false);
+	worker_cpu_hold(&cpu, 1, false);
 	assert_allowed(&first);
 	return NULL;
 }
