@@ -19,21 +19,6 @@
 #define TABLE "nsgate"
 #define REQUEST_BYTES 128
 
-static const char *const counter_names[OFFLOAD_COUNTERS] = {
-	[SHM_DIRECTION_IN] = "offloaded_in",
-	[SHM_DIRECTION_OUT] = "offloaded_out",
-	[SHM_DIRECTION_FORWARD] = "offloaded_forward",
-	[OFFLOAD_PASSED_DOWN] = "passed_agent_down",
-	[OFFLOAD_PASSED_OVERLOAD] = "passed_overload",
-	[OFFLOAD_ASKED] = "asked",
-	[OFFLOAD_DENIED + SHM_DIRECTION_IN] = "denied_in",
-	[OFFLOAD_DENIED + SHM_DIRECTION_OUT] = "denied_out",
-	[OFFLOAD_DENIED + SHM_DIRECTION_FORWARD] = "denied_forward",
-	[OFFLOAD_DENIED_TCP] = "denied_tcp",
-	[OFFLOAD_DENIED_UDP] = "denied_udp",
-	[OFFLOAD_DENIED_OTHER] = "denied_other",
-};
-
 static void note_counter(const struct nlattr *data, struct shm_count *ret)
 {
 	struct nlattr *attr;
@@ -74,8 +59,8 @@ static void note_object(const struct nlmsghdr *nlh, void *context)
 
 	if (!name)
 		return;
-	for (int i = 0; i < OFFLOAD_COUNTERS; i++) {
-		if (strcmp(name, counter_names[i]) == 0) {
+	for (int i = 0; i < NSGATE_COUNTER_MAX; i++) {
+		if (strcmp(name, nsgate_counter_names[i]) == 0) {
 			note_counter(data, &counts->of[i]);
 			counts->found[i] = true;
 		}

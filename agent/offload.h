@@ -12,22 +12,12 @@
 
 #include <stdbool.h>
 
+#include "nsgate/counter.h"
 #include "nsgate/shm.h"
 
-enum offload_counter { /* after those of the directions: enum shm_direction */
-		       OFFLOAD_PASSED_DOWN = SHM_DIRECTION_MAX,
-		       OFFLOAD_PASSED_OVERLOAD,
-		       OFFLOAD_ASKED,
-		       OFFLOAD_DENIED, /* and those of the other directions */
-		       OFFLOAD_DENIED_TCP = OFFLOAD_DENIED + SHM_DIRECTION_MAX,
-		       OFFLOAD_DENIED_UDP,
-		       OFFLOAD_DENIED_OTHER,
-		       OFFLOAD_COUNTERS
-};
-
 struct offload_counts {
-	struct shm_count of[OFFLOAD_COUNTERS];
-	bool found[OFFLOAD_COUNTERS]; /* such a counter exists */
+	struct shm_count of[NSGATE_COUNTER_MAX];
+	bool found[NSGATE_COUNTER_MAX]; /* such a counter exists */
 };
 
 /*

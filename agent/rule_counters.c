@@ -28,15 +28,15 @@ static void step_count(struct stats_step steps[2], const struct shm_count *count
 
 static void read_denied(struct stats_last *last, const struct offload_counts *counts)
 {
-	static const enum offload_counter of_protocol[SHM_PROTO_MAX] = {
-		[SHM_PROTO_TCP] = OFFLOAD_DENIED_TCP,
-		[SHM_PROTO_UDP] = OFFLOAD_DENIED_UDP,
-		[SHM_PROTO_OTHER] = OFFLOAD_DENIED_OTHER,
+	static const enum nsgate_counter of_protocol[SHM_PROTO_MAX] = {
+		[SHM_PROTO_TCP] = NSGATE_COUNTER_DENIED_TCP,
+		[SHM_PROTO_UDP] = NSGATE_COUNTER_DENIED_UDP,
+		[SHM_PROTO_OTHER] = NSGATE_COUNTER_DENIED_OTHER,
 	};
 
 	for (int i = 0; i < SHM_DIRECTION_MAX; i++)
-		if (counts->found[OFFLOAD_DENIED + i])
-			step_count(last->denied[i], &counts->of[OFFLOAD_DENIED + i]);
+		if (counts->found[NSGATE_COUNTER_DENIED_IN + i])
+			step_count(last->denied[i], &counts->of[NSGATE_COUNTER_DENIED_IN + i]);
 	for (int i = 0; i < SHM_PROTO_MAX; i++)
 		if (of_protocol[i] && counts->found[of_protocol[i]])
 			step_counter(&last->denied_protocol[i].total, &last->denied_protocol[i].raw,
@@ -57,19 +57,20 @@ bool rule_counters_read(struct ns *ns)
 	if (err)
 		return false;
 	for (int i = 0; i < SHM_DIRECTION_MAX; i++)
-		if (counts.found[i])
-			step_count(ns->last.offloaded[i], &counts.of[i]);
+		if (counts.found[NSGATE_COUNTER_OFFLOADED_IN + i])
+			step_count(ns->last.offloaded[i],
+				   &counts.of[NSGATE_COUNTER_OFFLOADED_IN + i]);
 	read_denied(&ns->last, &counts);
-	if (counts.found[OFFLOAD_PASSED_DOWN])
+	if (counts.found[NSGATE_COUNTER_AGENT_DOWN])
 		step_counter(&control->passed_down, &control->passed_down_raw,
-			     counts.of[OFFLOAD_PASSED_DOWN].packets);
-	if (counts.found[OFFLOAD_PASSED_OVERLOAD])
+			     counts.of[NSGATE_COUNTER_AGENT_DOWN].packets);
+	if (counts.found[NSGATE_COUNTER_OVERLOAD])
 		step_counter(&control->passed_overload, &control->passed_overload_raw,
-			     counts.of[OFFLOAD_PASSED_OVERLOAD].packets);
-	if (counts.found[OFFLOAD_ASKED])
+			     counts.of[NSGATE_COUNTER_OVERLOAD].packets);
+	if (counts.found[NSGATE_COUNTER_ASKED])
 		step_counter(&control->asked, &control->asked_raw,
-			     counts.of[OFFLOAD_ASKED].packets);
-	return counts.found[OFFLOAD_ASKED];
+			     counts.of[NSGATE_COUNTER_ASKED].packets);
+	return counts.found[NSGATE_COUNTER_ASKED];
 }
 
 void rule_counters_begin(struct ns *ns)

@@ -39,7 +39,7 @@
 
 /* What the table holds before a change. */
 struct inventory {
-	bool counter[RULES_COUNTERS];
+	bool counter[NSGATE_COUNTER_MAX];
 	bool hook[NSGATE_HOOK_MAX]; /* has its chains */
 	bool denied[NSGATE_HOOK_MAX][RULES_FAMILIES];
 	struct guard_inventory guard;
@@ -70,8 +70,8 @@ static int take_inventory(int fd, struct inventory *ret)
 	char chain[RULES_CHAIN_NAME_MAX];
 	int r = 0;
 
-	for (int i = 0; i < RULES_COUNTERS && r == 0; i++)
-		r = look(nft_find_counter(fd, NFPROTO_INET, TABLE, rules_counter_names[i]),
+	for (int i = 0; i < NSGATE_COUNTER_MAX && r == 0; i++)
+		r = look(nft_find_counter(fd, NFPROTO_INET, TABLE, nsgate_counter_names[i]),
 			 &ret->counter[i]);
 	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX && r == 0; hook++) {
 		rules_chain_name(chain, "judge", hook);
@@ -95,9 +95,9 @@ static void build(const struct rules_set *set, bool owned, const struct rules_li
 	nft_flush_table(set->batch);
 
 	/* Counters that exist keep their values only if the batch does not mention them. */
-	for (int i = 0; i < RULES_COUNTERS; i++) {
+	for (int i = 0; i < NSGATE_COUNTER_MAX; i++) {
 		if (!inventory->counter[i])
-			nft_add_counter(set->batch, rules_counter_names[i]);
+			nft_add_counter(set->batch, nsgate_counter_names[i]);
 	}
 	guard_counter(set->batch, set->strict, &inventory->guard);
 	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++) {
@@ -243,7 +243,7 @@ static int install_set(int fd, const struct rules_queues *queues,
 		.denied = (spec->flags & denying) == denying,
 		.opened = opened,
 		.may_pass = spec->flags & (NSGATE_RULES_BYPASS | NSGATE_RULES_OVERLOAD),
-		.unjudged = on_overload ? RULES_COUNTER_OVERLOAD : RULES_COUNTER_AGENT_DOWN,
+		.unjudged = on_overload ? NSGATE_COUNTER_OVERLOAD : NSGATE_COUNTER_AGENT_DOWN,
 		.strict = spec->flags & NSGATE_RULES_STRICT,
 		.queue = {.backend = queues->backend,
 			  .first = queues->first,

@@ -88,11 +88,11 @@ void rules_denied_sets(const struct rules_set *set, uint32_t hook, const bool ex
 	}
 }
 
-static enum rules_counter denied_counter(uint32_t hook)
+static enum nsgate_counter denied_counter(uint32_t hook)
 {
 	if (hook == NSGATE_HOOK_FORWARD)
-		return RULES_COUNTER_DENIED_FORWARD;
-	return hook == NSGATE_HOOK_IN ? RULES_COUNTER_DENIED_IN : RULES_COUNTER_DENIED_OUT;
+		return NSGATE_COUNTER_DENIED_FORWARD;
+	return hook == NSGATE_HOOK_IN ? NSGATE_COUNTER_DENIED_IN : NSGATE_COUNTER_DENIED_OUT;
 }
 
 /* chain denied_<hook>: what has a mark. It returns to be judged, or is an answer. */
@@ -131,10 +131,10 @@ static void drop_rules(const struct rules_set *set, uint32_t hook)
 {
 	static const struct {
 		uint8_t protocol;
-		enum rules_counter counter;
+		enum nsgate_counter counter;
 	} counted[] = {
-		{IPPROTO_TCP, RULES_COUNTER_DENIED_TCP},
-		{IPPROTO_UDP, RULES_COUNTER_DENIED_UDP},
+		{IPPROTO_TCP, NSGATE_COUNTER_DENIED_TCP},
+		{IPPROTO_UDP, NSGATE_COUNTER_DENIED_UDP},
 	};
 	struct nft_batch *batch = set->batch;
 	char chain[RULES_CHAIN_NAME_MAX];
@@ -144,21 +144,21 @@ static void drop_rules(const struct rules_set *set, uint32_t hook)
 
 	/* counter name denied_in */
 	nft_rule_begin(batch, chain);
-	nft_count(batch, rules_counter_names[denied_counter(hook)]);
+	nft_count(batch, nsgate_counter_names[denied_counter(hook)]);
 	nft_rule_end(batch);
 
 	/* meta l4proto tcp counter name denied_tcp drop */
 	for (size_t i = 0; i < sizeof(counted) / sizeof(counted[0]); i++) {
 		nft_rule_begin(batch, chain);
 		nft_match_protocol(batch, NFT_META_L4PROTO, counted[i].protocol);
-		nft_count(batch, rules_counter_names[counted[i].counter]);
+		nft_count(batch, nsgate_counter_names[counted[i].counter]);
 		nft_verdict(batch, NF_DROP);
 		nft_rule_end(batch);
 	}
 
 	/* counter name denied_other drop */
 	nft_rule_begin(batch, chain);
-	nft_count(batch, rules_counter_names[RULES_COUNTER_DENIED_OTHER]);
+	nft_count(batch, nsgate_counter_names[NSGATE_COUNTER_DENIED_OTHER]);
 	nft_verdict(batch, NF_DROP);
 	nft_rule_end(batch);
 }

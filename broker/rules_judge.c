@@ -81,9 +81,9 @@ static bool hook_incoming(uint32_t hook)
 static const char *offload_counter(uint32_t hook)
 {
 	if (hook == NSGATE_HOOK_FORWARD)
-		return rules_counter_names[RULES_COUNTER_OFFLOADED_FORWARD];
-	return rules_counter_names[hook_incoming(hook) ? RULES_COUNTER_OFFLOADED_IN
-						       : RULES_COUNTER_OFFLOADED_OUT];
+		return nsgate_counter_names[NSGATE_COUNTER_OFFLOADED_FORWARD];
+	return nsgate_counter_names[hook_incoming(hook) ? NSGATE_COUNTER_OFFLOADED_IN
+							: NSGATE_COUNTER_OFFLOADED_OUT];
 }
 
 /* ct mark & (generation, bit) == this generation, bit */
@@ -149,7 +149,7 @@ static void queue_rule(const struct rules_set *set, const char *chain)
 	/* counter name "asked" meta mark set meta mark | 0x40000000 */
 	if (set->may_pass) {
 		nft_rule_begin(set->batch, chain);
-		nft_count(set->batch, rules_counter_names[RULES_COUNTER_ASKED]);
+		nft_count(set->batch, nsgate_counter_names[NSGATE_COUNTER_ASKED]);
 		add_flags_rule_end(set, NSGATE_MARK_UNJUDGED);
 	}
 
@@ -159,7 +159,7 @@ static void queue_rule(const struct rules_set *set, const char *chain)
 	/* counter name "asked" queue flags bypass,fanout to 0-3 */
 	nft_rule_begin(set->batch, chain);
 	if (!set->may_pass)
-		nft_count(set->batch, rules_counter_names[RULES_COUNTER_ASKED]);
+		nft_count(set->batch, nsgate_counter_names[NSGATE_COUNTER_ASKED]);
 	nft_queue(set->batch, &set->queue);
 	nft_rule_end(set->batch);
 }

@@ -2,28 +2,10 @@
 /* What the judging and the settling chains share: names and bits. */
 #include "rules_set.h"
 
-#include <assert.h>
 #include <stdio.h>
 
 #include "nsgate/hook.h"
 #include "nsgate/mark.h"
-
-const char *const rules_counter_names[] = {
-	[RULES_COUNTER_OFFLOADED_IN] = "offloaded_in",
-	[RULES_COUNTER_OFFLOADED_OUT] = "offloaded_out",
-	[RULES_COUNTER_OFFLOADED_FORWARD] = "offloaded_forward",
-	[RULES_COUNTER_DENIED_IN] = "denied_in",
-	[RULES_COUNTER_DENIED_OUT] = "denied_out",
-	[RULES_COUNTER_DENIED_FORWARD] = "denied_forward",
-	[RULES_COUNTER_DENIED_TCP] = "denied_tcp",
-	[RULES_COUNTER_DENIED_UDP] = "denied_udp",
-	[RULES_COUNTER_DENIED_OTHER] = "denied_other",
-	[RULES_COUNTER_AGENT_DOWN] = "passed_agent_down",
-	[RULES_COUNTER_OVERLOAD] = "passed_overload",
-	[RULES_COUNTER_ASKED] = "asked",
-};
-static_assert(sizeof(rules_counter_names) / sizeof(rules_counter_names[0]) == RULES_COUNTERS,
-	      "a name for each");
 
 void rules_chain_name(char name[RULES_CHAIN_NAME_MAX], const char *role, uint32_t hook)
 {

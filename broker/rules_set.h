@@ -8,6 +8,7 @@
 
 #include "nft_batch.h"
 #include "nft_expr.h"
+#include "nsgate/counter.h"
 #include "nsgate/proto.h"
 
 /* Priorities of the two base chains of each hook: after conntrack, NAT and everybody's filter. */
@@ -22,41 +23,19 @@
  */
 #define RULES_GUARD_PRIORITY 21
 
-/*
- * Named counters: of what the kernel accepted without asking, by direction of the hook; of what it
- * dropped so, by direction, and again by protocol; of what passed unjudged, by the reason; of what
- * was to be asked about, before the queue.
- */
-enum rules_counter {
-	RULES_COUNTER_OFFLOADED_IN,
-	RULES_COUNTER_OFFLOADED_OUT,
-	RULES_COUNTER_OFFLOADED_FORWARD,
-	RULES_COUNTER_DENIED_IN,
-	RULES_COUNTER_DENIED_OUT,
-	RULES_COUNTER_DENIED_FORWARD,
-	RULES_COUNTER_DENIED_TCP,
-	RULES_COUNTER_DENIED_UDP,
-	RULES_COUNTER_DENIED_OTHER,
-	RULES_COUNTER_AGENT_DOWN,
-	RULES_COUNTER_OVERLOAD,
-	RULES_COUNTER_ASKED,
-	RULES_COUNTERS
-};
-extern const char *const rules_counter_names[RULES_COUNTERS];
-
 struct rules_set {
 	struct nft_batch *batch;
 	uint32_t hooks; /* mask of NSGATE_HOOK_BIT() */
 	uint32_t generation;
 	bool offload;
-	bool denied;		     /* the agent's answer "denied" is to be understood */
-	bool sets;		     /* and the kernel has sets, to remember denied flows in */
-	bool ct_state;		     /* the kernel has conntrack expressions */
-	bool ct_mark;		     /* and connection marks */
-	bool opened;		     /* nobody judges: let everything pass */
-	bool may_pass;		     /* or may some of it pass without a verdict? */
-	enum rules_counter unjudged; /* which counts that */
-	bool strict;		     /* guard what leaves */
+	bool denied;		      /* the agent's answer "denied" is to be understood */
+	bool sets;		      /* and the kernel has sets, to remember denied flows in */
+	bool ct_state;		      /* the kernel has conntrack expressions */
+	bool ct_mark;		      /* and connection marks */
+	bool opened;		      /* nobody judges: let everything pass */
+	bool may_pass;		      /* or may some of it pass without a verdict? */
+	enum nsgate_counter unjudged; /* which counts that */
+	bool strict;		      /* guard what leaves */
 	struct nft_queue_range queue;
 };
 

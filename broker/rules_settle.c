@@ -129,7 +129,7 @@ void rules_settle(const struct rules_set *set, uint32_t hook)
 	if (set->may_pass) {
 		nft_rule_begin(batch, chain);
 		nft_match_meta(batch, NFT_META_MARK, NSGATE_MARK_UNJUDGED, NFT_CMP_NEQ, 0);
-		nft_count(batch, rules_counter_names[set->unjudged]);
+		nft_count(batch, nsgate_counter_names[set->unjudged]);
 		nft_rule_end(batch);
 	}
 
