@@ -13,12 +13,11 @@
 #include "netlink.h"
 
 /*
- * The table outlives the socket that owns it. In the kernel since 6.9 and in its
- * include/uapi/linux/netfilter/nf_tables.h, newer than the headers of Debian 12.
+ * The table outlives the socket that owns it: NFT_TABLE_F_PERSIST of linux/netfilter/nf_tables.h in
+ * Linux 6.9. By a name of our own: older headers lack it, and newer ones have an enumerator, which
+ * #ifndef does not see and a macro would break.
  */
-#ifndef NFT_TABLE_F_PERSIST
-#define NFT_TABLE_F_PERSIST 0x4
-#endif
+#define NFT_TABLE_PERSIST 0x4
 
 struct nftnl_rule;
 

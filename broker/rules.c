@@ -91,7 +91,7 @@ static void inventory_free(struct inventory *inventory)
 static void build(const struct rules_set *set, bool owned, const struct rules_links *links,
 		  const struct inventory *inventory)
 {
-	nft_add_table(set->batch, owned ? NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST : 0);
+	nft_add_table(set->batch, owned ? NFT_TABLE_F_OWNER | NFT_TABLE_PERSIST : 0);
 	nft_flush_table(set->batch);
 
 	/* Counters that exist keep their values only if the batch does not mention them. */
@@ -432,7 +432,7 @@ int rules_probe(int fd, struct rules_features *ret)
 		features.backend = NSGATE_BACKEND_NFT_QUEUE;
 	else if (try_table(fd, 0, fill_queue_xt) == 0)
 		features.backend = NSGATE_BACKEND_NFT_XT;
-	features.owned_tables = try_table(fd, NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST, NULL) == 0;
+	features.owned_tables = try_table(fd, NFT_TABLE_F_OWNER | NFT_TABLE_PERSIST, NULL) == 0;
 	features.connmark = try_table(fd, 0, fill_connmark) == 0;
 	features.guard = try_table(fd, 0, guard_try) == 0;
 	*ret = features;

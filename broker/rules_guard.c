@@ -240,7 +240,7 @@ void guard_links(struct nft_batch *batch, bool strict, bool owned, const struct 
 	if (!strict && !before->table)
 		return;
 	nft_batch_turn(batch, NFPROTO_NETDEV);
-	nft_add_table(batch, owned ? NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST : 0);
+	nft_add_table(batch, owned ? NFT_TABLE_F_OWNER | NFT_TABLE_PERSIST : 0);
 	nft_flush_table(batch);
 	if (strict) {
 		if (!before->counter)
