@@ -316,14 +316,23 @@ static int timeout_ms(void)
 			    notify_watchdog_tick(workers_alive));
 }
 
-/* Whatever an event changed, what it leaves to be said to the broker is said after it. */
+/*
+ * Nothing that a handler leaves undone waits for the next event. Each of these steps may leave
+ * something to the ones below it; the last one, which says to the broker what all others want said,
+ * leaves nothing but what the socket cannot take, and the loop wakes when it can.
+ */
+static void finish_turn(void)
+{
+	ns_tick();
+	if (api_timeout_ms() == 0)
+		api_run();
+	broker_link_pump();
+}
+
 static void run(void)
 {
 	while (!stopping && loop_step(timeout_ms()) == 0) {
-		ns_tick();
-		broker_link_pump();
-		if (api_timeout_ms() == 0)
-			api_run();
+		finish_turn();
 		notify_status("%zu attached, broker %s", ns_count(),
 			      broker_link_ready() ? "connected" : "away");
 	}

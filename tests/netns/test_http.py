@@ -64,6 +64,20 @@ def test_bad_bodies_of_a_rebind_change_nothing(lab, body, status):
     assert lab.get(f"/v1/namespaces/{name}") == before
 
 
+def test_change_waits_for_no_later_event(own_lab):
+    """
+    Each request comes by a connection of its own, and nothing else happens in the agent: what one
+    leaves to be said to the broker is said by itself.
+    """
+    lab = own_lab.start()
+    name = lab.attach(lab.netns(), default="accept")
+    policies = [lab.policy(default="drop"), lab.policy(default="accept")]
+    for number in range(80):
+        started = time.monotonic()
+        answer = lab.http("PUT", f"/v1/namespaces/{name}/policy", {"policy": policies[number % 2]})
+        assert answer.status == 200 and time.monotonic() - started < 5, (number, answer)
+
+
 def test_body_beyond_the_limit_is_413(lab):
     is_problem(lab.http("PUT", "/v1/policies/x", b" " * (1024 * 1024 + 1)), 413)
     # Announced, and never sent.
