@@ -5,7 +5,8 @@
  * The child is made by clone(CLONE_VM | CLONE_FILES | CLONE_VFORK): it shares memory and the table
  * of descriptors, so what it opens is simply there when it has exited, and the parent sleeps
  * until then. A network namespace is a property of the task, hence only the child moves. It calls
- * nothing but setns/unshare, socket and open, so it cannot hang on anything the container made.
+ * nothing but setns/unshare, socket and open, and sends one message to the kernel where that has to
+ * load a module first, so it cannot hang on anything the container made.
  */
 #include "kit.h"
 
@@ -30,12 +31,12 @@
 #include "ipc.h"
 #include "kit_owned.h"
 #include "parting.h"
+#include "queue_proc.h"
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71 /* asm-generic/socket.h, since Linux 5.14 */
 #endif
 
-#define PROC_QUEUE "/proc/thread-self/net/netfilter/nfnetlink_queue"
 #define CHILD_STACK_BYTES (64 * 1024)
 
 struct entry {
@@ -63,9 +64,18 @@ static bool open_all(struct kit *kit)
 	    !open_netlink(&kit->aux, NETLINK_NETFILTER) ||
 	    !open_netlink(&kit->route, NETLINK_ROUTE))
 		return false;
-	if (kit->proc < 0)
-		kit->proc = open(PROC_QUEUE, O_RDONLY | O_CLOEXEC);
-	return kit->proc >= 0 || errno == EACCES; /* kit_open() then asks its owner */
+	if (kit->proc < 0) {
+		int proc = queue_proc_open();
+
+		if (proc == -EACCES) /* kit_open() then asks its owner */
+			return true;
+		if (proc < 0) {
+			errno = -proc;
+			return false;
+		}
+		kit->proc = proc;
+	}
+	return true;
 }
 
 static int child(void *arg)
@@ -116,7 +126,7 @@ int kit_open(int target, struct kit *kit)
 	if (!entry.error && !(WIFEXITED(status) && WEXITSTATUS(status) == 0))
 		entry.error = EIO; /* the child was killed */
 	if (!entry.error && kit->proc < 0) {
-		int proc = kit_owned_open(target, PROC_QUEUE);
+		int proc = kit_owned_open(target, QUEUE_PROC_PATH);
 
 		if (proc < 0)
 			entry.error = -proc;

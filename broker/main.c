@@ -10,6 +10,7 @@
  *   attach      the life of an attached namespace; prepare: its first steps; owed, parting: what is
  *               left to do after its last
  *   enforce     which rules are in force, also while no agent is there
+ *   probe       what the kernel has, before anything is changed
  *   kit         entering; queue_setup: binding; rules, nft_*: nftables; links: names of links
  *   records     what is attached, on disk; restore: finding it again; names: noticing that it goes
  *   members     the containers that share a namespace
@@ -19,11 +20,9 @@
  *   confine     what the broker gives up; supervise: starting and watching the agent
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent_link.h"
@@ -35,7 +34,6 @@
 #include "fdstore.h"
 #include "daemon.h"
 #include "ipc.h"
-#include "kit.h"
 #include "listen_fds.h"
 #include "log.h"
 #include "loop.h"
@@ -43,6 +41,7 @@
 #include "notify.h"
 #include "options.h"
 #include "parting.h"
+#include "probe.h"
 #include "queue_setup.h"
 #include "records.h"
 #include "server.h"
@@ -137,48 +136,6 @@ static void parse_options(int argc, char **argv)
 		daemon_no_arguments(argc, argv);
 }
 
-/* In a namespace made for the purpose, so that nothing real is touched. */
-static void probe_kernel(void)
-{
-	struct kit kit = KIT_NONE;
-	int err = kit_open(-1, &kit);
-
-	if (err == -EPERM)
-		die(NSGATE_STATUS_REFUSED,
-		    "no permission to enter network namespaces: run as root, or with "
-		    "CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_NET_ADMIN");
-	if (err)
-		die(1, "cannot make a network namespace to try the kernel in: %s", strerror(-err));
-	err = rules_probe(kit.rules, &broker_features);
-	if (err)
-		die(1, "cannot try the kernel's nftables: %s", strerror(-err));
-	if (broker_config.plain_tables)
-		broker_features.owned_tables = false;
-	if (broker_config.no_guard)
-		broker_features.guard = false;
-	if (broker_features.backend == NSGATE_BACKEND_NONE)
-		die(1, "this kernel can queue from nftables neither natively (CONFIG_NFT_QUEUE) "
-		       "nor by the "
-		       "xt target (CONFIG_NFT_COMPAT and CONFIG_NETFILTER_XT_TARGET_NFQUEUE): load "
-		       "one");
-	kit_close(&kit);
-}
-
-static void learn_own_namespace(void)
-{
-	struct kit kit = KIT_NONE;
-	uint64_t inode;
-	int self = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-
-	if (self < 0 || kit_open(self, &kit) < 0 ||
-	    kit_identify(kit.rules, &broker_cookie, &inode) < 0)
-		die(1, "cannot tell the broker's own network namespace: Linux 5.14 or later and "
-		       "/proc are "
-		       "needed");
-	kit_close(&kit);
-	close(self);
-}
-
 /* The agent beside this very program, told the same directories. */
 static void start_agent(void)
 {
@@ -247,9 +204,8 @@ int main(int argc, char **argv)
 	daemon_must(listen_fds_take(), "cannot take over the descriptors that were passed");
 	daemon_raise_nofile();
 	notify_open();
-	daemon_lock(broker_config.runtime_dir, "broker", "nsgate-broker");
 	probe_kernel();
-	learn_own_namespace();
+	daemon_lock(broker_config.runtime_dir, "broker", "nsgate-broker");
 	start_agent();
 	daemon_must(loop_open(), "epoll");
 	daemon_must(loop_signals(&stopping, NULL), "signals");

@@ -35,6 +35,7 @@
 #include "log.h"
 #include "notify.h"
 #include "options.h"
+#include "queue_proc.h"
 #include "request.h"
 
 #define PROGRAM "nsgate-handoff"
@@ -206,22 +207,14 @@ static enum nsgate_status open_netlink(struct handoff *handoff, int protocol, co
 		handoff->fds[handoff->fd_count++] = fd;
 		return NSGATE_STATUS_OK;
 	}
-	return failure_set(
-		fail, NSGATE_STATUS_FAILED,
-		"%s: %s; load nfnetlink_queue and nf_tables on the host, and let seccomp "
-		"allow netlink sockets",
-		title, strerror(errno));
-}
-
-static int open_counters(void)
-{
-	static const char *const paths[] = {"/proc/thread-self/net/netfilter/nfnetlink_queue",
-					    "/proc/net/netfilter/nfnetlink_queue"};
-	int fd = -1;
-
-	for (size_t i = 0; fd < 0 && i < sizeof(paths) / sizeof(*paths); i++)
-		fd = open(paths[i], O_RDONLY | O_CLOEXEC);
-	return fd;
+	if (errno == EPROTONOSUPPORT)
+		return failure_set(fail, NSGATE_STATUS_FAILED,
+				   "%s: the kernel has not loaded " QUEUE_PROC_NETLINK_MODULE
+				   "; " QUEUE_PROC_REMEDY,
+				   title);
+	return failure_set(fail, NSGATE_STATUS_FAILED,
+			   "%s: %s; let this container's seccomp profile allow netlink sockets",
+			   title, strerror(errno));
 }
 
 static enum nsgate_status open_all(struct handoff *handoff, struct failure *fail)
@@ -246,12 +239,16 @@ static enum nsgate_status open_all(struct handoff *handoff, struct failure *fail
 	if (status != NSGATE_STATUS_OK)
 		return status;
 
-	counters = open_counters();
+	counters = queue_proc_open();
 	if (counters >= 0) {
 		handoff->fds[handoff->fd_count++] = counters;
 		return NSGATE_STATUS_OK;
 	}
-	log_event(LOG_LEVEL_WARNING, "handoff.partial", "error", log_errno(errno), "why",
+	if (counters == -ENOENT && access("/proc/thread-self/net", F_OK) == 0)
+		return failure_set(fail, NSGATE_STATUS_FAILED,
+				   "the kernel has not loaded " QUEUE_PROC_MODULE
+				   "; " QUEUE_PROC_REMEDY);
+	log_event(LOG_LEVEL_WARNING, "handoff.partial", "error", log_errno(-counters), "why",
 		  "no /proc/net/netfilter/nfnetlink_queue: the broker must enter the namespace",
 		  NULL);
 	fds_close(handoff->fds + 1, handoff->fd_count - 1);
