@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
-# What is delivered beside the programs: the sample policies are valid, and an installation is whole
-# and goes away without a trace.
+# What is delivered beside the programs: the sample policies are valid, the page of what was tested is
+# that of the record, and an installation is whole and goes away without a trace.
 #
 # usage: tests/deploy.sh BUILD
 #
@@ -76,6 +76,7 @@ is_gone()
 for policy in deploy/policies/*.json; do
 	check "$policy is valid" "$build/nsgatectl" policy check "$policy"
 done
+check "doc/SUPPORT.md is what its record makes" tests/support check
 check "make install" run_make install
 check "everything is installed" is_whole
 check "units start installed programs" names_its_programs
