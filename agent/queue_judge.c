@@ -73,8 +73,8 @@ static int describe(const struct queue *queue, const struct nfq_packet *in, stru
 		.oif_bits = link_bits(queue, in->oif),
 		.hook = in->hook,
 		.direction = hook_direction[in->hook],
-		.ct_new = in->mark & NSGATE_MARK_NEW,
-		.ct_reply = in->mark & NSGATE_MARK_REPLY,
+		.ct = (in->mark & NSGATE_MARK_NEW ? PKT_CT_NEW : 0) |
+		      (in->mark & NSGATE_MARK_REPLY ? PKT_CT_REPLY : 0),
 		.have = (in->has_mac ? PKT_HAVE_MAC : 0) | (in->has_uid ? PKT_HAVE_UID : 0) |
 			(in->has_gid ? PKT_HAVE_GID : 0),
 	};

@@ -79,11 +79,11 @@ static enum policy_verdict judge(const struct policy *policy, struct policy_stat
 
 	if (nfq_parse(message->bytes, message->length, &packet, &error) != NFQ_KIND_PACKET)
 		return POLICY_VERDICT_DROP;
-	pkt = (struct pkt){.mark = packet.mark & 0xffffff,
+	pkt = (struct pkt){.mark = packet.mark,
 			   .length = packet.length,
 			   .hook = packet.hook,
 			   .direction = PKT_DIRECTION_OUT,
-			   .ct_new = true};
+			   .ct = PKT_CT_NEW};
 	if (pkt_parse(&pkt, packet.data, packet.caplen, packet.length) < 0)
 		return POLICY_VERDICT_DROP;
 	policy_decide(policy, state, &pkt, &decision);

@@ -443,8 +443,7 @@ void pkt_reverse(struct pkt *ret_original, const struct pkt *reply)
 		pkt.direction = PKT_DIRECTION_OUT;
 	else if (reply->direction == PKT_DIRECTION_OUT)
 		pkt.direction = PKT_DIRECTION_IN;
-	pkt.ct_new = false;
-	pkt.ct_reply = false;
+	pkt.ct = 0;
 
 	/*
 	 * Ports, flags and ICMP types that the reply does not have the original has not either, so

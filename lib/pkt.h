@@ -38,9 +38,25 @@ struct pkt_addr {
 	};
 };
 
+/*
+ * What connection tracking says of a packet, as far as the caller knows: one of the states at most,
+ * and whether it goes the flow's other way. The states are those of nft(8)'s "ct state": the first
+ * packet of a flow that conntrack expects is RELATED and not NEW, and so is an ICMP error about a
+ * flow. A packet of which nothing is known has no bit and matches no state.
+ */
+enum pkt_ct {
+	PKT_CT_NEW = 1 << 0,	     /* it would open a flow */
+	PKT_CT_REPLY = 1 << 1,	     /* of a flow's reply direction, whatever the state */
+	PKT_CT_ESTABLISHED = 1 << 2, /* of a flow that has seen packets both ways */
+	PKT_CT_RELATED = 1 << 3,   /* it opens a flow that is expected, or is an error about one */
+	PKT_CT_INVALID = 1 << 4,   /* it fits no flow and opens none */
+	PKT_CT_UNTRACKED = 1 << 5, /* a rule of the namespace says notrack */
+};
+#define PKT_CT_ALL 0x3f
+
 struct pkt {
 	/* From the queue, set by the caller before pkt_parse(). */
-	uint32_t mark; /* the namespace's 24 bits: nsgate's own byte is taken off */
+	uint32_t mark; /* the namespace's own, all 32 bits */
 	uint32_t uid, gid;
 	uint32_t length;   /* of the IP packet on the wire, bytes */
 	uint64_t iif_bits; /* bit i: the input link's name matches the policy's pattern i */
@@ -48,7 +64,7 @@ struct pkt {
 	uint8_t src_mac[6];
 	uint8_t hook;	   /* enum nsgate_hook */
 	uint8_t direction; /* enum pkt_direction */
-	bool ct_new, ct_reply;
+	uint8_t ct;	   /* enum pkt_ct */
 
 	/* From the headers. */
 	uint8_t family;	  /* AF_INET or AF_INET6 */

@@ -78,8 +78,18 @@ struct policy_rule_info {
 	const char *name;
 	uint64_t name_hash; /* FNV-1a, never 0: the key of its counters in shared memory */
 	enum policy_action action;
-	uint16_t queue; /* POLICY_ACTION_QUEUE only */
 	bool log;
+
+	/*
+	 * POLICY_ACTION_QUEUE only: whose queue it is; whether a packet that finds nobody there
+	 * goes on (NF_VERDICT_FLAG_QUEUE_BYPASS) or is dropped; and the mark by which the consumer
+	 * says that a packet it accepts stands for its flow: mark & bypass_mask == bypass_value.
+	 * That has a bit set, which the rule's own mark does not set; a mask of 0 is no such mark.
+	 * A verdict to queue always has a rule: rules[policy_decision.rule].
+	 */
+	uint16_t queue;
+	bool queue_open;
+	uint32_t bypass_value, bypass_mask;
 };
 
 /* What the rest of the agent needs to know of a compiled policy. All memory is the policy's. */
@@ -176,7 +186,7 @@ struct policy_decision {
 	bool repeated;	 /* a repeat rule sent it round once */
 	bool log;	 /* the deciding rule, or a continue rule on the way, asks for a log line */
 	int32_t log_rule; /* index of the rule that asked */
-	uint32_t mark;	  /* of the packet after all marks were set (24 bits) */
+	uint32_t mark;	  /* of the packet after all marks were set (32 bits) */
 	int16_t set_ttl;  /* -1: leave */
 	int16_t set_dscp; /* -1: leave */
 };

@@ -130,6 +130,9 @@ static int compile_rules(struct policy *policy, const struct policy_doc *doc)
 			.name_hash = hash_name(from->name),
 			.action = from->action,
 			.queue = from->queue,
+			.queue_open = from->queue_open,
+			.bypass_value = from->bypass_value,
+			.bypass_mask = from->bypass_mask,
 			.log = from->log,
 		};
 		names += length;

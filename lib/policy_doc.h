@@ -47,6 +47,8 @@ struct policy_doc_rule {
 	char name[NSGATE_NAME_MAX];
 	enum policy_action action;
 	uint16_t queue;
+	bool queue_open;
+	uint32_t bypass_value, bypass_mask; /* mask 0: none */
 	bool log, audit;
 	bool limited, marks;
 	struct policy_doc_limit limit;

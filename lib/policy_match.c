@@ -198,18 +198,19 @@ static void parse_fragment(struct policy_reader *reader, struct json_object *jso
 		add_number(reader, fragment);
 }
 
-#define CT_NEW 1
-#define CT_REPLY 2
-
 static void parse_ct(struct policy_reader *reader, struct json_object *json)
 {
-	static const char *const words[] = {"new", "reply", NULL};
+	static const char *const words[] = {"new",     "reply",	    "established", "related",
+					    "invalid", "untracked", NULL};
+	static const uint8_t bits[] = {PKT_CT_NEW,     PKT_CT_REPLY,   PKT_CT_ESTABLISHED,
+				       PKT_CT_RELATED, PKT_CT_INVALID, PKT_CT_UNTRACKED};
 	union policy_value value;
 	int word;
 
+	static_assert(sizeof(words) / sizeof(words[0]) == sizeof(bits) + 1, "a bit for every word");
 	if (policy_value_word(reader, json, words, &word)) {
-		value.masked.value = word == 0 ? CT_NEW : CT_REPLY;
-		value.masked.mask = value.masked.value;
+		value.masked.value = bits[word];
+		value.masked.mask = bits[word];
 		policy_doc_add_value(reader, &value);
 	}
 }
@@ -296,7 +297,7 @@ static bool fetch_src_mac(const struct pkt *pkt, uint64_t *ret)
 
 static bool fetch_mark(const struct pkt *pkt, uint64_t *ret)
 {
-	*ret = pkt->mark & POLICY_MARK_MASK;
+	*ret = pkt->mark;
 	return true;
 }
 
@@ -339,7 +340,7 @@ static bool fetch_fragment(const struct pkt *pkt, uint64_t *ret)
 
 static bool fetch_ct(const struct pkt *pkt, uint64_t *ret)
 {
-	*ret = (pkt->ct_new ? CT_NEW : 0) | (pkt->ct_reply ? CT_REPLY : 0);
+	*ret = pkt->ct & PKT_CT_ALL;
 	return true;
 }
 
@@ -398,7 +399,7 @@ const struct policy_match policy_matches[POLICY_FIELD_MAX] = {
 	[POLICY_FIELD_FRAGMENT] = NUMBERS("fragment", REVERSIBLE, OF_PACKET, RANGE, 1,
 					  parse_fragment, fetch_fragment),
 	[POLICY_FIELD_CT] =
-		NUMBERS("ct", ONE_WAY, OF_PACKET, MASKED, CT_NEW | CT_REPLY, parse_ct, fetch_ct),
+		NUMBERS("ct", ONE_WAY, OF_PACKET, MASKED, PKT_CT_ALL, parse_ct, fetch_ct),
 };
 /* clang-format on */
 static_assert(sizeof(policy_matches) / sizeof(policy_matches[0]) == POLICY_FIELD_MAX &&

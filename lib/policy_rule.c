@@ -22,7 +22,7 @@ static_assert(sizeof(policy_action_names) / sizeof(policy_action_names[0]) == PO
 /* A rule while it is read: keys come in any order, so they are held together at the end. */
 struct draft {
 	struct policy_doc_rule *rule;
-	bool has_name, has_action, has_queue, has_set;
+	bool has_name, has_action, has_queue, has_queue_down, has_bypass, has_set;
 	bool action_known; /* else nothing can be said of what goes with it */
 };
 
@@ -53,6 +53,35 @@ static void read_queue(struct policy_reader *reader, struct draft *draft, struct
 	draft->has_queue = true;
 	if (policy_value_number(reader, value, "queue", 0, 65535, &queue))
 		draft->rule->queue = (uint16_t)queue;
+}
+
+static void read_queue_down(struct policy_reader *reader, struct draft *draft,
+			    struct json_object *value)
+{
+	static const char *const words[] = {"closed", "open", NULL};
+	int word;
+
+	draft->has_queue_down = true;
+	if (policy_value_word(reader, value, words, &word))
+		draft->rule->queue_open = word == 1;
+}
+
+/* Written as a mark to match. One without a bit that is set would be borne by unmarked packets. */
+static void read_bypass_mark(struct policy_reader *reader, struct draft *draft,
+			     struct json_object *value)
+{
+	union policy_value mark;
+
+	draft->has_bypass = true;
+	if (!policy_value_mark_match(reader, value, &mark))
+		return;
+	if (mark.masked.value == 0) {
+		policy_complain(reader, "must have a bit that is set, like \"0x1/0x1\": a packet "
+					"without a mark would bear it");
+		return;
+	}
+	draft->rule->bypass_value = (uint32_t)mark.masked.value;
+	draft->rule->bypass_mask = (uint32_t)mark.masked.mask;
 }
 
 static void read_log(struct policy_reader *reader, struct draft *draft, struct json_object *value)
@@ -220,9 +249,16 @@ static void read_set(struct policy_reader *reader, struct draft *draft, struct j
 }
 
 static const struct key rule_keys[] = {
-	{"name", read_name}, {"action", read_action},	{"queue", read_queue},
-	{"log", read_log},   {"audit", read_audit},	{"limit", read_limit},
-	{"set", read_set},   {"comment", read_comment},
+	{"name", read_name},
+	{"action", read_action},
+	{"queue", read_queue},
+	{"on_queue_down", read_queue_down},
+	{"bypass_mark", read_bypass_mark},
+	{"log", read_log},
+	{"audit", read_audit},
+	{"limit", read_limit},
+	{"set", read_set},
+	{"comment", read_comment},
 };
 #define RULE_KEYS (sizeof(rule_keys) / sizeof(rule_keys[0]))
 
@@ -284,16 +320,36 @@ static void complain_of(struct policy_reader *reader, const char *key, const cha
 	policy_path_pop(&reader->path, before);
 }
 
+/* What goes with the action `queue`. */
+static void check_queue(struct policy_reader *reader, const struct draft *draft)
+{
+	static const char stray[] = "goes only with action \"queue\"";
+	const struct policy_doc_rule *rule = draft->rule;
+
+	if (rule->action != POLICY_ACTION_QUEUE) {
+		if (draft->has_queue)
+			complain_of(reader, "queue", stray);
+		if (draft->has_queue_down)
+			complain_of(reader, "on_queue_down", stray);
+		if (draft->has_bypass)
+			complain_of(reader, "bypass_mark", stray);
+		return;
+	}
+	if (!draft->has_queue)
+		policy_complain(reader, "action \"queue\" needs a \"queue\": the other consumer's "
+					"queue number");
+	if (rule->marks && rule->bypass_mask && (rule->bypass_mask & ~rule->mark_mask) == 0 &&
+	    (rule->mark_set & rule->bypass_mask) == rule->bypass_value)
+		complain_of(reader, "bypass_mark",
+			    "is what the rule's own \"mark\" sets, so every packet would bear it");
+}
+
 /* What goes with which action. */
 static void check_action(struct policy_reader *reader, const struct draft *draft)
 {
 	enum policy_action action = draft->rule->action;
 
-	if (action == POLICY_ACTION_QUEUE && !draft->has_queue)
-		policy_complain(reader, "action \"queue\" needs a \"queue\": the other consumer's "
-					"queue number");
-	if (action != POLICY_ACTION_QUEUE && draft->has_queue)
-		complain_of(reader, "queue", "goes only with action \"queue\"");
+	check_queue(reader, draft);
 	if (action == POLICY_ACTION_REPEAT && !draft->rule->marks)
 		policy_complain(reader, "action \"repeat\" needs a \"mark\" like "
 					"{\"set\": \"0x10\"}: without one, nothing would be "

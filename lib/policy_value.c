@@ -201,9 +201,7 @@ static bool check_mark(struct policy_reader *reader, uint64_t number)
 {
 	if (number <= POLICY_MARK_MASK)
 		return true;
-	policy_complain(reader,
-			"0x%" PRIx64 " is above 0xffffff; the top byte of a mark is nsgate's own",
-			number);
+	policy_complain(reader, "0x%" PRIx64 " is above 0xffffffff; a mark has 32 bits", number);
 	return false;
 }
 

@@ -8,7 +8,7 @@
 
 #include "policy_doc.h"
 
-#define POLICY_MARK_MASK 0x00ffffffU /* the part of a packet's mark that is not nsgate's own */
+#define POLICY_MARK_MASK UINT32_MAX /* all of a packet's mark */
 
 struct policy_name {
 	const char *name;
@@ -49,7 +49,7 @@ bool policy_value_number(struct policy_reader *reader, struct json_object *value
 bool policy_value_range(struct policy_reader *reader, struct json_object *value, const char *what,
 			uint64_t max, union policy_value *ret);
 
-/* An integer or "0x..", within the 24 bits of a mark. */
+/* An integer or "0x..", within the 32 bits of a mark. */
 bool policy_value_mark(struct policy_reader *reader, struct json_object *value, uint32_t *ret);
 
 /* An integer, "value" or "value/mask". */

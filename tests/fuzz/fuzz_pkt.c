@@ -41,9 +41,8 @@ static struct pkt describe(struct input *input)
 	pkt.hook = (uint8_t)(input_take(input, 1) % NSGATE_HOOK_MAX);
 	pkt.direction = (uint8_t)(input_take(input, 1) % PKT_DIRECTION_MAX);
 	pkt.have = (uint16_t)(input_take(input, 1) & (PKT_HAVE_MAC | PKT_HAVE_UID | PKT_HAVE_GID));
-	pkt.ct_new = input_take(input, 1) & 1;
-	pkt.ct_reply = input_take(input, 1) & 1;
-	pkt.mark = input_take(input, 3);
+	pkt.ct = (uint8_t)input_take(input, 1);
+	pkt.mark = input_take(input, 4);
 	pkt.uid = input_take(input, 2);
 	pkt.gid = input_take(input, 2);
 	pkt.iif_bits = input_take(input, 1);
@@ -58,11 +57,11 @@ static bool same_packet(const struct pkt *a, const struct pkt *b)
 	return a->mark == b->mark && a->uid == b->uid && a->gid == b->gid &&
 	       a->length == b->length && a->iif_bits == b->iif_bits && a->oif_bits == b->oif_bits &&
 	       memcmp(a->src_mac, b->src_mac, 6) == 0 && a->hook == b->hook &&
-	       a->direction == b->direction && a->ct_new == b->ct_new &&
-	       a->ct_reply == b->ct_reply && a->family == b->family && a->protocol == b->protocol &&
-	       a->ttl == b->ttl && a->dscp == b->dscp && a->icmp_type == b->icmp_type &&
-	       a->icmp_code == b->icmp_code && a->tcp_flags == b->tcp_flags && a->have == b->have &&
-	       a->sport == b->sport && a->dport == b->dport && a->l4_offset == b->l4_offset &&
+	       a->direction == b->direction && a->ct == b->ct && a->family == b->family &&
+	       a->protocol == b->protocol && a->ttl == b->ttl && a->dscp == b->dscp &&
+	       a->icmp_type == b->icmp_type && a->icmp_code == b->icmp_code &&
+	       a->tcp_flags == b->tcp_flags && a->have == b->have && a->sport == b->sport &&
+	       a->dport == b->dport && a->l4_offset == b->l4_offset &&
 	       memcmp(&a->src, &b->src, sizeof(a->src)) == 0 &&
 	       memcmp(&a->dst, &b->dst, sizeof(a->dst)) == 0 && a->unknown == b->unknown;
 }
@@ -124,7 +123,6 @@ static struct policy_decision decide(const struct pkt *pkt)
 	MUST(decision.verdict < POLICY_VERDICT_MAX);
 	MUST(decision.rule == POLICY_RULE_DEFAULT || (size_t)decision.rule < info->rule_count);
 	MUST(!decision.log || (size_t)decision.log_rule < info->rule_count);
-	MUST(decision.mark <= 0xffffff);
 	MUST(decision.set_ttl >= -1 && decision.set_ttl <= 255);
 	MUST(decision.set_dscp >= -1 && decision.set_dscp <= 63);
 	MUST(!decision.would_drop || decision.verdict == POLICY_VERDICT_ACCEPT);
@@ -145,7 +143,7 @@ static void check_decisions(const struct pkt *pkt, const struct pkt *twin)
 	reverse_other = decide(&twin_original);
 	MUST(same_decision(&reverse_one, &reverse_other));
 	MUST(original.sport == pkt->dport && original.dport == pkt->sport);
-	MUST(!original.ct_new && !original.ct_reply);
+	MUST(!original.ct);
 	pkt_reverse(&again, &original);
 	MUST(memcmp(&again.src, &pkt->src, sizeof(again.src)) == 0 && again.hook == pkt->hook &&
 	     again.direction == pkt->direction && again.iif_bits == pkt->iif_bits);

@@ -33,7 +33,7 @@ static const struct pkt packets[] = {
 	 .protocol = IPPROTO_TCP,
 	 .ttl = 64,
 	 .length = 60,
-	 .ct_new = true,
+	 .ct = PKT_CT_NEW,
 	 .have = OF_FLOW | PKT_HAVE_TCP_FLAGS | PKT_HAVE_UID | PKT_HAVE_GID,
 	 .tcp_flags = 2,
 	 .uid = 1000,
@@ -79,7 +79,7 @@ static const struct pkt packets[] = {
 	 .ttl = 64,
 	 .length = 84,
 	 .have = PKT_HAVE_ICMP,
-	 .ct_reply = true,
+	 .ct = PKT_CT_REPLY | PKT_CT_ESTABLISHED,
 	 .l4_offset = 20,
 	 .src = ADDRESS4(8, 8, 8, 8),
 	 .dst = ADDRESS4(10, 0, 0, 1)},
@@ -90,7 +90,7 @@ static const struct pkt packets[] = {
 	 .ttl = 64,
 	 .length = 70000,
 	 .have = PKT_HAVE_FRAGMENT | PKT_HAVE_LATER_FRAGMENT,
-	 .mark = 0xffffff,
+	 .mark = 0xffffffff,
 	 .l4_offset = 48,
 	 .src = ADDRESS6(3),
 	 .dst = ADDRESS6(4)},
@@ -151,6 +151,10 @@ static void check_info(const struct policy_info *info)
 	for (size_t i = 0; i < info->rule_count; i++) {
 		MUST(*info->rules[i].name && strlen(info->rules[i].name) < NSGATE_NAME_MAX);
 		MUST(info->rules[i].name_hash && info->rules[i].action < POLICY_ACTION_MAX);
+		MUST((info->rules[i].bypass_value & ~info->rules[i].bypass_mask) == 0);
+		MUST(!info->rules[i].bypass_mask || info->rules[i].bypass_value);
+		MUST(info->rules[i].action == POLICY_ACTION_QUEUE ||
+		     (!info->rules[i].bypass_mask && !info->rules[i].queue_open));
 	}
 }
 
@@ -167,7 +171,7 @@ static void decide_all(const struct policy *policy, struct policy_decision ret[s
 	for (size_t i = 0; i < 2 * PACKETS; i++) {
 		pkt_reverse(&original, &packets[i / 2]);
 		policy_decide(policy, &state, i % 2 ? &original : &packets[i / 2], &ret[i]);
-		MUST(ret[i].verdict < POLICY_VERDICT_MAX && ret[i].mark <= 0xffffff);
+		MUST(ret[i].verdict < POLICY_VERDICT_MAX);
 		MUST(ret[i].rule == POLICY_RULE_DEFAULT || (size_t)ret[i].rule < rules);
 		/* A question about a reversed packet counts nothing. */
 		MUST(i % 2 || ret[i].rule == POLICY_RULE_DEFAULT ||

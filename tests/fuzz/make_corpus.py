@@ -271,14 +271,14 @@ RULES = {
     "iif": ["eth0", "veth*", "*"],
     "oif": ["lo"],
     "src_mac": ["02:00:00:12:34:56"],
-    "mark": ["0x10/0xff", 5, "0xffffff"],
+    "mark": ["0x10/0xff", 5, "0xffffffff"],
     "uid": [0, "1000-1999"],
     "gid": [4294967294],
     "length": [20, "1400-65535"],
     "dscp": ["ef", 0, "10-14"],
     "ttl": ["0-1", 255],
     "fragment": True,
-    "ct": ["new", "reply"],
+    "ct": ["new", "reply", "established", "related", "invalid", "untracked"],
 }
 
 DOCUMENTS = {
@@ -295,7 +295,8 @@ DOCUMENTS = {
                                              "mark": {"set": "0x10", "mask": "0xff"}}}]},
     "repeat": {"version": 1, "rules": [{"name": "r", "action": "repeat", "mark": {"set": 7}},
                                        {"name": "c", "action": "continue", "mark": {"set": 1}},
-                                       {"name": "q", "action": "queue", "queue": 65535}]},
+                                       {"name": "q", "action": "queue", "queue": 65535,
+                                        "on_queue_down": "open", "bypass_mark": "0x1/0x1"}]},
     "many": {"version": 1, "rules": [{"name": "n%d" % i, "action": "drop", "dport": [i, i + 7],
                                       "src": "10.%d.0.0/16" % i} for i in range(40)]},
     "wrong-version": {"version": 2},

@@ -48,21 +48,22 @@ LARGE = {
 PARSER_ONLY = re.compile(
     r"is already taken by|is reversed|has bits set after|could never match|"
     r"outside of the mask|must be a whole number|must be 1, the only version|"
-    r"is above 0xffffff|is not an IP address|is not in 0\.\.4294967294"
+    r"is above 0xffffffff|must have a bit that is set|is what the rule's own|is not an IP address|is not in 0\.\.4294967294"
 )
 
 # Values that a mutation puts in the place of another.
 VALUES = [
-    None, True, False, 0, 1, -1, 7, 80, 255, 256, 65535, 65536, 16777215, 16777216, 1 << 32,
+    None, True, False, 0, 1, -1, 7, 80, 255, 256, 65535, 65536, 16777216, 0xffffffff, 1 << 32,
     1 << 70, 1.5, "", "x", "in", "out", "accept", "drop", "reject", "queue", "repeat", "continue",
     "tcp", "ipv4", "10.0.0.0/8", "10.0.0.1/8", "::1", "1-2", "2-1", "0x10", "0x10/0xff", "syn",
-    "syn/ack", "eth0", "*", "new", "ef", "postrouting", "5/s", [], [1], ["in"], {}, {"set": 1},
+    "syn/ack", "eth0", "*", "new", "related", "ef", "open", "0x1/0x3", "postrouting", "5/s", [], [1], ["in"], {}, {"set": 1},
     {"rate": "1/s"}, {"ttl": 1}, {"out": "reject"},
 ]  # fmt: skip
 KEYS = [
     "version", "name", "action", "mode", "hooks", "default", "rules", "queue", "mark", "not_mark",
     "set", "limit", "log", "dport", "not_dport", "dst", "protocol", "ttl", "dscp", "rate", "burst",
     "mask", "unknown", "comment",
+    "on_queue_down", "bypass_mark", "ct", "not_ct",
 ]  # fmt: skip
 
 

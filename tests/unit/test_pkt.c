@@ -452,7 +452,7 @@ static void test_reverse(void **test)
 		.dport = 40000,
 		.iif_bits = 1,
 		.oif_bits = 2,
-		.ct_reply = true,
+		.ct = PKT_CT_REPLY,
 		.length = 99,
 	};
 	struct pkt pkt;

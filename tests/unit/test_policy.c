@@ -48,6 +48,8 @@ struct complaint {
 
 #define RULE(keys) "{'version':1,'rules':[{'name':'r','action':'accept'," keys "}]}"
 
+#define QUEUE(keys) "{'version':1,'rules':[{'name':'r','action':'queue','queue':7," keys "}]}"
+
 static const struct complaint complaints[] = {
 	{RULE("'dport':[80,70000]"), "/rules/0/dport/1", "port 70000 is not in 0..65535"},
 	{RULE("'dports':80"), "/rules/0/dports", "unknown key \"dports\"; did you mean \"dport\"?"},
@@ -60,9 +62,23 @@ static const struct complaint complaints[] = {
 	{RULE("'protocol':'tpc'"), "/rules/0/protocol",
 	 "unknown protocol \"tpc\"; did you mean \"tcp\"?"},
 	{RULE("'http':{}"), "/rules/0/http", "\"http\" is not supported by this version of nsgate"},
-	{RULE("'mark':{'set':'0x1000000'}"), "/rules/0/mark/set",
-	 "0x1000000 is above 0xffffff; the top byte of a mark is nsgate's own"},
+	{RULE("'mark':{'set':'0x100000000'}"), "/rules/0/mark/set",
+	 "0x100000000 is above 0xffffffff; a mark has 32 bits"},
 	{RULE("'queue':1"), "/rules/0/queue", "goes only with action \"queue\""},
+	{RULE("'on_queue_down':'open'"), "/rules/0/on_queue_down",
+	 "goes only with action \"queue\""},
+	{RULE("'bypass_mark':1"), "/rules/0/bypass_mark", "goes only with action \"queue\""},
+	{QUEUE("'on_queue_down':'opened'"), "/rules/0/on_queue_down",
+	 "\"opened\" is not \"closed\" or \"open\"; did you mean \"open\"?"},
+	{QUEUE("'bypass_mark':'2/1'"), "/rules/0/bypass_mark",
+	 "bits of 0x2 are outside of its mask 0x1, so it could never match"},
+	{QUEUE("'bypass_mark':'0/1'"), "/rules/0/bypass_mark",
+	 "must have a bit that is set, like \"0x1/0x1\": a packet without a mark would bear it"},
+	{QUEUE("'bypass_mark':'1/1','mark':{'set':'0x11','mask':'0xff'}"), "/rules/0/bypass_mark",
+	 "is what the rule's own \"mark\" sets, so every packet would bear it"},
+	{RULE("'ct':'relatd'"), "/rules/0/ct",
+	 "\"relatd\" is not \"new\", \"reply\", \"established\", \"related\", \"invalid\" or "
+	 "\"untracked\"; did you mean \"related\"?"},
 	{"{'version':1,'defualt':'drop'}", "/defualt",
 	 "unknown key \"defualt\"; did you mean \"default\"?"},
 	{"{'version':1,'a/b~':1}", "/a~1b~0", "unknown key \"a/b~\""},
@@ -273,6 +289,28 @@ static void test_info_of_a_full_policy(void **test)
 	policy_unref(NULL);
 }
 
+static void test_info_of_queues(void **test)
+{
+	struct policy *policy = compile_good(
+		"{'version':1,'rules':[{'name':'a','action':'queue','queue':7},"
+		"{'name':'b','action':'queue','queue':8,'on_queue_down':'open','bypass_mark':5},"
+		"{'name':'c','action':'queue','queue':8,'on_queue_down':'closed',"
+		"'bypass_mark':'0x80000000/0xc0000000','mark':{'set':1,'mask':1}}]}");
+	const struct policy_rule_info *rules = policy_info(policy)->rules;
+
+	(void)test;
+	assert_false(rules[0].queue_open);
+	assert_int_equal(rules[0].bypass_mask, 0);
+	assert_int_equal(rules[1].queue, 8);
+	assert_true(rules[1].queue_open);
+	assert_int_equal(rules[1].bypass_value, 5);
+	assert_int_equal(rules[1].bypass_mask, UINT32_MAX);
+	assert_false(rules[2].queue_open);
+	assert_int_equal(rules[2].bypass_value, 0x80000000U);
+	assert_int_equal(rules[2].bypass_mask, 0xc0000000U);
+	policy_unref(policy);
+}
+
 static void test_length_wants_single_segments(void **test)
 {
 	struct policy *policy = compile_good(RULE("'length':'0-100'"));
@@ -314,6 +352,7 @@ int main(void)
 		cmocka_unit_test(test_every_cut_is_refused),
 		cmocka_unit_test(test_info_of_the_least_policy),
 		cmocka_unit_test(test_info_of_a_full_policy),
+		cmocka_unit_test(test_info_of_queues),
 		cmocka_unit_test(test_length_wants_single_segments),
 		cmocka_unit_test(test_ifpatterns),
 		cmocka_unit_test(test_schema_is_embedded),

@@ -73,6 +73,63 @@ static void test_continue_and_marks(void **test)
 	close_policy(&f);
 }
 
+/* Both in a rule of its own and in the classifier, which takes a field that is asked for often. */
+static void test_marks_have_32_bits(void **test)
+{
+	struct fixture f = open_policy(
+		"{'version':1,'default':'accept','rules':["
+		"{'name':'high','action':'drop','mark':'0x80000000/0x80000000'},"
+		"{'name':'whole','action':'drop','mark':['0x7fffffff',16777216,'0x6d6f6c65']},"
+		"{'name':'set','action':'accept','set':{'mark':{'set':'0x6d6f6c65'}}}]}");
+	struct pkt pkt = tcp_to("192.0.2.1", 80);
+
+	(void)test;
+	pkt.mark = 0xffffffff;
+	assert_int_equal(decide(&f, &pkt).rule, 0);
+	pkt.mark = 0x7fffffff;
+	assert_int_equal(decide(&f, &pkt).rule, 1);
+	pkt.mark = 0x1000000;
+	assert_int_equal(decide(&f, &pkt).rule, 1);
+	pkt.mark = 0x6f6c65; /* the same below the top byte */
+	assert_int_equal(decide(&f, &pkt).rule, 2);
+	assert_int_equal(decide(&f, &pkt).mark, 0x6d6f6c65);
+	close_policy(&f);
+}
+
+static void test_connection_states(void **test)
+{
+	static const struct {
+		uint8_t ct;
+		int rule;
+	} packets[] = {
+		{PKT_CT_NEW, 0},
+		{PKT_CT_ESTABLISHED | PKT_CT_REPLY, 1},
+		{PKT_CT_ESTABLISHED, 2},
+		{PKT_CT_RELATED, 3},
+		{PKT_CT_RELATED | PKT_CT_REPLY, 1},
+		{PKT_CT_INVALID, 4},
+		{PKT_CT_UNTRACKED, 5},
+		{0, 6},
+	};
+	struct fixture f =
+		open_policy("{'version':1,'rules':["
+			    "{'name':'new','action':'accept','ct':'new'},"
+			    "{'name':'reply','action':'accept','ct':'reply'},"
+			    "{'name':'established','action':'accept','ct':'established'},"
+			    "{'name':'related','action':'accept','ct':'related'},"
+			    "{'name':'invalid','action':'accept','ct':'invalid'},"
+			    "{'name':'untracked','action':'accept','ct':['untracked']},"
+			    "{'name':'no','action':'drop','not_ct':['new','related']}]}");
+	struct pkt pkt = tcp_to("192.0.2.1", 80);
+
+	(void)test;
+	for (size_t i = 0; i < sizeof(packets) / sizeof(packets[0]); i++) {
+		pkt.ct = packets[i].ct;
+		assert_int_equal(decide(&f, &pkt).rule, packets[i].rule);
+	}
+	close_policy(&f);
+}
+
 static void test_repeat_once(void **test)
 {
 	struct fixture f = open_policy(
@@ -312,6 +369,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_first_match_decides),
 		cmocka_unit_test(test_continue_and_marks),
+		cmocka_unit_test(test_marks_have_32_bits),
+		cmocka_unit_test(test_connection_states),
 		cmocka_unit_test(test_repeat_once),
 		cmocka_unit_test(test_audit),
 		cmocka_unit_test(test_limit),

@@ -143,6 +143,8 @@ static void random_value(enum policy_field field, struct plain_value *value)
 	static const char *const families[] = {"ipv4", "ipv6"};
 	static const char *const flags[] = {"fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"};
 	static const char *const links[] = {"eth0", "eth1", "eth*", "lo", "*"};
+	static const char *const states[] = {"new",	"reply",   "established",
+					     "related", "invalid", "untracked"};
 	static const uint8_t protocols[] = {1, 6, 17, 58, 132};
 
 	switch (field) {
@@ -198,9 +200,9 @@ static void random_value(enum policy_field field, struct plain_value *value)
 		emit("\"02:00:00:00:00:%02x\"", (unsigned int)value->low & 0xff);
 		break;
 	case POLICY_FIELD_MARK:
-		value->mask = below(2) ? 0xffffff : below(16);
+		value->mask = below(2) ? UINT32_MAX : below(16);
 		value->low = below(8) & value->mask;
-		if (value->mask == 0xffffff)
+		if (value->mask == UINT32_MAX)
 			emit("%" PRIu64, value->low);
 		else
 			emit("\"0x%" PRIx64 "/%" PRIu64 "\"", value->low, value->mask);
@@ -210,8 +212,9 @@ static void random_value(enum policy_field field, struct plain_value *value)
 		emit("%s", value->low ? "true" : "false");
 		break;
 	case POLICY_FIELD_CT:
-		value->low = value->mask = 1 + below(2);
-		emit("%s", value->low == 1 ? "\"new\"" : "\"reply\"");
+		value->low = below(6);
+		emit("\"%s\"", states[value->low]);
+		value->low = value->mask = UINT64_C(1) << value->low;
 		break;
 	case POLICY_FIELD_MAX:
 		break;
@@ -272,7 +275,7 @@ static void random_rule(struct plain_rule *rule, int index, uint32_t field_count
 			random_match(rule, field);
 	}
 	if (rule->marks) {
-		rule->mask = below(2) ? 0xffffff : below(16);
+		rule->mask = below(2) ? UINT32_MAX : below(16);
 		rule->set = below(8) & rule->mask;
 		emit(",\"mark\":{\"set\":%u,\"mask\":\"0x%x\"}", rule->set, rule->mask);
 	}
@@ -333,7 +336,7 @@ static bool plain_number(const struct pkt *pkt, enum policy_field field, uint64_
 	else if (field == POLICY_FIELD_FRAGMENT)
 		*ret = pkt->have & PKT_HAVE_FRAGMENT ? 1 : 0;
 	else if (field == POLICY_FIELD_CT)
-		*ret = (pkt->ct_new ? 1 : 0) + (pkt->ct_reply ? 2 : 0);
+		*ret = pkt->ct;
 	return true;
 }
 
@@ -418,7 +421,7 @@ again:
 		}
 		if (rule->marks) {
 			pkt.mark = (pkt.mark & ~rule->mask) | rule->set;
-			if (rule->mask == 0xffffff)
+			if (rule->mask == UINT32_MAX)
 				pkt.unknown &= ~(UINT64_C(1) << POLICY_FIELD_MARK);
 		}
 		if (rule->action == POLICY_ACTION_CONTINUE)
@@ -472,14 +475,13 @@ static void random_packet(const struct policy_info *info, struct pkt *pkt, const
 	pkt->tcp_flags = (uint8_t)below(256);
 	pkt->src_mac[0] = 2;
 	pkt->src_mac[5] = (uint8_t)below(7);
-	pkt->mark = below(9);
+	pkt->mark = below(9) | (below(3) ? 0 : 0xa5000000);
 	pkt->uid = below(3) ? below(45) : below(UINT32_MAX);
 	pkt->gid = below(3) ? below(45) : below(UINT32_MAX);
 	pkt->length = below(3) ? below(45) : below(65536);
 	pkt->dscp = (uint8_t)below(64);
 	pkt->ttl = (uint8_t)below(256);
-	pkt->ct_new = below(2);
-	pkt->ct_reply = below(2);
+	pkt->ct = (uint8_t)below(64);
 	pkt->have = (uint16_t)below(256);
 	*iif = links[below(5)];
 	*oif = links[below(5)];
