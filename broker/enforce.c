@@ -50,11 +50,15 @@ static struct rules_queues queues_of(const struct nsgate_ns_record *record,
 	};
 }
 
+/* @ret_generation: as struct rules_queues has it, where tables cannot be owned; NULL: no matter */
 static int install(int rules_fd, const struct nsgate_ns_record *record,
-		   const struct nsgate_rules_spec *spec, const struct rules_links *links)
+		   const struct nsgate_rules_spec *spec, const struct rules_links *links,
+		   uint32_t *ret_generation)
 {
-	const struct rules_queues queues = queues_of(record, links);
+	struct rules_queues queues = queues_of(record, links);
 
+	if (!queues.owned)
+		queues.ret_generation = ret_generation;
 	if (!record_rules_valid(spec))
 		return -EINVAL;
 	if (spec->flags & NSGATE_RULES_STRICT && !broker_features.guard)
@@ -62,10 +66,14 @@ static int install(int rules_fd, const struct nsgate_ns_record *record,
 	return rules_install(rules_fd, &queues, spec);
 }
 
-/* A predecessor may have emptied the rules itself, as no agent was there and the policy is open. */
+/*
+ * A predecessor may have emptied the rules itself, as no agent was there and the policy is open; it
+ * deletes no table.
+ */
 static bool was_changed(const struct nsgate_ns_record *record, uint64_t before, uint64_t after)
 {
-	return before != after && !(record->rules.flags & NSGATE_RULES_BYPASS);
+	return before == RULES_PRINT_NONE ||
+	       (before != after && !(record->rules.flags & NSGATE_RULES_BYPASS));
 }
 
 int enforce_install(int rules_fd, const struct nsgate_ns_record *record,
@@ -75,7 +83,7 @@ int enforce_install(int rules_fd, const struct nsgate_ns_record *record,
 	int err = rules_print(rules_fd, &before);
 
 	if (!err)
-		err = install(rules_fd, record, &record->rules, links);
+		err = install(rules_fd, record, &record->rules, links, NULL);
 	if (!err)
 		err = rules_print(rules_fd, &after);
 	if (!err)
@@ -162,7 +170,7 @@ void enforce_record(struct holding *holding)
 {
 	const struct nsgate_rules_spec spec = holding->record.rules;
 	const enum custody_state found = holding->custody;
-	uint64_t before = 0, after = 0;
+	uint64_t before = 1, after = 1;
 	int err = 0;
 
 	if (found == CUSTODY_NONE)
@@ -189,32 +197,94 @@ static void retry_all(void)
 
 /* ---- the rules ---- */
 
-/* Where nobody but us can change the rules, there is nothing to compare later. */
-static void note_rules(struct holding *holding)
+/*
+ * What the rules that were just installed look like can only be read afterwards. It is theirs if
+ * nobody changed anything from that change, of which `generation` came, to the end of the reading.
+ */
+static void note_rules(struct holding *holding, uint32_t generation)
 {
-	(void)rules_changed(holding->kit.rules, &holding->ruleset);
-	if (!broker_features.owned_tables)
-		(void)rules_print(holding->kit.rules, &holding->print);
+	const int fd = holding->kit.rules;
+
+	holding->ruleset = generation;
+	holding->noted = rules_print(fd, &holding->print) == 0 && generation &&
+			 rules_changed(fd, &generation) == 0;
 }
+
+/*
+ * Where anybody there may change the rules, they are installed again until they have been looked
+ * at. Where somebody changes rules all the time that comes to nothing: the next audit begins anew.
+ */
+#define NOTE_TRIES 3
+
+static int install_noted(struct holding *holding, const struct nsgate_rules_spec *spec,
+			 bool *ret_tampered)
+{
+	const struct rules_links links = known_links(holding);
+	uint64_t before = 0;
+
+	for (int i = 0; i < NOTE_TRIES; i++) {
+		uint32_t generation = 0;
+		int err = install(holding->kit.rules, &holding->record, spec, &links, &generation);
+
+		if (err || broker_features.owned_tables)
+			return err;
+		note_rules(holding, generation);
+		if (holding->noted) {
+			*ret_tampered = i > 0 && holding->print != before;
+			return 0;
+		}
+		before = holding->print;
+	}
+	return 0;
+}
+
+#define TAMPERED                                                                                   \
+	"somebody there changed the rules, which this kernel cannot forbid; they are right again"
 
 int enforce_rules(struct holding *holding, const struct nsgate_rules_spec *spec)
 {
-	const struct rules_links links = known_links(holding);
+	bool tampered = false;
 	int err;
 
 	if (record_rules_valid(spec))
 		forget_before_reuse(holding, spec->generation);
-	err = install(holding->kit.rules, &holding->record, spec, &links);
+	err = install_noted(holding, spec, &tampered);
 	if (err)
 		return err;
-	note_rules(holding);
 	holding->custody = CUSTODY_INTACT;
 	rules_paid(holding);
 	holding->record.rules = *spec;
 	save(holding);
+	if (tampered)
+		note_tamper(holding, NSGATE_TAMPER_RULES, "repaired", TAMPERED);
 	return 0;
 }
 
+/*
+ * Where tables cannot be owned, root inside the namespace can flush them. Whatever changes there
+ * raises the number of its rule set; then ours are looked at, and put back where they differ.
+ * Return: were they?
+ */
+static bool audit(struct holding *holding)
+{
+	uint64_t now;
+
+	if (holding->state != HOLDING_IN_FORCE || holding->opened ||
+	    !holding->record.rules.generation ||
+	    rules_changed(holding->kit.rules, &holding->ruleset) <= 0)
+		return false;
+	if (holding->noted && rules_print(holding->kit.rules, &now) == 0 && now == holding->print)
+		return false;
+	enforce_record(holding);
+	if (!holding->rules_owed)
+		note_tamper(holding, NSGATE_TAMPER_RULES, "repaired", TAMPERED);
+	return true;
+}
+
+/*
+ * Only what nobody else can have changed may be added to: else what somebody there did to the rest
+ * would be taken for ours.
+ */
 void enforce_links(struct holding *holding)
 {
 	const struct rules_links links = known_links(holding);
@@ -223,10 +293,14 @@ void enforce_links(struct holding *holding)
 	if (holding->state != HOLDING_IN_FORCE ||
 	    !(holding->record.rules.flags & NSGATE_RULES_STRICT))
 		return;
+	if (!broker_features.owned_tables && !holding->opened) {
+		if (!audit(holding))
+			enforce_record(holding);
+		return;
+	}
 	err = rules_follow_links(holding->kit.rules, &links);
 	if (err)
 		rules_owe(holding, err);
-	note_rules(holding);
 }
 
 /*
@@ -314,36 +388,15 @@ static void close_again(struct holding *holding)
 		log_event(LOG_LEVEL_INFO, "closed", "netns", holding->record.name, NULL);
 }
 
-/*
- * Where tables cannot be owned, root inside the namespace can flush them. Whatever changes there
- * raises the number of its rule set; then ours are looked at, and put back where they differ.
- */
 #define AUDIT_MS 500
 
 static int64_t audit_at_ms;
-
-static void audit(struct holding *holding)
-{
-	uint64_t now;
-
-	if (holding->state != HOLDING_IN_FORCE || holding->opened ||
-	    !holding->record.rules.generation ||
-	    rules_changed(holding->kit.rules, &holding->ruleset) <= 0)
-		return;
-	if (rules_print(holding->kit.rules, &now) == 0 && now == holding->print)
-		return;
-	enforce_record(holding);
-	if (!holding->rules_owed)
-		note_tamper(holding, NSGATE_TAMPER_RULES, "repaired",
-			    "somebody there changed the rules, which this kernel cannot forbid; "
-			    "they are right again");
-}
 
 static void audit_all(void)
 {
 	audit_at_ms = loop_now_ms() + AUDIT_MS;
 	for (struct holding *holding = holding_first(); holding; holding = holding->next)
-		audit(holding);
+		(void)audit(holding);
 }
 
 void enforce_agent_lost(void)

@@ -72,9 +72,10 @@ struct holding {
 	uint32_t rules_status;
 	char rules_text[NSGATE_TEXT_MAX];
 
-	uint32_t ruleset; /* the namespace's generation of rules after our last change */
+	uint32_t ruleset; /* the namespace's generation of rules that was looked at last */
+	bool noted;	  /* `print` is that of our rules and of nothing that others made of them */
+	uint64_t print;	  /* of our rules (rules_print()), where tables cannot be owned */
 	bool stored;	  /* systemd's fd store has its sockets */
-	uint64_t print;	  /* of our rules then (rules_print()), where tables cannot be owned */
 	enum custody_state {
 		CUSTODY_NONE,
 		CUSTODY_INTACT,

@@ -57,7 +57,7 @@ static void message_end(struct nft_batch *batch, const struct nlmsghdr *nlh)
 	batch->used += MNL_ALIGN(nlh->nlmsg_len);
 }
 
-void nft_batch_begin(struct nft_batch *batch, const char *table)
+void nft_batch_begin_at(struct nft_batch *batch, const char *table, uint32_t generation)
 {
 	struct nlmsghdr *nlh;
 
@@ -69,7 +69,14 @@ void nft_batch_begin(struct nft_batch *batch, const char *table)
 	if (!nlh)
 		return;
 	batch->first = nlh->nlmsg_seq;
+	if (generation)
+		mnl_attr_put_u32(nlh, NFNL_BATCH_GENID, htonl(generation));
 	message_end(batch, nlh);
+}
+
+void nft_batch_begin(struct nft_batch *batch, const char *table)
+{
+	nft_batch_begin_at(batch, table, 0);
 }
 
 void nft_batch_turn(struct nft_batch *batch, uint8_t family)
@@ -322,6 +329,11 @@ int nft_generation(int fd, uint32_t *ret_generation)
 	if (r == 0)
 		*ret_generation = generation;
 	return r;
+}
+
+uint32_t nft_generation_after(uint32_t generation)
+{
+	return generation == UINT32_MAX ? 1 : generation + 1;
 }
 
 struct each {

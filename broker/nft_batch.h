@@ -36,6 +36,15 @@ struct nft_batch {
 /* `table` must outlive the batch. The family is inet. */
 void nft_batch_begin(struct nft_batch *batch, const char *table);
 
+/*
+ * The same, for a rule set of that generation (nft_generation()): where it has another by then, the
+ * kernel changes nothing and nft_batch_commit() returns -ERESTART. 0: of any.
+ */
+void nft_batch_begin_at(struct nft_batch *batch, const char *table, uint32_t generation);
+
+/* Return: the generation of a rule set after one more change. */
+uint32_t nft_generation_after(uint32_t generation);
+
 /* What follows is about the table of that family. */
 void nft_batch_turn(struct nft_batch *batch, uint8_t family);
 

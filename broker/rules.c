@@ -146,7 +146,9 @@ static struct rules_links look_up_links(int fd, const struct rules_links *told,
 	return (struct rules_links){.list = now->list, .count = now->count};
 }
 
-static int try_install(int fd, const struct rules_set *wanted, const struct rules_queues *queues)
+/* `at`: the generation of the rule set that is to be changed; 0: of any. */
+static int try_install(int fd, const struct rules_set *wanted, const struct rules_queues *queues,
+		       uint32_t at)
 {
 	struct rules_set set = *wanted;
 	struct inventory inventory = {.counter = {false}};
@@ -157,12 +159,37 @@ static int try_install(int fd, const struct rules_set *wanted, const struct rule
 
 	if (r == 0) {
 		links = look_up_links(fd, &queues->links, &inventory.guard, &now);
-		nft_batch_begin(&batch, TABLE);
+		nft_batch_begin_at(&batch, TABLE, at);
 		set.batch = &batch;
 		build(&set, queues->owned, &links, &inventory);
 		r = nft_batch_commit(&batch, fd);
 	}
 	inventory_free(&inventory);
+	return r;
+}
+
+/*
+ * Where anybody may change the table, the kernel is told which rule set was looked at. Somebody who
+ * changes rules all the time must not keep ours out, so the last try takes any.
+ */
+#define PIN_TRIES 4
+
+static int pin(int fd, const struct rules_set *wanted, const struct rules_queues *queues,
+	       int (*try)(int, const struct rules_set *, const struct rules_queues *, uint32_t))
+{
+	int r = -ERESTART;
+
+	if (!queues->ret_generation)
+		return try(fd, wanted, queues, 0);
+	for (int i = 0; r == -ERESTART && i <= PIN_TRIES; i++) {
+		uint32_t at = 0;
+
+		r = i < PIN_TRIES ? nft_generation(fd, &at) : 0;
+		if (r == 0)
+			r = try(fd, wanted, queues, at);
+		if (r == 0)
+			*queues->ret_generation = at ? nft_generation_after(at) : 0;
+	}
 	return r;
 }
 
@@ -174,10 +201,10 @@ static int try_install(int fd, const struct rules_set *wanted, const struct rule
 
 static int install(int fd, const struct rules_set *wanted, const struct rules_queues *queues)
 {
-	int r = try_install(fd, wanted, queues);
+	int r = pin(fd, wanted, queues, try_install);
 
 	for (int i = 1; r == -ENOENT && wanted->strict && i < LINK_TRIES; i++)
-		r = try_install(fd, wanted, queues);
+		r = pin(fd, wanted, queues, try_install);
 	return r;
 }
 
@@ -198,8 +225,8 @@ static int delete_tables(int fd, struct nft_batch *batch)
 	return count;
 }
 
-/* As install(), in place of tables that somebody else made. */
-static int install_anew(int fd, const struct rules_set *wanted, const struct rules_queues *queues)
+static int try_anew(int fd, const struct rules_set *wanted, const struct rules_queues *queues,
+		    uint32_t at)
 {
 	const struct inventory nothing = {.counter = {false}};
 	struct rules_set set = *wanted;
@@ -208,11 +235,17 @@ static int install_anew(int fd, const struct rules_set *wanted, const struct rul
 	struct nft_batch batch;
 
 	links = look_up_links(fd, &queues->links, &nothing.guard, &now);
-	nft_batch_begin(&batch, TABLE);
+	nft_batch_begin_at(&batch, TABLE, at);
 	delete_tables(fd, &batch);
 	set.batch = &batch;
 	build(&set, queues->owned, &links, &nothing);
 	return nft_batch_commit(&batch, fd);
+}
+
+/* As install(), in place of tables that somebody else made. */
+static int install_anew(int fd, const struct rules_set *wanted, const struct rules_queues *queues)
+{
+	return pin(fd, wanted, queues, try_anew);
 }
 
 static bool means_foreign_table(int error)

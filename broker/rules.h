@@ -42,6 +42,13 @@ struct rules_queues {
 	uint16_t first;
 	uint16_t count;
 	struct rules_links links; /* to be guarded where the specification is strict */
+
+	/*
+	 * Not NULL: the rules are to be put upon what was looked at, and upon nothing that somebody
+	 * did meanwhile. Gets the rule set's generation by that change; 0: somebody there changed
+	 * rules all the time, so they were put upon whatever there was.
+	 */
+	uint32_t *ret_generation;
 };
 
 /*
@@ -71,6 +78,8 @@ int rules_pause(int fd);
  * brought up to date. Return: 1 yes, 0 no, -errno.
  */
 int rules_changed(int fd, uint32_t *generation);
+
+#define RULES_PRINT_NONE 0 /* there is no table of ours */
 
 /*
  * What our tables hold, as a number that differs where rules, chains or tables do. Two that are

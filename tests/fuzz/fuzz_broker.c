@@ -152,6 +152,8 @@ int __wrap_rules_install(int fd, const struct rules_queues *queues,
 	MUST(queues->backend == NSGATE_BACKEND_NFT_QUEUE ||
 	     queues->backend == NSGATE_BACKEND_NFT_XT);
 	MUST(queues->count >= 1 && queues->first + queues->count <= 0x10000);
+	if (queues->ret_generation)
+		*queues->ret_generation = (uint32_t)now_ms;
 	return -kernel.rules_error;
 }
 

@@ -3,15 +3,18 @@
 Somebody inside pulls at the rules, and somebody outside learns of it: an event, a log line that
 names the namespace, a counter. Both families.
 """
+import errno
 import json
 import select
 import socket
+import struct
+import threading
 import time
 
 import pytest
 
 from lab import Arrivals, end, eventually, until
-from nfqueue import Consumer
+from nfqueue import Consumer, attribute
 from test_events import Events
 
 OK, NO = 7, 8
@@ -131,6 +134,84 @@ def test_changed_rules_are_put_back_and_told(own_lab, strict):
     lab.start_broker("--no-owned-tables")
     lab.wait_ready()
     assert repairs(lab, name) == len(tampering)
+
+
+SOL_NETLINK, ADD_MEMBERSHIP, NFNLGRP_NFTABLES = 270, 1, 7
+NETLINK_NETFILTER, NFNL_SUBSYS_NFTABLES, NFPROTO_INET = 12, 10, 1
+BATCH_BEGIN, BATCH_END, DELTABLE = 0x10, 0x11, 2
+NLM_F_REQUEST, NLM_F_ACK, NLMSG_ERROR = 1, 4, 2
+
+
+def nftables_message(kind, family, subsystem, flags, *attributes):
+    body = struct.pack("!BBH", family, 0, subsystem) + b"".join(attributes)
+    return struct.pack("=IHHII", 16 + len(body), kind, NLM_F_REQUEST | flags, 0, 0) + body
+
+
+class Saboteur:
+    """
+    Deletes the table as soon as the kernel says that somebody has changed it, `count` times: while
+    whoever installed it still looks at what it installed.
+    """
+    DELETE = (nftables_message(BATCH_BEGIN, 0, NFNL_SUBSYS_NFTABLES, 0) +
+              nftables_message(NFNL_SUBSYS_NFTABLES << 8 | DELTABLE, NFPROTO_INET, 0, NLM_F_ACK,
+                               attribute(1, b"nsgate\0")) +
+              nftables_message(BATCH_END, 0, NFNL_SUBSYS_NFTABLES, 0))
+
+    def __init__(self, netns, count):
+        self.left = count
+        self.ears = netns.open_socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+        self.hand = netns.open_socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+        self.ears.bind((0, 0))  # who has no number hears nothing
+        self.ears.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
+        self.stopped = False
+        self.thread = threading.Thread(target=self.loop, daemon=True)
+
+    def deletes(self):
+        """Did it delete one?"""
+        self.hand.send(self.DELETE)
+        while True:
+            data = self.hand.recv(65536)
+            if struct.unpack("=H", data[4:6])[0] == NLMSG_ERROR:
+                error = -struct.unpack("=i", data[16:20])[0]
+                assert error in (0, errno.ENOENT), error
+                return not error
+
+    def loop(self):
+        self.ears.settimeout(0.1)
+        while self.left and not self.stopped:
+            try:
+                self.ears.recv(1 << 16)
+            except TimeoutError:
+                continue
+            except OSError as error:  # more news than fit
+                assert error.errno == errno.ENOBUFS, error
+            time.sleep(self.left % 10 * 0.0002)
+            self.left -= self.deletes()
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *unused):
+        self.stopped = True
+        self.thread.join(10)
+
+
+def test_rules_deleted_while_they_are_being_installed_come_back(own_lab):
+    """However often: no deleted table is ever taken for what was installed."""
+    lab = plain(own_lab)
+    inner, outside = lab.pair()
+    name = lab.attach(inner, **POLICY)
+    traffic = Traffic(lab, inner, outside)
+    rules = inner.ruleset()
+    with Saboteur(inner, 50) as saboteur:
+        def spent():
+            lab.must("namespace", "policy", name, lab.policy(**POLICY))
+            return not saboteur.left
+        until(spent, lambda: f"{saboteur.left} more tables to delete", 60)
+    traffic.judged()
+    assert repairs(lab, name) > 0
+    assert len(inner.ruleset().splitlines()) == len(rules.splitlines())
 
 
 def test_rules_of_others_are_no_tampering(own_lab):
