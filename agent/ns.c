@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "agent.h"
 #include "ipc.h"
@@ -135,7 +136,9 @@ static int map_counters(struct ns *ns)
 	ns->shm_size = ns->record.queue_count * sizeof(struct shm_queue);
 	if (fstat(ns->shm_fd, &st) < 0)
 		return -errno;
-	if ((size_t)st.st_size != ns->shm_size)
+	/* A broker of an earlier release made it, with less in it: the layout is another, too. */
+	if ((size_t)st.st_size < ns->shm_size &&
+	    pwrite(ns->shm_fd, "", 1, (off_t)ns->shm_size - 1) != 1)
 		return -EPROTO;
 	map = mmap(NULL, ns->shm_size, PROT_READ | PROT_WRITE, MAP_SHARED, ns->shm_fd, 0);
 	if (map == MAP_FAILED)

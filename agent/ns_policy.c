@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "agent.h"
+#include "hash.h"
 #include "loop.h"
 #include "nsgate/hook.h"
 #include "nsgate/mark.h"
@@ -141,6 +142,15 @@ static int make_links(const struct ns *ns, const struct policy *policy,
 	return 0;
 }
 
+/* No rule can have that name. */
+static uint64_t fallback_key(const struct ns *ns)
+{
+	char text[sizeof("default/") + NSGATE_NAME_MAX];
+	const int length = snprintf(text, sizeof(text), "default/%s", ns->record.policy);
+
+	return hash_bytes(text, (size_t)length);
+}
+
 static void binding_free(struct queue_binding *binding)
 {
 	policy_unref(binding->policy);
@@ -157,6 +167,7 @@ static int binding_make(struct ns *ns, struct policy *policy, struct queue_bindi
 		.generation = ns->generation,
 		.accept_without_policy = agent_status.default_accept,
 		.link_count = ns->link_count,
+		.fallback_key = fallback_key(ns),
 	};
 	int err = make_links(ns, policy, &binding.links);
 

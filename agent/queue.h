@@ -101,8 +101,9 @@ int queue_turn(struct queue *queue, struct queue_buffers *buffers);
 int queue_takeover(struct queue *queue, struct queue_buffers *buffers);
 
 /*
- * Put a policy in force (NULL: none). Call between turns. Counters of rules that keep their name
- * are kept, whatever their position. Tells the kernel the new copy range and flags.
+ * Put a policy in force (NULL: none). Call between turns. Counters of rules go by their names: a
+ * rule keeps them, whatever its position, and finds them again if a rule of that name was in force
+ * before; those of a default go by its policy's. Tells the kernel the new copy range and flags.
  * `state` is made by policy_state_init() beforehand and taken over, as are a reference to
  * `policy` and the array `links`; what they replace is handed back in the same struct for the
  * caller to free outside the worker.
@@ -114,6 +115,7 @@ struct queue_binding {
 	uint32_t link_count;
 	uint32_t generation;
 	bool accept_without_policy;
+	uint64_t fallback_key; /* tells the default of one policy from another's; no rule's hash */
 	/*
 	 * For each rule of the new policy the counters it starts with, in order (the old rule of
 	 * the same name, else zero). Filled in by queue_bind() itself between the turns by name

@@ -3,7 +3,8 @@
  * Theory of Operation
  *
  * A policy is put in force between two turns. Its rules take over the counters of the rules of
- * the same name: the old slots are looked up in a table of the new names, in linear time.
+ * the same name: the old slots are looked up in a table of the new names, in linear time. What
+ * the new policy does not have is kept, and looked up in the same way at the next change.
  *
  * The kernel copies packets by the configuration of the moment they are queued. What waits when a
  * policy needs more of them than the last one did (more bytes, the user, single segments) cannot
@@ -61,18 +62,28 @@ static struct shm_rule *table_find(const struct rule_table *table, struct shm_ru
 	return NULL;
 }
 
+static void store_count(struct shm_count *to, const struct shm_count *from)
+{
+	__atomic_store_n(&to->packets, from->packets, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->bytes, from->bytes, __ATOMIC_RELAXED);
+}
+
 static void store_rule(struct shm_rule *to, const struct shm_rule *from)
 {
 	__atomic_store_n(&to->name_hash, from->name_hash, __ATOMIC_RELAXED);
-	__atomic_store_n(&to->count.packets, from->count.packets, __ATOMIC_RELAXED);
-	__atomic_store_n(&to->count.bytes, from->count.bytes, __ATOMIC_RELAXED);
+	store_count(&to->count, &from->count);
+}
+
+static bool has_hits(const struct shm_rule *slot)
+{
+	return slot->count.packets || slot->count.bytes;
 }
 
 /* Is the slot in use as the counter of that rule, or free and is to be? */
 static bool is_stored(const struct shm_rule *slot, const struct shm_rule *wanted)
 {
 	if (slot->name_hash == wanted->name_hash)
-		return true;
+		return slot->count.packets >= wanted->count.packets;
 	return !slot->name_hash && !wanted->count.packets && !wanted->count.bytes;
 }
 
@@ -85,15 +96,15 @@ static void store_rules(struct shm_queue *shm, const struct shm_rule *rules, uin
 	static const struct shm_rule unused;
 
 	for (uint32_t i = 0; i < count; i++) {
-		const bool has_hits = rules[i].count.packets || rules[i].count.bytes;
+		const bool is_hit = has_hits(&rules[i]);
 
-		if (!has_hits && !shm_rule_touched(shm->rules_touched, i))
+		if (!is_hit && !shm_rule_touched(shm->rules_touched, i))
 			continue;
 		if (shm_rule_reach(shm->rules_touched, shm->rules, i) < 0)
 			continue; /* its counters begin anew */
 		if (is_stored(&shm->rules[i], &rules[i]))
 			continue;
-		store_rule(&shm->rules[i], has_hits ? &rules[i] : &unused);
+		store_rule(&shm->rules[i], is_hit ? &rules[i] : &unused);
 	}
 	for (uint32_t i = count; i < shm->rules_used; i++) {
 		if (shm_rule_touched(shm->rules_touched, i) && shm->rules[i].name_hash)
@@ -102,29 +113,117 @@ static void store_rules(struct shm_queue *shm, const struct shm_rule *rules, uin
 	__atomic_store_n(&shm->rules_used, count, __ATOMIC_RELAXED);
 }
 
-static void keep_counters(struct shm_queue *shm, const struct policy_info *info,
-			  struct shm_rule *scratch)
+/* ---- counters that are not in force ---- */
+
+/* The larger of the two: a crash may have left an old copy of a count behind. */
+static void take_count(struct shm_count *to, const struct shm_count *from)
+{
+	if (from->packets > to->packets)
+		*to = *from;
+}
+
+static void set_kept_used(struct shm_queue *shm, uint64_t used)
+{
+	__atomic_store_n(&shm->kept_used, used, __ATOMIC_RELEASE);
+}
+
+#define KEPT_EVICTED (SHM_KEPT_MAX / 4)
+
+/* Append. Where all is full, those go that were kept first; where there is no memory, this one. */
+static void keep(struct shm_queue *shm, const struct shm_rule *slot)
+{
+	uint64_t used = shm->kept_used;
+
+	if (used >= SHM_KEPT_MAX) {
+		used = SHM_KEPT_MAX - KEPT_EVICTED;
+		for (uint64_t i = 0; i < used; i++)
+			store_rule(&shm->kept[i], &shm->kept[i + KEPT_EVICTED]);
+		set_kept_used(shm, used);
+	}
+	if (used % SHM_RULES_GROUP == 0 &&
+	    shm_reach(&shm->kept[used], SHM_RULES_GROUP * sizeof(shm->kept[0])) < 0)
+		return;
+	store_rule(&shm->kept[used], slot);
+	set_kept_used(shm, used + 1);
+}
+
+/* Take out what is in force now. */
+static void unkeep(struct shm_queue *shm, const struct rule_table *table, struct shm_rule *rules,
+		   uint64_t fallback_key)
+{
+	uint64_t left = 0;
+
+	for (uint64_t i = 0; i < shm->kept_used; i++) {
+		const struct shm_rule *slot = &shm->kept[i];
+
+		if (slot->name_hash == fallback_key || table_find(table, rules, slot->name_hash))
+			continue;
+		if (left != i)
+			store_rule(&shm->kept[left], slot);
+		left++;
+	}
+	set_kept_used(shm, left);
+}
+
+/*
+ * The counts that the rules of the new policy begin with, and its default. What leaves is kept
+ * before anything is overwritten, and taken out only after it is in force again: whoever dies in
+ * between leaves a count twice, and never none.
+ */
+static void swap_counters(struct shm_queue *shm, const struct rule_table *table,
+			  struct shm_rule *rules, uint32_t count, uint64_t fallback_key)
+{
+	struct shm_rule fallback = {.name_hash = shm->fallback_key, .count = shm->fallback};
+
+	for (uint32_t i = 0; i < shm->rules_used && i < NSGATE_RULES_MAX; i++) {
+		struct shm_rule *rule;
+
+		if (!shm_rule_touched(shm->rules_touched, i) || !has_hits(&shm->rules[i]))
+			continue;
+		rule = table_find(table, rules, shm->rules[i].name_hash);
+		if (rule)
+			take_count(&rule->count, &shm->rules[i].count);
+		else
+			keep(shm, &shm->rules[i]);
+	}
+	if (fallback.name_hash != fallback_key) {
+		if (has_hits(&fallback))
+			keep(shm, &fallback);
+		fallback = (struct shm_rule){.name_hash = fallback_key};
+	}
+	for (uint64_t i = 0; i < shm->kept_used; i++) {
+		const struct shm_rule *slot = &shm->kept[i];
+		struct shm_rule *rule = slot->name_hash == fallback_key
+						? &fallback
+						: table_find(table, rules, slot->name_hash);
+
+		if (rule)
+			take_count(&rule->count, &slot->count);
+	}
+	store_rules(shm, rules, count);
+	store_count(&shm->fallback, &fallback.count);
+	__atomic_store_n(&shm->fallback_key, fallback_key, __ATOMIC_RELAXED);
+	if (shm->kept_used)
+		unkeep(shm, table, rules, fallback_key);
+}
+
+static void keep_counters(struct shm_queue *shm, const struct queue_binding *binding,
+			  const struct policy_info *info)
 {
 	const uint32_t count = (uint32_t)info->rule_count;
+	struct shm_rule *scratch = binding->scratch;
 	struct rule_table table;
 
-	if (!shm_rules_any_touched(shm->rules_touched)) {
+	if (!shm_rules_any_touched(shm->rules_touched) && !shm->kept_used &&
+	    !shm->fallback.packets) {
 		__atomic_store_n(&shm->rules_used, count, __ATOMIC_RELAXED);
+		__atomic_store_n(&shm->fallback_key, binding->fallback_key, __ATOMIC_RELAXED);
 		return;
 	}
 	for (uint32_t i = 0; i < count; i++)
 		scratch[i] = (struct shm_rule){.name_hash = info->rules[i].name_hash};
 	table_fill(&table, scratch, count);
-	for (uint32_t i = 0; i < shm->rules_used && i < NSGATE_RULES_MAX; i++) {
-		struct shm_rule *rule;
-
-		if (!shm_rule_touched(shm->rules_touched, i))
-			continue;
-		rule = table_find(&table, scratch, shm->rules[i].name_hash);
-		if (rule)
-			rule->count = shm->rules[i].count;
-	}
-	store_rules(shm, scratch, count);
+	swap_counters(shm, &table, scratch, count, binding->fallback_key);
 }
 
 /* ---- configuration of the kernel's queue ---- */
@@ -206,7 +305,7 @@ void queue_bind(struct queue *queue, struct queue_binding *binding)
 		return;
 
 	counters_turn_begin(queue->shm);
-	keep_counters(queue->shm, policy_info(queue->policy), binding->scratch);
+	keep_counters(queue->shm, binding, policy_info(queue->policy));
 	counters_turn_end(queue->shm);
 	queue_configure(queue);
 }

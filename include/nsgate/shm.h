@@ -15,7 +15,8 @@
  * page that was only read takes memory like one that was written. So the slot of a rule is left
  * alone, by writer and readers, until the rule is hit for the first time; `rules_touched` says in
  * which groups of slots any was. A slot in use holds the name of the rule at its place in the
- * policy in force.
+ * policy in force. The counts of rules that were hit and are in it no more are in `kept`, and so
+ * are those of other policies' defaults: they go on from there when they come back.
  *
  * Where the file system is full, to touch a page that is not there ends the program (SIGBUS). What
  * is before the rules is allocated when the file is made, with the first group of slots; others by
@@ -31,7 +32,7 @@
 
 #include "nsgate/limits.h"
 
-#define NSGATE_SHM_MAGIC 0x4e534733U /* "NSG3"; changes with the layout */
+#define NSGATE_SHM_MAGIC 0x4e534734U /* "NSG4"; changes with the layout */
 
 enum shm_fate {
 	SHM_FATE_ACCEPTED,
@@ -100,6 +101,8 @@ struct shm_control {
 #define SHM_RULES_GROUP 64
 #define SHM_RULES_TOUCHED_WORDS (NSGATE_RULES_MAX / SHM_RULES_GROUP / 64)
 
+#define SHM_KEPT_MAX NSGATE_RULES_MAX /* beyond that, those that left first begin anew */
+
 struct shm_rule {
 	uint64_t name_hash; /* FNV-1a of the rule's name; 0 is an unused slot */
 	struct shm_count count;
@@ -111,9 +114,11 @@ struct shm_queue {
 	uint64_t policy_hash; /* FNV-1a of the policy in force; written by the control thread */
 	struct shm_control control;
 	uint64_t turn;
+	uint64_t fallback_key; /* whose `fallback` is: queue_binding.fallback_key; 0: nobody's */
+	uint64_t kept_used;    /* of `kept`, the oldest first */
 	struct shm_count fate[SHM_FATE_MAX];
 	struct shm_count direction[SHM_DIRECTION_MAX];
-	struct shm_count fallback;  /* what the policy's default decided */
+	struct shm_count fallback;  /* what the default of the policy in force decided */
 	struct shm_count replies;   /* accepted as reply of an accepted flow */
 	struct shm_count no_policy; /* decided while the namespace's policy was missing */
 	uint64_t protocol[SHM_PROTO_MAX];
@@ -132,6 +137,7 @@ struct shm_queue {
 	uint64_t latency[SHM_LATENCY_BUCKETS];
 	uint64_t rules_touched[SHM_RULES_TOUCHED_WORDS];
 	struct shm_rule rules[NSGATE_RULES_MAX];
+	struct shm_rule kept[SHM_KEPT_MAX];
 };
 
 static_assert(sizeof(struct shm_rule) == 24, "shm layout");

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from lab import Arrivals, rule_counts, until
+from lab import Arrivals, end, rule_counts, until
 
 SEVEN = {"version": 1, "default": "drop",
          "rules": [{"name": "seven", "action": "accept", "direction": "in", "dport": [7]}]}
@@ -173,6 +173,34 @@ def test_counters_of_rules_that_keep_their_name_go_on(scene):
         {"name": "other", "action": "drop", "dport": [9]}, *SEVEN["rules"]])
     judges_by(lab, inner, outside, "seven")
     assert rule_counts(lab.stats("x")) == {"other": 0, "seven": 10}
+
+
+def test_counters_come_back_with_their_policy(scene):
+    """They never fall while they can be seen, and a restart of the agent changes nothing."""
+    lab, inner, outside = scene
+    lab.put_policy("q", default="drop", rules=[*EIGHT["rules"]])
+    judges_by(lab, inner, outside, "seven")
+    lab.must("namespace", "policy", "x", "q")
+    assert rule_counts(lab.stats("x")) == {"eight": 0}
+    assert lab.stats("x")["default"]["packets"] == 0
+    judges_by(lab, inner, outside, "eight")
+    end(lab.agent)
+    lab.start_agent()
+    assert rule_counts(lab.stats("x")) == {"eight": 5}
+    assert lab.stats("x")["default"]["packets"] == 5
+    lab.must("namespace", "policy", "x", "p")
+    assert rule_counts(lab.stats("x")) == {"seven": 5}
+    assert lab.stats("x")["default"]["packets"] == 5
+    judges_by(lab, inner, outside, "seven")
+    # A change of the policy takes a rule away and brings it back.
+    lab.put_policy("p", default="drop")
+    judges_by(lab, inner, outside, None)
+    lab.put_policy("p", **SEVEN)
+    assert rule_counts(lab.stats("x")) == {"seven": 10}
+    assert lab.stats("x")["default"]["packets"] == 20
+    lab.must("namespace", "policy", "x", "q")
+    assert rule_counts(lab.stats("x")) == {"eight": 5}
+    assert lab.stats("x")["default"]["packets"] == 5
 
 
 # ---- from the directory ----

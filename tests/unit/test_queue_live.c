@@ -377,9 +377,110 @@ static void rules_keep_their_counters_by_name(void **state)
 	assert_int_equal(live.queue.shm->rules[2].name_hash, 0);
 	live_bind(&live, "{\"version\":1,\"rules\":[{\"name\":\"b\",\"action\":\"drop\"},"
 			 "{\"name\":\"a\",\"action\":\"accept\"}]}");
-	assert_int_equal(live.queue.shm->rules[0].count.packets, 0);
-	assert_int_equal(live.queue.shm->rules[0].name_hash, 0);
+	assert_int_equal(live.queue.shm->rules[0].count.packets, 20);
 	assert_int_equal(live.queue.shm->rules[1].count.packets, 10);
+	live_close(&live);
+}
+
+#define ONE_RULE(name)                                                                             \
+	"{\"version\":1,\"rules\":[{\"name\":\"" name "\",\"action\":\"accept\",\"ttl\":9}]}"
+
+/* Bind as the agent does, which knows whose default it is. */
+static void bind_as(struct live *live, const char *json, uint64_t fallback_key)
+{
+	struct queue_binding binding = live_binding(json, 1);
+
+	binding.fallback_key = fallback_key;
+	queue_bind(&live->queue, &binding);
+	live_unbind(&binding);
+}
+
+static void counters_come_back_with_their_policy(void **state)
+{
+	struct live live;
+	struct shm_queue *shm;
+
+	(void)state;
+	live_open(&live);
+	shm = live.queue.shm;
+	bind_as(&live, ONE_RULE("a"), 100);
+	hit(&live, 0, 10);
+	shm->fallback = (struct shm_count){.packets = 7, .bytes = 70};
+	bind_as(&live, ONE_RULE("b"), 200);
+	assert_int_equal(shm->rules[0].count.packets, 0);
+	assert_int_equal(shm->fallback.packets, 0);
+	hit(&live, 0, 20);
+	shm->fallback = (struct shm_count){.packets = 8, .bytes = 80};
+	bind_as(&live, NULL, 300); /* missing: nothing moves */
+	assert_int_equal(shm->fallback.packets, 8);
+	bind_as(&live, ONE_RULE("a"), 100);
+	assert_int_equal(shm->rules[0].count.packets, 10);
+	assert_int_equal(shm->rules[0].count.bytes, 10);
+	assert_int_equal(shm->fallback.packets, 7);
+	assert_int_equal(shm->fallback.bytes, 70);
+	hit(&live, 0, 1);
+	bind_as(&live, ONE_RULE("b"), 200);
+	assert_int_equal(shm->rules[0].count.packets, 20);
+	assert_int_equal(shm->fallback.packets, 8);
+	/* Another text of the same policy: its default is the same. */
+	bind_as(&live, ONE_RULE("c"), 200);
+	assert_int_equal(shm->fallback.packets, 8);
+	bind_as(&live, ONE_RULE("a"), 100);
+	assert_int_equal(shm->rules[0].count.packets, 11);
+	assert_int_equal(shm->kept_used, 2); /* b, and the default of 200 */
+	live_close(&live);
+}
+
+/* Whoever died in the middle of it left a count in two places: the larger is true. */
+static void counters_survive_a_crash_while_they_move(void **state)
+{
+	struct live live;
+	struct shm_queue *shm;
+
+	(void)state;
+	live_open(&live);
+	shm = live.queue.shm;
+	bind_as(&live, ONE_RULE("a"), 100);
+	hit(&live, 0, 10);
+	shm->kept[0] = shm->rules[0];
+	shm->kept[1] = (struct shm_rule){.name_hash = 100, .count = {.packets = 5, .bytes = 5}};
+	shm->kept_used = 2;
+	hit(&live, 0, 1);
+	bind_as(&live, ONE_RULE("a"), 100);
+	assert_int_equal(shm->rules[0].count.packets, 11);
+	assert_int_equal(shm->fallback.packets, 5);
+	assert_int_equal(shm->kept_used, 0);
+	shm->kept[0] = shm->rules[0];
+	shm->kept[0].count.packets = 99;
+	shm->kept_used = 1;
+	bind_as(&live, ONE_RULE("a"), 100);
+	assert_int_equal(shm->rules[0].count.packets, 99);
+	live_close(&live);
+}
+
+/* More rules leave than are kept: those that left first begin anew. */
+static void the_oldest_counters_make_room(void **state)
+{
+	struct live live;
+	struct shm_queue *shm;
+
+	(void)state;
+	live_open(&live);
+	shm = live.queue.shm;
+	bind_as(&live, ONE_RULE("a"), 100);
+	hit(&live, 0, 10);
+	bind_as(&live, ONE_RULE("b"), 100);
+	hit(&live, 0, 20);
+	for (uint64_t i = shm->kept_used; i < SHM_KEPT_MAX; i++)
+		shm->kept[i] = (struct shm_rule){.name_hash = i + 1000, .count = {.packets = i}};
+	shm->kept_used = SHM_KEPT_MAX;
+	bind_as(&live, ONE_RULE("c"), 100);
+	assert_in_range(shm->kept_used, SHM_KEPT_MAX / 2, SHM_KEPT_MAX);
+	assert_int_equal(shm->kept[shm->kept_used - 2].count.packets, SHM_KEPT_MAX - 1);
+	bind_as(&live, ONE_RULE("b"), 100);
+	assert_int_equal(shm->rules[0].count.packets, 20);
+	bind_as(&live, ONE_RULE("a"), 100);
+	assert_int_equal(shm->rules[0].count.packets, 0);
 	live_close(&live);
 }
 
@@ -544,6 +645,9 @@ int main(void)
 		cmocka_unit_test(rewritten_packets_arrive_whole),
 		cmocka_unit_test(a_hungrier_policy_sees_whole_packets),
 		cmocka_unit_test(rules_keep_their_counters_by_name),
+		cmocka_unit_test(counters_come_back_with_their_policy),
+		cmocka_unit_test(counters_survive_a_crash_while_they_move),
+		cmocka_unit_test(the_oldest_counters_make_room),
 		cmocka_unit_test(takes_no_memory_for_rules_without_hits),
 		cmocka_unit_test(verdicts_that_cannot_be_sent_are_made_up_for),
 		cmocka_unit_test(forged_messages_are_ignored),
