@@ -8,6 +8,8 @@
 #: make soak       the reliability tests at full size, with their figures (root, ten minutes)
 #: make unit | asan-unit | platform | netns    build and run one kind of tests
 #: make faults | faults-check    fail every call of the programs that can fail, or a sample of them (root)
+#: make model      hold the engine against a model of nsgate-policy(5) written apart from it, with
+#:                 MODEL_POLICIES (5000) random policies; MODEL_SEED=TEXT for other ones
 #: make lint       run the linters, and count the instructions of a decision
 #: make install    into $(DESTDIR)$(PREFIX); `make uninstall` removes it
 #: make deps       install the Debian packages for all of the above but lint (root)
@@ -99,6 +101,8 @@ $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(BUILD)/libagent.a $(B
 	$(link) $(LIBS_agent) $(LIBS_broker) $(LIBS_ctl) -lcmocka
 $(BUILD)/tests/unit/policy_lint: $(BUILD)/tests/unit/policy_lint.o $(BUILD)/libnsgate.a
 	$(link) $(LIBS_lib)
+$(BUILD)/tests/model/engine: $(BUILD)/tests/model/engine.o $(BUILD)/libnsgate.a
+	$(link) $(LIBS_lib)
 $(BUILD)/tests/platform/test_%: $(BUILD)/tests/platform/test_%.o $(BUILD)/tests/platform/platform.o $(BUILD)/libbroker.a $(BUILD)/libnsgate.a
 	$(link) $(LIBS_agent) $(LIBS_broker) -lcmocka
 
@@ -106,7 +110,7 @@ $(FAULTS): tests/faults/libfault.c tests/faults/calls.h
 	@mkdir -p $(@D)
 	$(CC) -O2 -g $(NSGATE_CPPFLAGS) $(WARNINGS) -fPIC -shared -o $@ $<
 
-unit-programs: $(UNIT_TESTS) $(BUILD)/tests/unit/policy_lint
+unit-programs: $(UNIT_TESTS) $(BUILD)/tests/unit/policy_lint $(BUILD)/tests/model/engine
 platform-programs: $(PLATFORM_TESTS)
 fault-programs: all $(FAULTS)
 asan-programs:
@@ -116,14 +120,17 @@ asan-programs:
 jobs = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
 need_root = $(if $(filter-out 0,$(shell id -u)),$(error make $@ needs root, as it makes network namespaces: run it as root))
 
-SUITES := unit asan-unit schema deploy platform netns
+SUITES := unit asan-unit schema model deploy platform netns
 check:
 	$(need_root)
 	@deploy/deps.sh build test
 	@$(MAKE) $(jobs) --no-print-directory --silent all unit-programs platform-programs asan-programs $(BUILD)/bench/load
 	@tests/run-all --build $(BUILD) $(SUITES)
 unit: all unit-programs
-	@tests/run-all --build $(BUILD) unit schema
+	@tests/run-all --build $(BUILD) unit schema model
+MODEL_POLICIES ?= 5000
+model: unit-programs
+	@MODEL_POLICIES=$(MODEL_POLICIES) tests/run-all --build $(BUILD) --minutes 60 model
 asan-unit: asan-programs
 	@tests/run-all --build $(BUILD) asan-unit
 platform: platform-programs
@@ -164,7 +171,7 @@ deps:
 
 # ---- linters: each of them counts as one test in .ci/run ----
 
-SOURCES := $(wildcard $(addsuffix /*.c,agent broker ctl lib bench bench/peers tests/unit tests/platform tests/netns/runtimes tests/fuzz tests/faults))
+SOURCES := $(wildcard $(addsuffix /*.c,agent broker ctl lib bench bench/peers tests/unit tests/model tests/platform tests/netns/runtimes tests/fuzz tests/faults))
 HEADERS := $(wildcard $(addsuffix /*.h,agent broker ctl lib include/nsgate bench bench/peers tests/unit tests/platform tests/fuzz tests/faults))
 SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/debian/nsgate.p* deploy/completion/* tests/*.sh tests/fuzz/run tests/netns/run)
 MAN := $(wildcard doc/man/*.[1578])
@@ -244,7 +251,7 @@ clean:
 help:
 	@sed -n 's/^#: //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all unit-programs platform-programs asan-programs check unit asan-unit platform netns soak runtimes-check systemd-check \
+.PHONY: all unit-programs platform-programs asan-programs check unit asan-unit model platform netns soak runtimes-check systemd-check \
 	faults faults-check demo deps fuzz fuzz-check \
 	lint $(LINTERS) install uninstall deb clean help
 .SECONDARY:
