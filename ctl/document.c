@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "ctl.h"
+#include "json_scan.h"
 
 #define DEPTH_MAX 64 /* policies go to 16, and the API's documents hold them */
 
@@ -14,26 +15,15 @@ struct json_object *document_parse(const char *text, size_t length)
 {
 	struct json_tokener *tokener;
 	struct json_object *object;
-	size_t end;
 
-	if (text == NULL || length == 0 || length > INT_MAX)
+	if (text == NULL || length > INT_MAX || !json_scan_document(text, length, DEPTH_MAX))
 		return NULL;
-	tokener = json_tokener_new_ex(DEPTH_MAX);
+	tokener = json_tokener_new_ex(DEPTH_MAX + 2);
 	if (tokener == NULL)
 		return NULL;
-	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
 	object = json_tokener_parse_ex(tokener, text, (int)length);
-	end = json_tokener_get_parse_end(tokener);
-	if (json_tokener_get_error(tokener) == json_tokener_continue) {
+	if (json_tokener_get_error(tokener) == json_tokener_continue)
 		object = json_tokener_parse_ex(tokener, "", 1); /* the end ends a number */
-		end = length;
-	}
-	for (size_t i = end; object != NULL && i < length; i++) {
-		if (strchr(" \t\r\n", text[i]) == NULL || text[i] == '\0') {
-			json_object_put(object);
-			object = NULL;
-		}
-	}
 	json_tokener_free(tokener);
 	return object;
 }

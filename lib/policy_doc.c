@@ -7,6 +7,7 @@
  * never used because its problems are counted.
  */
 #include <assert.h>
+#include <errno.h>
 #include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
@@ -162,6 +163,7 @@ static void read_rules(struct policy_reader *reader, struct json_object *value)
 {
 	struct policy_doc *doc = reader->doc;
 	size_t count, before;
+	int err;
 
 	if (!json_object_is_type(value, json_type_array)) {
 		policy_complain(reader, "must be a list of rules, in brackets");
@@ -183,11 +185,17 @@ static void read_rules(struct policy_reader *reader, struct json_object *value)
 	for (size_t i = 0; i < count; i++) {
 		struct json_object *rule;
 
-		if (policy_json_list_get(reader->rules, i, &rule) < 0) {
+		err = policy_json_list_get(reader->rules, i, &rule);
+		if (err == -ENOMEM) {
 			reader->no_memory = true;
 			return;
 		}
 		before = policy_path_index(&reader->path, i);
+		if (err) {
+			policy_complain(reader, "json-c cannot read it");
+			policy_path_pop(&reader->path, before);
+			return;
+		}
 		doc->rule_count = i + 1;
 		policy_rule_read(reader, &doc->rules[i], rule);
 		policy_path_pop(&reader->path, before);

@@ -3,10 +3,10 @@
  * Theory of Operation
  *
  * json-c builds the tree, but it keeps the last of two equal keys without a word and is lax in
- * places. So the text is first scanned here by the grammar of RFC 8259: what passes has one
- * meaning only, and a mistake is named by line and column. The scan needs no memory but its own:
- * an object may have at most POLICY_OBJECT_KEYS_MAX keys, which are compared with each other
- * after their escapes are resolved.
+ * places. So the text is first scanned (json_scan.h): what passes has one meaning only, and a
+ * mistake is named by line and column. The scan needs no memory but its own: an object may have at
+ * most POLICY_OBJECT_KEYS_MAX keys, which are compared with each other after their escapes are
+ * resolved.
  *
  * Where memory is short, json-c (0.16) leaves out a member, or the end of a string, without a word;
  * a rule without one of its conditions accepts too much. So what is scanned is weighed: each value
@@ -25,14 +25,13 @@
 #include <string.h>
 
 #include "hash.h"
+#include "json_scan.h"
 #include "nsgate/limits.h"
 #include "policy_json.h"
 #include "policy_problems.h"
 
-#define KEY_MAX 256 /* bytes of a key that are kept: no honest key is longer */
-
 struct scan {
-	const unsigned char *start, *at, *end;
+	struct json_scan json;
 	struct policy_problems *problems;
 	struct policy_path path;
 	int depth;
@@ -43,12 +42,6 @@ struct scan {
 	bool no_memory;
 };
 
-struct scan_string {
-	char bytes[KEY_MAX];
-	size_t length; /* may be above KEY_MAX: then `bytes` holds the start of it */
-	uint32_t characters;
-};
-
 static bool scan_value(struct scan *scan);
 
 /* A null weighs least: it is what json-c has where a value could not be made. */
@@ -56,18 +49,12 @@ enum { WEIGHT_NULL = 1, WEIGHT_VALUE = 2 };
 
 static_assert(NSGATE_POLICY_BYTES_MAX <= UINT32_MAX / WEIGHT_VALUE, "any document can be weighed");
 
-/* Is it a character, or the first byte of one? */
-static bool begins_character(char c)
-{
-	return ((unsigned char)c & 0xc0) != 0x80;
-}
-
 static uint32_t weigh_text(const char *text, size_t length)
 {
 	uint32_t weight = 0;
 
 	for (size_t i = 0; i < length; i++)
-		weight += begins_character(text[i]);
+		weight += json_scan_begins_character(text[i]);
 	return weight;
 }
 
@@ -98,210 +85,33 @@ static uint32_t weigh(struct json_object *value)
 	return weight;
 }
 
-/* Always false, so that callers can return it. */
-static bool fail(struct scan *scan, const char *what)
+/* Where the scan stopped, and why. */
+static void tell(struct scan *scan)
 {
 	size_t line = 1, column = 1;
 
-	for (const unsigned char *at = scan->start; at < scan->at; at++) {
+	for (const unsigned char *at = scan->json.start; at < scan->json.at; at++) {
 		column++;
 		if (*at == '\n') {
 			line++;
 			column = 1;
 		}
 	}
-	policy_problem(scan->problems, &scan->path, "line %zu, column %zu: %s", line, column, what);
-	return false;
+	policy_problem(scan->problems, &scan->path, "line %zu, column %zu: %s", line, column,
+		       scan->json.problem);
 }
 
-static void skip_space(struct scan *scan)
+/* Always false, so that callers can return it. */
+static bool fail(struct scan *scan, const char *problem)
 {
-	while (scan->at < scan->end &&
-	       (*scan->at == ' ' || *scan->at == '\t' || *scan->at == '\n' || *scan->at == '\r'))
-		scan->at++;
+	return json_scan_fail(&scan->json, problem);
 }
 
-static bool take(struct scan *scan, unsigned char c)
+static bool scan_string(struct scan *scan, struct json_scan_string *string)
 {
-	if (scan->at == scan->end || *scan->at != c)
+	if (!json_scan_string(&scan->json, string))
 		return false;
-	scan->at++;
-	return true;
-}
-
-/* ---- strings ---- */
-
-static void keep(struct scan_string *string, unsigned char c)
-{
-	if (string->length < KEY_MAX)
-		string->bytes[string->length] = (char)c;
-	string->length++;
-	string->characters += begins_character((char)c);
-}
-
-static void keep_code_point(struct scan_string *string, uint32_t code)
-{
-	if (code < 0x80) {
-		keep(string, (unsigned char)code);
-		return;
-	}
-	if (code < 0x800) {
-		keep(string, (unsigned char)(0xc0 | code >> 6));
-	} else {
-		if (code < 0x10000) {
-			keep(string, (unsigned char)(0xe0 | code >> 12));
-		} else {
-			keep(string, (unsigned char)(0xf0 | code >> 18));
-			keep(string, (unsigned char)(0x80 | (code >> 12 & 0x3f)));
-		}
-		keep(string, (unsigned char)(0x80 | (code >> 6 & 0x3f)));
-	}
-	keep(string, (unsigned char)(0x80 | (code & 0x3f)));
-}
-
-static bool scan_hex4(struct scan *scan, uint32_t *ret)
-{
-	uint32_t value = 0;
-
-	for (int i = 0; i < 4; i++) {
-		unsigned char c = scan->at < scan->end ? *scan->at : 0;
-
-		if (c >= '0' && c <= '9')
-			value = value << 4 | (uint32_t)(c - '0');
-		else if ((c | 0x20) >= 'a' && (c | 0x20) <= 'f')
-			value = value << 4 | (uint32_t)((c | 0x20) - 'a' + 10);
-		else
-			return fail(scan, "\\u needs four hexadecimal digits");
-		scan->at++;
-	}
-	*ret = value;
-	return true;
-}
-
-static bool scan_unicode_escape(struct scan *scan, struct scan_string *string)
-{
-	uint32_t code = 0, low = 0;
-
-	if (!scan_hex4(scan, &code))
-		return false;
-	if (code == 0)
-		return fail(scan, "\\u0000 is not allowed");
-	if (code >= 0xdc00 && code < 0xe000)
-		return fail(scan, "a low surrogate without a high one before it");
-	if (code >= 0xd800 && code < 0xdc00) {
-		if (!take(scan, '\\') || !take(scan, 'u'))
-			return fail(scan, "a high surrogate without a low one after it");
-		if (!scan_hex4(scan, &low))
-			return false;
-		if (low < 0xdc00 || low >= 0xe000)
-			return fail(scan, "a high surrogate without a low one after it");
-		code = 0x10000 + ((code - 0xd800) << 10 | (low - 0xdc00));
-	}
-	keep_code_point(string, code);
-	return true;
-}
-
-static bool scan_escape(struct scan *scan, struct scan_string *string)
-{
-	static const char letters[] = "\"\\/bfnrt", meanings[] = "\"\\/\b\f\n\r\t";
-	const char *found;
-
-	if (take(scan, 'u'))
-		return scan_unicode_escape(scan, string);
-	found = scan->at < scan->end && *scan->at ? strchr(letters, *scan->at) : NULL;
-	if (!found)
-		return fail(scan, "unknown escape after \\");
-	scan->at++;
-	keep(string, (unsigned char)meanings[found - letters]);
-	return true;
-}
-
-/* One character of two to four bytes: shortest form only, no surrogates, at most U+10FFFF. */
-static bool scan_utf8(struct scan *scan, struct scan_string *string)
-{
-	static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
-	unsigned char lead = *scan->at;
-	size_t size = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-	uint32_t code = lead & (0x7fU >> size);
-
-	if (lead < 0xc2 || lead > 0xf4 || (size_t)(scan->end - scan->at) < size)
-		return fail(scan, "not valid UTF-8");
-	for (size_t i = 1; i < size; i++) {
-		if ((scan->at[i] & 0xc0) != 0x80)
-			return fail(scan, "not valid UTF-8");
-		code = code << 6 | (scan->at[i] & 0x3fU);
-	}
-	if (code < smallest[size] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
-		return fail(scan, "not valid UTF-8");
-	for (size_t i = 0; i < size; i++)
-		keep(string, *scan->at++);
-	return true;
-}
-
-static bool scan_string(struct scan *scan, struct scan_string *string)
-{
-	string->length = 0;
-	string->characters = 0;
-	if (!take(scan, '"'))
-		return fail(scan, "expected a string in double quotes");
-	for (;;) {
-		if (scan->at == scan->end)
-			return fail(scan, "the string has no closing quote");
-		if (*scan->at < 0x20)
-			return fail(scan, "a control character in a string must be escaped");
-		if (*scan->at >= 0x80) {
-			if (!scan_utf8(scan, string))
-				return false;
-		} else if (take(scan, '"')) {
-			return true;
-		} else if (take(scan, '\\')) {
-			if (!scan_escape(scan, string))
-				return false;
-		} else {
-			keep(string, *scan->at++);
-		}
-	}
-}
-
-/* ---- everything else ---- */
-
-static bool scan_digits(struct scan *scan)
-{
-	const unsigned char *from = scan->at;
-
-	while (scan->at < scan->end && *scan->at >= '0' && *scan->at <= '9')
-		scan->at++;
-	return scan->at != from || fail(scan, "expected a digit");
-}
-
-static bool scan_number(struct scan *scan)
-{
-	take(scan, '-');
-	if (take(scan, '0')) {
-		if (scan->at < scan->end && *scan->at >= '0' && *scan->at <= '9')
-			return fail(scan, "a number may not start with 0");
-	} else if (!scan_digits(scan)) {
-		return false;
-	}
-	if (take(scan, '.') && !scan_digits(scan))
-		return false;
-	if (take(scan, 'e') || take(scan, 'E')) {
-		if (!take(scan, '-'))
-			take(scan, '+');
-		return scan_digits(scan);
-	}
-	return true;
-}
-
-static bool scan_word(struct scan *scan, const char *word)
-{
-	size_t length = strlen(word);
-
-	if ((size_t)(scan->end - scan->at) < length || memcmp(scan->at, word, length) != 0)
-		return fail(scan, "expected a value: an object, a list, a string in double quotes, "
-				  "a number, true, false or null");
-	scan->at += length;
-	return true;
+	return !string->nul || fail(scan, "\\u0000 is not allowed");
 }
 
 struct scan_keys {
@@ -310,11 +120,11 @@ struct scan_keys {
 };
 
 /* Note a key of an object. Keys are told apart by a 64-bit hash of their resolved bytes. */
-static bool note_key(struct scan *scan, struct scan_keys *keys, const struct scan_string *key)
+static bool note_key(struct scan *scan, struct scan_keys *keys, const struct json_scan_string *key)
 {
 	uint64_t hash;
 
-	if (key->length > KEY_MAX)
+	if (key->length > JSON_SCAN_KEPT)
 		return fail(scan, "no key of a policy is that long");
 	if (keys->count == POLICY_OBJECT_KEYS_MAX)
 		return fail(scan, "no object of a policy has that many keys");
@@ -336,43 +146,44 @@ static bool scan_object(struct scan *scan)
 {
 	const struct policy_json_list *list = scan->depth == 1 ? scan->list : NULL;
 	struct scan_keys keys = {.count = 0};
-	struct scan_string key;
+	struct json_scan_string key;
 	size_t before;
 
-	skip_space(scan);
-	if (take(scan, '}'))
+	json_scan_space(&scan->json);
+	if (json_scan_take(&scan->json, '}'))
 		return true;
 	do {
-		skip_space(scan);
+		json_scan_space(&scan->json);
 		if (!scan_string(scan, &key))
 			return false;
 		before = policy_path_key(&scan->path, key.bytes,
-					 key.length < KEY_MAX ? key.length : KEY_MAX);
+					 key.length < JSON_SCAN_KEPT ? key.length : JSON_SCAN_KEPT);
 		if (!note_key(scan, &keys, &key))
 			return false;
 		scan->weight += key.characters;
-		skip_space(scan);
-		if (!take(scan, ':'))
+		json_scan_space(&scan->json);
+		if (!json_scan_take(&scan->json, ':'))
 			return fail(scan, "expected a colon after the key");
 		scan->listed = list && key.length == strlen(list->name) &&
 			       memcmp(key.bytes, list->name, key.length) == 0;
 		if (!scan_value(scan))
 			return false;
 		policy_path_pop(&scan->path, before);
-		skip_space(scan);
-	} while (take(scan, ','));
-	return take(scan, '}') || fail(scan, "expected a comma or the object's closing brace");
+		json_scan_space(&scan->json);
+	} while (json_scan_take(&scan->json, ','));
+	return json_scan_take(&scan->json, '}') ||
+	       fail(scan, "expected a comma or the object's closing brace");
 }
 
 static size_t offset(const struct scan *scan)
 {
-	return (size_t)(scan->at - scan->start);
+	return (size_t)(scan->json.at - scan->json.start);
 }
 
 /* Of the same list twice, which is a mistake but goes on, json-c keeps the last. */
 static void begin_list(struct scan *scan, struct policy_json_list *list)
 {
-	list->text = (const char *)scan->start;
+	list->text = (const char *)scan->json.start;
 	list->count = 0;
 	list->from = list->end = offset(scan);
 }
@@ -412,20 +223,21 @@ static bool scan_array(struct scan *scan)
 	scan->listed = false;
 	if (list)
 		begin_list(scan, list);
-	skip_space(scan);
-	if (take(scan, ']'))
+	json_scan_space(&scan->json);
+	if (json_scan_take(&scan->json, ']'))
 		return true;
 	do {
 		before = policy_path_index(&scan->path, index++);
-		skip_space(scan);
+		json_scan_space(&scan->json);
 		from = offset(scan);
 		weight = scan->weight;
 		if (!scan_value(scan) || (list && !note_member(scan, list, from, weight)))
 			return false;
 		policy_path_pop(&scan->path, before);
-		skip_space(scan);
-	} while (take(scan, ','));
-	return take(scan, ']') || fail(scan, "expected a comma or the list's closing bracket");
+		json_scan_space(&scan->json);
+	} while (json_scan_take(&scan->json, ','));
+	return json_scan_take(&scan->json, ']') ||
+	       fail(scan, "expected a comma or the list's closing bracket");
 }
 
 static bool scan_nested(struct scan *scan, bool (*contents)(struct scan *scan))
@@ -434,7 +246,7 @@ static bool scan_nested(struct scan *scan, bool (*contents)(struct scan *scan))
 
 	if (scan->depth == NSGATE_POLICY_DEPTH_MAX)
 		return fail(scan, "nested more than 16 levels deep");
-	scan->at++;
+	scan->json.at++;
 	scan->depth++;
 	ok = contents(scan);
 	scan->depth--;
@@ -443,13 +255,13 @@ static bool scan_nested(struct scan *scan, bool (*contents)(struct scan *scan))
 
 static bool scan_value(struct scan *scan)
 {
-	struct scan_string string;
+	struct json_scan_string string;
 
-	skip_space(scan);
-	if (scan->at == scan->end)
+	json_scan_space(&scan->json);
+	if (scan->json.at == scan->json.end)
 		return fail(scan, "the document ends in the middle");
-	scan->weight += *scan->at == 'n' ? WEIGHT_NULL : WEIGHT_VALUE;
-	switch (*scan->at) {
+	scan->weight += *scan->json.at == 'n' ? WEIGHT_NULL : WEIGHT_VALUE;
+	switch (*scan->json.at) {
 	case '{':
 		scan->listed = false;
 		return scan_nested(scan, scan_object);
@@ -462,13 +274,13 @@ static bool scan_value(struct scan *scan)
 		return true;
 	case '-':
 	case '0' ... '9':
-		return scan_number(scan);
+		return json_scan_number(&scan->json);
 	case 'f':
-		return scan_word(scan, "false");
+		return json_scan_word(&scan->json, "false");
 	case 'n':
-		return scan_word(scan, "null");
+		return json_scan_word(&scan->json, "null");
 	default:
-		return scan_word(scan, "true");
+		return json_scan_word(&scan->json, "true");
 	}
 }
 
@@ -476,25 +288,30 @@ static_assert(NSGATE_POLICY_DEPTH_MAX == 16, "a message above names the limit");
 
 static bool scan_document(struct scan *scan)
 {
-	skip_space(scan);
-	if (scan->at == scan->end)
+	json_scan_space(&scan->json);
+	if (scan->json.at == scan->json.end)
 		return fail(scan, "the document is empty");
-	if (*scan->at != '{')
+	if (*scan->json.at != '{')
 		return fail(scan, "a policy is one JSON object, in braces");
 	if (!scan_value(scan))
 		return false;
-	skip_space(scan);
-	return scan->at == scan->end || fail(scan, "there is text after the end of the document");
+	json_scan_space(&scan->json);
+	return scan->json.at == scan->json.end ||
+	       fail(scan, "there is text after the end of the document");
 }
 
-static struct json_tokener *new_tokener(int flags)
+/* The scan allows one level less than a tokener of that depth takes, so that it never is too deep.
+ */
+static struct json_tokener *new_tokener(void)
 {
-	struct json_tokener *tokener = json_tokener_new_ex(NSGATE_POLICY_DEPTH_MAX + 2);
+	return json_tokener_new_ex(NSGATE_POLICY_DEPTH_MAX + 2);
+}
 
-	if (tokener)
-		json_tokener_set_flags(tokener,
-				       JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8 | flags);
-	return tokener;
+/* `weight`: that the tree must have, or 0. */
+static bool is_whole(struct json_tokener *tokener, struct json_object *tree, uint32_t weight)
+{
+	return json_tokener_get_error(tokener) == json_tokener_success &&
+	       (weight == 0 || weigh(tree) == weight);
 }
 
 /* The whole text but the members of the list. */
@@ -521,15 +338,13 @@ int policy_json_read_list(const char *text, size_t length, struct json_object **
 			  struct policy_json_list *list, struct policy_problems *problems)
 {
 	struct scan scan = {
-		.start = (const unsigned char *)text,
-		.at = (const unsigned char *)text,
-		.end = (const unsigned char *)text + length,
+		.json = json_scan_begin(text, length),
 		.problems = problems,
 		.list = list,
 	};
 	struct json_tokener *tokener;
 	struct json_object *document;
-	enum json_tokener_error error;
+	int err = 0;
 
 	if (length > NSGATE_POLICY_BYTES_MAX) {
 		policy_problem(problems, &scan.path,
@@ -537,23 +352,25 @@ int policy_json_read_list(const char *text, size_t length, struct json_object **
 			       NSGATE_POLICY_BYTES_MAX);
 		return -EINVAL;
 	}
-	if (!scan_document(&scan))
-		return scan.no_memory ? -ENOMEM : -EINVAL;
+	if (!scan_document(&scan)) {
+		if (scan.no_memory)
+			return -ENOMEM;
+		tell(&scan);
+		return -EINVAL;
+	}
 
-	tokener = new_tokener(0);
+	tokener = new_tokener();
 	if (!tokener)
 		return -ENOMEM;
 	document = parse(tokener, text, length, list);
-	error = json_tokener_get_error(tokener);
+	if (!document || !is_whole(tokener, document, scan.repeated ? 0 : scan.weight))
+		err = json_scan_refused(tokener);
 	json_tokener_free(tokener);
-	if (error != json_tokener_success) {
+	if (err) {
 		json_object_put(document);
-		policy_problem(problems, &scan.path, "%s", json_tokener_error_desc(error));
-		return -EINVAL;
-	}
-	if (!document || (!scan.repeated && weigh(document) != scan.weight)) {
-		json_object_put(document);
-		return -ENOMEM;
+		if (err == -EINVAL)
+			policy_problem(problems, &scan.path, "json-c cannot read it");
+		return err;
 	}
 	if (list)
 		list->repeated = scan.repeated;
@@ -561,24 +378,22 @@ int policy_json_read_list(const char *text, size_t length, struct json_object **
 	return 0;
 }
 
-/* The text was scanned: only for want of memory can it be refused. */
 int policy_json_list_get(struct policy_json_list *list, size_t i, struct json_object **ret_member)
 {
 	const struct policy_json_span *span = &list->members[i];
 	struct json_object *member;
 
 	if (!list->tokener)
-		list->tokener = new_tokener(JSON_TOKENER_ALLOW_TRAILING_CHARS);
+		list->tokener = new_tokener();
 	if (!list->tokener)
 		return -ENOMEM;
 	json_tokener_reset(list->tokener);
 	/* With the comma or bracket behind it, which ends a number. */
 	member = json_tokener_parse_ex(list->tokener, list->text + span->from,
 				       (int)span->length + 1);
-	if (json_tokener_get_error(list->tokener) != json_tokener_success ||
-	    (!list->repeated && weigh(member) != span->weight)) {
+	if (!is_whole(list->tokener, member, list->repeated ? 0 : span->weight)) {
 		json_object_put(member);
-		return -ENOMEM;
+		return json_scan_refused(list->tokener);
 	}
 	*ret_member = member;
 	return 0;

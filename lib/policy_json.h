@@ -50,7 +50,7 @@ void policy_json_list_free(struct policy_json_list *list);
 
 /*
  * Member `i` of those that were kept. NULL is a null. The caller json_object_put()s it.
- * Return: 0 or -ENOMEM.
+ * Return: 0; -ENOMEM; -EINVAL where json-c has a word against it, which the scan found good.
  */
 int policy_json_list_get(struct policy_json_list *list, size_t i, struct json_object **ret_member);
 

@@ -24,6 +24,7 @@
 #include "../../agent/offload.h"
 #include "../../agent/rule_counters.h"
 #include "../../agent/stats.h"
+#include "json_scan.h"
 #include "netlink.h"
 #include "policy.h"
 
@@ -537,7 +538,6 @@ static void whatever_goes_in_json_comes_out(void **state)
 	char *text;
 
 	(void)state;
-	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
 	jw_init(&w, 4096);
 	jw_open(&w, NULL, '[');
 	jw_string(&w, NULL, nasty);
@@ -547,6 +547,7 @@ static void whatever_goes_in_json_comes_out(void **state)
 	jw_string(&w, NULL, NULL);
 	jw_close(&w, ']');
 	text = jw_take(&w, &length);
+	assert_true(json_scan_document(text, length, 2));
 	parsed = json_tokener_parse_ex(tokener, text, (int)length + 1);
 	assert_non_null(parsed);
 	assert_non_null(strstr(at(parsed, "0"), "\"\\\n\t\x01\x7f \xc3\xa4 \xe2\x82\xac "));
