@@ -240,7 +240,7 @@ static void put_latency(struct jw *w, const struct stats_all *all, unsigned int 
 static void put_states(struct jw *w, const struct stats_all *all)
 {
 	put_head(w, "nsgate_namespace_degraded", "gauge",
-		 "1 where enforcement is incomplete or the policy is missing.");
+		 "1 where the kernel does not hold what the policy asks for.");
 	for (size_t i = 0; i < all->count; i++)
 		put_sample(w, "nsgate_namespace_degraded", all->list[i].ns, NULL, NULL,
 			   all->list[i].ns->state == NS_STATE_DEGRADED);

@@ -117,6 +117,7 @@ static bool say_rules(struct ns *ns)
 	struct nsgate_msg_ns_rules message = {.cookie = ns->record.cookie, .rules = ns->wanted};
 
 	memcpy(message.policy, ns->record.policy, sizeof(message.policy));
+	ns->asked = ns->wanted;
 	ns->change_id = ++broker.next_id;
 	ipc_header(&message.header, NSGATE_MSG_NS_RULES, ns->change_id);
 	return say(&message.header, NULL, 0);
@@ -341,19 +342,24 @@ static bool take_message(void)
 #define MESSAGES_AT_ONCE 128
 #define LAST_WORDS 1024 /* more than a socket holds */
 
+void broker_link_read(void)
+{
+	if (broker.source.fd < 0)
+		return;
+	for (int i = 0; i < MESSAGES_AT_ONCE && take_message(); i++)
+		;
+	settle();
+}
+
 static void broker_ready(struct loop_source *source, uint32_t events)
 {
-
 	if (events & EPOLLOUT) {
 		broker.wants_write = false;
 		loop_change(source, EPOLLIN);
 		broker_link_pump();
 	}
-	if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
-		return;
-	for (int i = 0; i < MESSAGES_AT_ONCE && take_message(); i++)
-		;
-	settle();
+	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+		broker_link_read();
 }
 
 /* What the old one had said last, a removal perhaps, the new one knows nothing of. */

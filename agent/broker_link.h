@@ -12,6 +12,9 @@ void broker_link_close(void);
 
 bool broker_link_ready(void);
 
+/* Take what the broker has said and the loop has not come to yet. */
+void broker_link_read(void);
+
 /* Say what the namespaces' `todo` asks for, as far as the socket takes it. */
 void broker_link_pump(void);
 

@@ -208,11 +208,18 @@ static void policy_changed(const char *name, struct policy *policy)
 
 static struct loop_source api_source, store_source, event_sources[2 * WORKERS_MAX];
 
+/* What the broker said before somebody asks is known when he is answered. */
+static void serve_api(void)
+{
+	broker_link_read();
+	api_run();
+}
+
 static void api_ready(struct loop_source *source, uint32_t events)
 {
 	(void)source;
 	(void)events;
-	api_run();
+	serve_api();
 }
 
 static void store_ready(struct loop_source *source, uint32_t events)
@@ -325,7 +332,7 @@ static void finish_turn(void)
 {
 	ns_tick();
 	if (api_timeout_ms() == 0)
-		api_run();
+		serve_api();
 	broker_link_pump();
 }
 

@@ -11,7 +11,9 @@
 
 #include "agent.h"
 #include "ipc.h"
+#include "loop.h"
 #include "ns_policy.h"
+#include "ns_state.h"
 #include "rule_counters.h"
 #include "store.h"
 #include "worker.h"
@@ -241,27 +243,61 @@ static void stop_serving(struct ns *ns)
 			worker_remove(ns->workers[i], &ns->queues[i]);
 }
 
-static void rebalance(struct ns *ns, unsigned int i)
+/* Return: false where it is to be tried again, as memory was short. */
+static bool rebalance(struct ns *ns, unsigned int i)
 {
 	const bool flooded = __atomic_load_n(&ns->queues[i].flooded, __ATOMIC_RELAXED);
 	struct worker *to;
 
-	if (flooded == ns->flooded[i] || !ns->workers[i])
-		return;
+	if (flooded == ns->flooded[i] || !ns->workers[i] ||
+	    __atomic_load_n(&ns->queues[i].broken, __ATOMIC_RELAXED))
+		return true;
 	to = least_busy(flooded ? flood_workers : quiet_workers);
 	ns->workers[i] = worker_move(ns->workers[i], to, &ns->queues[i]);
 	if (ns->workers[i] != to)
-		return;
+		return false;
 	ns->flooded[i] = flooded;
 	ns_log(LOG_LEVEL_INFO, flooded ? "flooded" : "calm", ns,
 	       flooded ? "more packets than are judged" : NULL);
+	return true;
 }
+
+#define REBALANCE_MS 1000
+
+static int64_t rebalance_at_ms; /* 0: every queue is with a worker of its kind */
 
 void ns_rebalance(void)
 {
+	bool done = true;
+
 	for (struct ns *ns = first; flood_workers && ns; ns = ns->next)
 		for (unsigned int i = 0; i < ns->record.queue_count; i++)
-			rebalance(ns, i);
+			done = rebalance(ns, i) && done;
+	rebalance_at_ms = done ? 0 : loop_now_ms() + REBALANCE_MS;
+	ns_state_judge_all(); /* a worker may have given a queue up */
+}
+
+static int rebalance_timeout_ms(void)
+{
+	const int64_t left = rebalance_at_ms - loop_now_ms();
+
+	if (!rebalance_at_ms)
+		return -1;
+	return left > 0 ? (int)left : 0;
+}
+
+int ns_timeout_ms(void)
+{
+	return loop_nearest(rebalance_timeout_ms(),
+			    loop_nearest(ns_policy_timeout_ms(), ns_state_timeout_ms()));
+}
+
+void ns_tick(void)
+{
+	if (rebalance_at_ms && rebalance_at_ms <= loop_now_ms())
+		ns_rebalance();
+	ns_policy_tick();
+	ns_state_tick();
 }
 
 static void append(struct ns *ns)
@@ -377,7 +413,7 @@ static void begin(struct ns *ns)
 			ns->refused = NSGATE_STATUS_FAILED;
 			return;
 		}
-		policy = NULL; /* as if it were missing: judge_state() says why */
+		policy = NULL; /* as if it were missing: ns_state_judge() says why */
 	}
 	err = start(ns, policy);
 	if (err)
@@ -389,10 +425,10 @@ static void admit(struct ns *ns)
 {
 	ns->begun = false;
 	append(ns);
-	ns_policy_judge_state(ns);
 	if (is_new(ns) || !ns_rules_settled(ns))
 		ns->todo |= NS_TODO_RULES;
 	ns_log(LOG_LEVEL_INFO, is_new(ns) ? "attached" : "taken_over", ns, NULL);
+	ns_state_judge(ns);
 }
 
 void ns_settle(ns_refuse_fn *refuse_fn)
@@ -495,18 +531,12 @@ void ns_set_links(struct ns *ns, const struct nsgate_link *links, uint32_t link_
 
 void ns_set_state(struct ns *ns, bool orphaned, bool degraded, const char *text)
 {
-	enum ns_state before = ns->state;
-
-	if (orphaned) {
-		ns->state = NS_STATE_ORPHANED;
-	} else if (degraded) {
-		ns->state = NS_STATE_DEGRADED;
-		snprintf(ns->reason, sizeof(ns->reason), "%s", text);
-	} else {
-		ns_policy_judge_state(ns);
-	}
-	if (ns->state != before)
-		ns_log(LOG_LEVEL_WARNING, ns_state_names[ns->state], ns, ns->reason);
+	ns->orphaned = orphaned;
+	snprintf(ns->broker_says, sizeof(ns->broker_says), "%s", degraded ? text : "");
+	if (degraded && !*text)
+		snprintf(ns->broker_says, sizeof(ns->broker_says),
+			 "nsgate-broker says so; see its log");
+	ns_state_judge(ns);
 }
 
 /* The broker says it at most twice a second for a namespace; more than that was one. */
@@ -524,6 +554,8 @@ void ns_broker_connected(void)
 		ns->todo |= NS_TODO_HELD;
 		if (!ns_rules_settled(ns))
 			ns->todo |= NS_TODO_RULES;
+		ns->broker_says[0] = '\0'; /* it says so again where it is so */
+		ns_state_judge(ns);
 	}
 }
 
@@ -533,6 +565,8 @@ void ns_broker_lost(void)
 	for (struct ns *ns = first; ns; ns = ns->next) {
 		ns->todo = 0;
 		ns->change_id = 0;
+		ns->rules_error[0] = '\0'; /* the next one is asked for them */
+		ns_state_judge(ns);
 		ns_change_end(ns, NSGATE_STATUS_UNREACHABLE,
 			      "nsgate-broker went away before the rules were in force: they "
 			      "follow when it "

@@ -19,6 +19,7 @@
 
 struct policy;
 
+/* Attached: policy, hooks, flags and guard that the kernel holds are those of the policy. */
 enum ns_state { NS_STATE_ATTACHED, NS_STATE_ORPHANED, NS_STATE_DEGRADED, NS_STATE_MAX };
 
 extern const char *const ns_state_names[NS_STATE_MAX];
@@ -26,12 +27,19 @@ extern const char *const ns_state_names[NS_STATE_MAX];
 struct ns {
 	struct ns *next;		/* in the order of attachment */
 	struct nsgate_ns_record record; /* name, policy's name, identity, labels, rules in force */
-	enum ns_state state;
+	enum ns_state state;		/* worked out by ns_state.c alone */
 	char reason[NSGATE_TEXT_MAX];	/* why degraded; empty otherwise */
-	char conflict[NSGATE_TEXT_MAX]; /* why the policy of that name cannot be in force here */
-	struct policy *policy;		/* in force; NULL: missing */
-	uint32_t generation;		/* of the policy in this namespace */
-	struct nsgate_link *links;	/* as the broker last told */
+	bool orphaned;			/* the broker's word */
+	char broker_says[NSGATE_TEXT_MAX]; /* why it calls it degraded; empty: it does not */
+	char conflict[NSGATE_TEXT_MAX];	   /* why the policy of that name cannot be in force here */
+	struct {
+		enum ns_state state;
+		uint64_t reason_hash; /* 0: none */
+		int64_t due_ms;	      /* when to tell that the broker has not answered; 0: it has */
+	} told;			      /* to log and events */
+	struct policy *policy;	      /* in force; NULL: missing */
+	uint32_t generation;	      /* of the policy in this namespace */
+	struct nsgate_link *links;    /* as the broker last told */
 	uint32_t link_count;
 
 	struct shm_queue *shm; /* record.queue_count blocks */
@@ -50,10 +58,11 @@ struct ns {
 
 	/* What the kernel should have, and what must still be said to the broker. */
 	struct nsgate_rules_spec wanted;
-	unsigned int todo;	  /* enum ns_todo */
-	struct ns_change *change; /* waits for the broker's answer to NS_RULES */
-	uint32_t change_id;	  /* id of the last NS_RULES, 0: none unanswered */
-	bool rules_refused;	  /* the answer to the last one was an error: asked again */
+	struct nsgate_rules_spec asked;	   /* by the last NS_RULES */
+	unsigned int todo;		   /* enum ns_todo */
+	struct ns_change *change;	   /* waits for the broker's answer to NS_RULES */
+	uint32_t change_id;		   /* id of the last NS_RULES, 0: none unanswered */
+	char rules_error[NSGATE_TEXT_MAX]; /* the answer to it; empty: none */
 	struct log_limit log_limit;
 };
 
@@ -110,7 +119,7 @@ void ns_tampered(struct ns *ns, uint32_t kind, uint32_t repairs, const char *tex
 /* The descriptors of NS_HELD in their order, all still the namespace's. Return: how many. */
 unsigned int ns_fds(const struct ns *ns, int *ret_fds);
 
-/* Ask again for rules that could not be put in force. Milliseconds until then; -1: none. */
+/* Do what could not be done at once, or is to be told later. Milliseconds until then; -1: never. */
 int ns_timeout_ms(void);
 void ns_tick(void);
 

@@ -25,6 +25,7 @@
 #include "agent.h"
 #include "hash.h"
 #include "loop.h"
+#include "ns_state.h"
 #include "nsgate/hook.h"
 #include "nsgate/mark.h"
 #include "worker.h"
@@ -103,6 +104,7 @@ static void want_rules(struct ns *ns, uint32_t generation)
 	ns->generation = generation;
 	ns->wanted = wanted_spec(ns, generation);
 	note_kernel(ns);
+	ns->rules_error[0] = '\0'; /* that was about others */
 	ns->todo |= NS_TODO_RULES;
 }
 
@@ -247,29 +249,6 @@ static void note_policy(struct ns *ns, struct policy *policy)
 	note_hash(ns, 0);
 }
 
-/* Attached or degraded, by the policy alone; the broker's word is in ns_set_state(). */
-void ns_policy_judge_state(struct ns *ns)
-{
-	enum ns_state before = ns->state;
-
-	if (before == NS_STATE_ORPHANED)
-		return;
-	ns->state = ns->policy && !ns->conflict[0] ? NS_STATE_ATTACHED : NS_STATE_DEGRADED;
-	ns->reason[0] = '\0';
-	if (ns->conflict[0])
-		memcpy(ns->reason, ns->conflict, sizeof(ns->reason));
-	else if (!ns->policy)
-		snprintf(ns->reason, sizeof(ns->reason),
-			 "policy %s is missing: everything is %s until it appears",
-			 ns->record.policy, agent_status.default_accept ? "accepted" : "dropped");
-	if (ns->state == before)
-		return;
-	if (ns->state == NS_STATE_ATTACHED)
-		ns_log(LOG_LEVEL_INFO, "healed", ns, NULL);
-	else
-		ns_log(LOG_LEVEL_WARNING, "degraded", ns, ns->reason);
-}
-
 bool ns_policy_conflicts(const struct ns *ns, const struct policy *policy,
 			 char ret_text[NSGATE_TEXT_MAX])
 {
@@ -301,7 +280,7 @@ static void apply(struct ns *ns, struct policy *policy, struct ns_change *change
 	if (ns_policy_conflicts(ns, policy, ns->conflict)) {
 		/* The one before goes on judging; no other is at hand that the operator chose. */
 		change_worsen(change, NSGATE_STATUS_FAILED, ns->conflict);
-		ns_policy_judge_state(ns);
+		ns_state_judge(ns);
 		return;
 	}
 	ns->conflict[0] = '\0';
@@ -309,14 +288,17 @@ static void apply(struct ns *ns, struct policy *policy, struct ns_change *change
 	err = bind_queues(ns, policy);
 	if (err) {
 		ns->generation = before;
-		change_worsen(change, NSGATE_STATUS_FAILED,
-			      "out of memory: the old policy stays in force");
+		snprintf(ns->conflict, sizeof(ns->conflict),
+			 "out of memory for policy %s: the one before stays in force; set it again",
+			 ns->record.policy);
+		change_worsen(change, NSGATE_STATUS_FAILED, ns->conflict);
 		ns_log(LOG_LEVEL_ERROR, "policy.failed", ns, log_errno(err));
+		ns_state_judge(ns);
 		return;
 	}
 	note_policy(ns, policy);
-	ns_policy_judge_state(ns);
 	want_rules(ns, generation);
+	ns_state_judge(ns);
 	ns_change_end(ns, 0, ""); /* an older change is overtaken */
 	if (change) {
 		change->touched++;
@@ -372,7 +354,7 @@ void ns_rebind(struct ns *ns, const char *policy_name, struct policy *policy,
 
 static int64_t retry_at_ms; /* 0: nothing is to be asked again */
 
-int ns_timeout_ms(void)
+int ns_policy_timeout_ms(void)
 {
 	const int64_t left = retry_at_ms - loop_now_ms();
 
@@ -381,13 +363,13 @@ int ns_timeout_ms(void)
 	return left > 0 ? (int)left : 0;
 }
 
-void ns_tick(void)
+void ns_policy_tick(void)
 {
 	if (!retry_at_ms || retry_at_ms > loop_now_ms())
 		return;
 	retry_at_ms = 0;
 	for (struct ns *ns = ns_first(); ns; ns = ns->next)
-		if (ns->rules_refused && agent_status.broker_connected)
+		if (ns->rules_error[0] && agent_status.broker_connected)
 			ns->todo |= NS_TODO_RULES;
 }
 
@@ -403,15 +385,9 @@ static void set_notes_denied(void *arg)
 	call->queue->notes_denied = call->notes;
 }
 
-/* An answer may be to rules that have been overtaken by others, which are still to be asked for. */
-static bool rules_are_ours(const struct ns *ns)
-{
-	return ns_rules_settled(ns) && !(ns->todo & NS_TODO_RULES);
-}
-
 static void tell_notes_denied(struct ns *ns)
 {
-	const bool notes = ns->wanted.flags & NSGATE_RULES_DENIED && rules_are_ours(ns);
+	const bool notes = ns->wanted.flags & NSGATE_RULES_DENIED && ns_rules_settled(ns);
 
 	for (unsigned int i = 0; i < ns->record.queue_count; i++) {
 		struct denied_call call = {.queue = &ns->queues[i], .notes = notes};
@@ -423,33 +399,22 @@ static void tell_notes_denied(struct ns *ns)
 
 static void rules_taken(struct ns *ns)
 {
-	const bool healed = ns->rules_refused;
-
-	ns->record.rules = ns->wanted;
-	ns->rules_refused = false;
-	if (rules_are_ours(ns))
+	ns->record.rules = ns->asked; /* others may be wanted by now, which are asked for next */
+	ns->rules_error[0] = '\0';
+	if (ns_rules_settled(ns))
 		note_hash(ns, ns->policy ? policy_info(ns->policy)->source_hash : 0);
 	tell_notes_denied(ns);
-	if (healed)
-		ns_policy_judge_state(ns);
 }
 
 static void rules_refused(struct ns *ns, uint32_t status, const char *text)
 {
-	const bool again = ns->rules_refused && ns->state == NS_STATE_DEGRADED;
-
-	ns->rules_refused = true;
+	snprintf(ns->rules_error, sizeof(ns->rules_error), "%s",
+		 *text ? text : "nsgate-broker cannot install the rules; see its log");
 	/* A broker of an earlier release does not know it. All the rest is worth more. */
 	if (status == NSGATE_STATUS_USAGE)
 		ns->wanted.flags &= ~(uint32_t)NSGATE_RULES_DENIED;
 	if (!retry_at_ms)
 		retry_at_ms = loop_now_ms() + RETRY_MS;
-	if (ns->state == NS_STATE_ORPHANED)
-		return;
-	snprintf(ns->reason, sizeof(ns->reason), "%s", text);
-	ns->state = NS_STATE_DEGRADED;
-	if (!again)
-		ns_log(LOG_LEVEL_ERROR, "degraded", ns, ns->reason);
 }
 
 void ns_rules_answer(const struct nsgate_msg_reply *reply)
@@ -465,7 +430,9 @@ void ns_rules_answer(const struct nsgate_msg_reply *reply)
 		rules_taken(ns);
 	else
 		rules_refused(ns, reply->status, reply->text);
-	ns_change_end(ns, reply->status, reply->text);
+	ns_state_judge(ns);
+	if (!(ns->todo & NS_TODO_RULES)) /* else the change is about others, still to be asked for */
+		ns_change_end(ns, reply->status, reply->text);
 }
 
 /* ---- the first policy of a namespace, and new links ---- */

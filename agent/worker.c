@@ -158,6 +158,7 @@ static void give_up(struct worker *worker, struct queue *queue, int err)
 	epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, queue->fd, NULL);
 	__atomic_store_n(&queue->last_error, -err, __ATOMIC_RELAXED);
 	__atomic_store_n(&queue->broken, true, __ATOMIC_RELAXED);
+	event_ring_poke(queue->events); /* its namespace is degraded now */
 }
 
 static void note_backlog(struct queue *queue, unsigned int received)

@@ -475,10 +475,16 @@ void attach_agent_rules(const struct nsgate_msg_ns_rules *message)
 			  holding->record.target, "cookie",
 			  log_number((int64_t)holding->record.cookie), "policy",
 			  holding->record.policy, NULL);
-		answer(holding, NSGATE_STATUS_OK, "");
 		if (holding->record.flags & NSGATE_ATTACH_REPLACE)
 			replace_others(holding);
 	}
+}
+
+void attach_answer(void)
+{
+	for (struct holding *holding = holding_first(); holding; holding = holding->next)
+		if (holding->state == HOLDING_IN_FORCE)
+			answer(holding, NSGATE_STATUS_OK, "");
 }
 
 /* An attach ends here, and nothing was in force: "OK" is no answer to an offer. */

@@ -35,6 +35,12 @@ void attach_name_removed(const char *name);
 void attach_agent_rules(const struct nsgate_msg_ns_rules *message);
 void attach_agent_reply(const struct nsgate_msg_reply *message);
 
+/*
+ * Answer whoever's attach is done. After the agent has been told: whoever was answered may ask it
+ * at once, and is to find the namespace attached.
+ */
+void attach_answer(void);
+
 /* The connection to the agent is new (everything is to be offered again) or gone. */
 void attach_agent_connected(void);
 bool attach_agent_here(void);

@@ -181,6 +181,7 @@ static void run(void)
 		enforce_tick();
 		parting_tick();
 		agent_link_pump();
+		attach_answer();
 		notify_status("%u attached, agent %s", holding_count(),
 			      attach_agent_here() ? "connected" : "away");
 		timeout = loop_nearest(server_tick(), agent_link_timeout_ms());
