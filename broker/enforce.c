@@ -111,6 +111,32 @@ static void save(const struct holding *holding)
 /* ---- tampering ---- */
 
 #define TAMPER_LINES 5 /* log lines a second */
+#define TELL_MS 500    /* between two messages to the agent about one namespace */
+
+static int64_t tell_at_ms; /* 0: nothing is still to be told */
+
+/* What comes too soon is told later, in one with what comes meanwhile. All of it is counted. */
+static void tell_tamper(struct holding *holding)
+{
+	const int64_t now = loop_now_ms();
+
+	holding->untold = holding->tell_ms > now;
+	if (holding->untold) {
+		if (!tell_at_ms || holding->tell_ms < tell_at_ms)
+			tell_at_ms = holding->tell_ms;
+		return;
+	}
+	holding->tell_ms = now + TELL_MS;
+	holding->todo |= TODO_TAMPER;
+}
+
+static void tell_all(void)
+{
+	tell_at_ms = 0;
+	for (struct holding *holding = holding_first(); holding; holding = holding->next)
+		if (holding->untold)
+			tell_tamper(holding);
+}
 
 static void note_tamper(struct holding *holding, enum nsgate_tamper kind, const char *event,
 			const char *what)
@@ -121,7 +147,7 @@ static void note_tamper(struct holding *holding, enum nsgate_tamper kind, const 
 	save(holding);
 	holding->tamper = kind;
 	snprintf(holding->tampered, sizeof(holding->tampered), "%s", what);
-	holding->todo |= TODO_TAMPER;
+	tell_tamper(holding);
 	if (log_allowed(&holding->tamper_limit, TAMPER_LINES, &suppressed))
 		log_event(LOG_LEVEL_WARNING, event, "netns", holding->record.name, "why", what,
 			  "suppressed", suppressed ? log_number(suppressed) : NULL, NULL);
@@ -260,12 +286,7 @@ int enforce_rules(struct holding *holding, const struct nsgate_rules_spec *spec)
 	return 0;
 }
 
-/*
- * Where tables cannot be owned, root inside the namespace can flush them. Whatever changes there
- * raises the number of its rule set; then ours are looked at, and put back where they differ.
- * Return: were they?
- */
-static bool audit(struct holding *holding)
+bool enforce_audit(struct holding *holding)
 {
 	uint64_t now;
 
@@ -294,7 +315,7 @@ void enforce_links(struct holding *holding)
 	    !(holding->record.rules.flags & NSGATE_RULES_STRICT))
 		return;
 	if (!broker_features.owned_tables && !holding->opened) {
-		if (!audit(holding))
+		if (!enforce_audit(holding))
 			enforce_record(holding);
 		return;
 	}
@@ -388,17 +409,6 @@ static void close_again(struct holding *holding)
 		log_event(LOG_LEVEL_INFO, "closed", "netns", holding->record.name, NULL);
 }
 
-#define AUDIT_MS 500
-
-static int64_t audit_at_ms;
-
-static void audit_all(void)
-{
-	audit_at_ms = loop_now_ms() + AUDIT_MS;
-	for (struct holding *holding = holding_first(); holding; holding = holding->next)
-		(void)audit(holding);
-}
-
 void enforce_agent_lost(void)
 {
 	open_at_ms = loop_now_ms() + AGENT_GRACE_MS;
@@ -411,11 +421,6 @@ void enforce_agent_back(void)
 		close_again(holding);
 }
 
-static bool audits(void)
-{
-	return !broker_features.owned_tables && holding_count() > 0;
-}
-
 static int left_ms(int64_t at_ms)
 {
 	int64_t left = at_ms - loop_now_ms();
@@ -426,10 +431,10 @@ static int left_ms(int64_t at_ms)
 int enforce_timeout_ms(void)
 {
 	int open = open_at_ms ? left_ms(open_at_ms) : -1;
-	int next_audit = audits() ? left_ms(audit_at_ms) : -1;
 	int retry = retry_at_ms ? left_ms(retry_at_ms) : -1;
+	int tell = tell_at_ms ? left_ms(tell_at_ms) : -1;
 
-	return loop_nearest(open, loop_nearest(next_audit, retry));
+	return loop_nearest(open, loop_nearest(retry, tell));
 }
 
 void enforce_tick(void)
@@ -438,6 +443,6 @@ void enforce_tick(void)
 		open_without_agent();
 	if (retry_at_ms && retry_at_ms <= loop_now_ms())
 		retry_all();
-	if (audits() && audit_at_ms <= loop_now_ms())
-		audit_all();
+	if (tell_at_ms && tell_at_ms <= loop_now_ms())
+		tell_all();
 }

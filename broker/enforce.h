@@ -33,6 +33,12 @@ void enforce_record(struct holding *holding);
 int enforce_install(int rules_fd, const struct nsgate_ns_record *record,
 		    const struct rules_links *links, enum custody_state *ret_state);
 
+/*
+ * Where tables cannot be owned (audit.h): are the rules still those that were installed? Else they
+ * are put back, and that is told. Return: were they?
+ */
+bool enforce_audit(struct holding *holding);
+
 /* Links have come, gone or been renamed. */
 void enforce_links(struct holding *holding);
 

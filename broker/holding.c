@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#include "broker.h"
 #include "ipc.h"
 #include "log.h"
 #include "members.h"
@@ -56,11 +57,13 @@ struct holding *holding_new(void (*gone)(struct holding *holding),
 	holding->gone = gone;
 	holding->linked = linked;
 	holding->kit = none;
+	holding->kit.monitored = !broker_features.owned_tables;
 	holding->shm = -1;
 	holding->watch = -1;
 	holding->name_watch = -1;
 	holding->links_source.fd = -1;
 	holding->watch_source.fd = -1;
+	holding->monitor_source.fd = -1;
 	for (at = &first; *at; at = &(*at)->next)
 		;
 	*at = holding; /* at the end: the agent tells them in the order of attachment */
@@ -212,6 +215,7 @@ void holding_free(struct holding *holding)
 	members_free(holding);
 	loop_remove(&holding->links_source);
 	loop_remove(&holding->watch_source);
+	loop_remove(&holding->monitor_source);
 	links_close(holding->links);
 	kit_close(&holding->kit);
 	fd_close(&holding->shm);

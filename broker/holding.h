@@ -54,7 +54,8 @@ struct holding {
 	int shm;
 	struct links *links;
 	struct loop_source links_source;
-	struct loop_source watch_source; /* the pidfd of the container's init */
+	struct loop_source watch_source;   /* the pidfd of the container's init */
+	struct loop_source monitor_source; /* audit.h */
 	int watch;
 	int name_watch; /* of the directory that its name is in (names.h); negative: none */
 	void (*gone)(struct holding *holding);
@@ -75,6 +76,8 @@ struct holding {
 	uint32_t ruleset; /* the namespace's generation of rules that was looked at last */
 	bool noted;	  /* `print` is that of our rules and of nothing that others made of them */
 	uint64_t print;	  /* of our rules (rules_print()), where tables cannot be owned */
+	bool look_due;	  /* there is news of its rules */
+	int64_t look_ms;  /* when they may be looked at again */
 	bool stored;	  /* systemd's fd store has its sockets */
 	enum custody_state {
 		CUSTODY_NONE,
@@ -83,6 +86,8 @@ struct holding {
 	} custody; /* how a new broker found the rules; NONE: not looked yet */
 	enum nsgate_tamper tamper;
 	char tampered[NSGATE_TEXT_MAX]; /* what TODO_TAMPER is to tell */
+	bool untold;			/* and what it will be about later */
+	int64_t tell_ms;		/* when that may be, at the earliest */
 	struct log_limit tamper_limit;
 	bool refused; /* by the agent, though its rules are in force */
 	bool orphaned;

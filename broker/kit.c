@@ -64,6 +64,8 @@ static bool open_all(struct kit *kit)
 	    !open_netlink(&kit->aux, NETLINK_NETFILTER) ||
 	    !open_netlink(&kit->route, NETLINK_ROUTE))
 		return false;
+	if (kit->monitored && !open_netlink(&kit->monitor, NETLINK_NETFILTER))
+		return false;
 	if (kit->proc < 0) {
 		int proc = queue_proc_open();
 
@@ -104,6 +106,8 @@ static void undo(struct kit *kit, const struct kit *before)
 		opened.route = -1;
 	if (before->proc >= 0)
 		opened.proc = -1;
+	if (before->monitor >= 0)
+		opened.monitor = -1;
 	kit_close(&opened);
 	*kit = *before;
 }
@@ -147,6 +151,7 @@ void kit_close(struct kit *kit)
 	fd_close(&kit->aux);
 	fd_close(&kit->route);
 	fd_close(&kit->proc);
+	fd_close(&kit->monitor);
 }
 
 void kit_part(struct kit *kit)
@@ -155,6 +160,7 @@ void kit_part(struct kit *kit)
 		parting_close(&kit->queues[i]);
 	parting_close(&kit->aux);
 	parting_close(&kit->rules);
+	parting_close(&kit->monitor);
 	kit_close(kit);
 }
 

@@ -18,12 +18,15 @@ struct kit {
 	int aux;   /* NETLINK_NETFILTER for reading counters; goes to the agent */
 	int route; /* NETLINK_ROUTE for names of links */
 	int proc;  /* /proc/net/netfilter/nfnetlink_queue */
+
+	bool monitored; /* is `monitor` wanted? It is not among what is handed in */
+	int monitor;	/* NETLINK_NETFILTER for news of rules (audit.h) */
 };
 
 #define KIT_NONE                                                                                   \
 	{                                                                                          \
 		.queues = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1},        \
-		.rules = -1, .aux = -1, .route = -1, .proc = -1                                    \
+		.rules = -1, .aux = -1, .route = -1, .proc = -1, .monitor = -1                     \
 	}
 
 /*

@@ -9,7 +9,8 @@
  *   server      broker.sock: who may ask what
  *   attach      the life of an attached namespace; prepare: its first steps; owed, parting: what is
  *               left to do after its last
- *   enforce     which rules are in force, also while no agent is there
+ *   enforce     which rules are in force, also while no agent is there; audit: whether they still
+ *               are
  *   probe       what the kernel has, before anything is changed
  *   kit         entering; queue_setup: binding; rules, nft_*: nftables; links: names of links
  *   records     what is attached, on disk; restore: finding it again; names: noticing that it goes
@@ -27,6 +28,7 @@
 
 #include "agent_link.h"
 #include "attach.h"
+#include "audit.h"
 #include "broker.h"
 #include "confine.h"
 #include "custody.h"
@@ -179,6 +181,7 @@ static void run(void)
 		attach_tick();
 		holding_tick();
 		enforce_tick();
+		audit_tick();
 		parting_tick();
 		agent_link_pump();
 		attach_answer();
@@ -189,6 +192,7 @@ static void run(void)
 		timeout = loop_nearest(timeout, attach_timeout_ms());
 		timeout = loop_nearest(timeout, holding_timeout_ms());
 		timeout = loop_nearest(timeout, enforce_timeout_ms());
+		timeout = loop_nearest(timeout, audit_timeout_ms());
 		timeout = loop_nearest(timeout, notify_watchdog_tick(NULL));
 		timeout = loop_nearest(timeout, parting_timeout_ms());
 		if (loop_step(timeout) < 0)

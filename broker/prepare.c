@@ -14,6 +14,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "audit.h"
 #include "broker.h"
 #include "clock.h"
 #include "custody.h"
@@ -362,6 +363,14 @@ static void follow_name(struct holding *holding, const char *name)
 			  record->target, NULL);
 }
 
+/* Return: 0 or -errno. */
+static int watch(struct holding *holding)
+{
+	int err = holding_watch(holding);
+
+	return err ? err : audit_watch(holding);
+}
+
 static void fill_record(struct nsgate_ns_record *record, const struct nsgate_msg_attach *message)
 {
 	record->attached_at = time(NULL);
@@ -381,6 +390,8 @@ static void fill_record(struct nsgate_ns_record *record, const struct nsgate_msg
 int prepare_holding(struct holding *holding, const struct nsgate_msg_attach *message, int *fds,
 		    unsigned int fd_count, struct refusal *refusal)
 {
+	int err;
+
 	if ((message->flags & NSGATE_ATTACH_CONTAINER) && check_free(message, refusal) < 0) {
 		fds_close(fds, fd_count);
 		return -1;
@@ -397,9 +408,10 @@ int prepare_holding(struct holding *holding, const struct nsgate_msg_attach *mes
 		return -1;
 	look_for_name(&holding->record, message->name);
 	follow_name(holding, message->name);
-	if (holding_watch(holding) < 0)
+	err = watch(holding);
+	if (err)
 		return refuse(refusal, NSGATE_STATUS_FAILED, "cannot watch %s for changes: %s",
-			      message->target, strerror(errno));
+			      message->target, strerror(-err));
 	return 0;
 }
 
@@ -464,9 +476,9 @@ static int open_restored(struct holding *holding, int target, struct refusal *re
 	if (err)
 		return refuse(refusal, NSGATE_STATUS_FAILED, "cannot tell its containers: %s",
 			      strerror(-err));
-	if (holding_watch(holding) < 0)
-		return refuse(refusal, NSGATE_STATUS_FAILED, "cannot watch it: %s",
-			      strerror(errno));
+	err = watch(holding);
+	if (err)
+		return refuse(refusal, NSGATE_STATUS_FAILED, "cannot watch it: %s", strerror(-err));
 	return 0;
 }
 
@@ -513,7 +525,7 @@ static int complete(struct holding *holding)
 		return err;
 	follow_name(holding, record->name);
 	err = members_load(holding);
-	return err ? err : holding_watch(holding);
+	return err ? err : watch(holding);
 }
 
 int prepare_stored(struct holding *holding, const struct nsgate_ns_record *record)

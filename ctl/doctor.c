@@ -69,8 +69,9 @@ static void note_failure(struct doctor_report *report, const char *name, enum ns
 
 static void check_fds(struct doctor_report *report, const struct nsgate_msg_features *features)
 {
-	unsigned long used =
-		FDS_OF_ITS_OWN + (unsigned long)features->attached * (FDS_PER_NAMESPACE + 1);
+	/* Where tables are not owned, the broker watches them by one more. */
+	const unsigned long each = FDS_PER_NAMESPACE + 1UL + (features->owned_tables == 0);
+	const unsigned long used = FDS_OF_ITS_OWN + features->attached * each;
 
 	if (used > features->nofile / 5UL * 4)
 		doctor_note(report, DOCTOR_GRADE_WARN, "descriptors",
@@ -82,8 +83,7 @@ static void check_fds(struct doctor_report *report, const struct nsgate_msg_feat
 		doctor_note(report, DOCTOR_GRADE_OK, "descriptors", NULL,
 			    "namespaces attached: %u, room for about %lu", features->attached,
 			    features->nofile > FDS_OF_ITS_OWN
-				    ? (features->nofile - FDS_OF_ITS_OWN) /
-					      (FDS_PER_NAMESPACE + 1UL)
+				    ? (features->nofile - FDS_OF_ITS_OWN) / each
 				    : 0UL);
 }
 

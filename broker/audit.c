@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "audit.h"
+
+#include <errno.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
+#include <stddef.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "broker.h"
+#include "enforce.h"
+#include "log.h"
+#include "loop.h"
+
+#define AUDIT_MS 500
+#define LOOK_MS 10   /* between two looks at one namespace, at least */
+#define LOOK_SHARE 4 /* and so many times what the last one took */
+#define NEWS_MAX 64  /* that are taken off a socket before others get their turn */
+
+static int64_t audit_at_ms;
+static int64_t look_at_ms; /* the earliest that is due; 0: none */
+
+static void look(struct holding *holding)
+{
+	const int64_t began = loop_now_ms();
+	int64_t took;
+
+	holding->look_due = false;
+	(void)enforce_audit(holding);
+	took = loop_now_ms() - began;
+	holding->look_ms =
+		began + took + (took * LOOK_SHARE > LOOK_MS ? took * LOOK_SHARE : LOOK_MS);
+}
+
+static void look_soon(struct holding *holding)
+{
+	if (holding->look_ms <= loop_now_ms()) {
+		look(holding);
+		return;
+	}
+	holding->look_due = true;
+	if (!look_at_ms || holding->look_ms < look_at_ms)
+		look_at_ms = holding->look_ms;
+}
+
+/* Return: 0 or -errno where there will be no more of it. */
+static int drop_news(int fd)
+{
+	char byte;
+
+	for (int i = 0; i < NEWS_MAX; i++) {
+		if (recv(fd, &byte, sizeof(byte), MSG_DONTWAIT) >= 0)
+			continue;
+		if (errno == EAGAIN)
+			return 0;
+		if (errno != ENOBUFS && errno != EINTR)
+			return -errno;
+	}
+	return 0;
+}
+
+/* What changes after the news was taken off brings new news, so the look comes last. */
+static void monitor_ready(struct loop_source *source, uint32_t events)
+{
+	struct holding *holding = loop_owner(source, struct holding, monitor_source);
+	int err = drop_news(source->fd);
+
+	(void)events;
+	if (err) {
+		log_event(LOG_LEVEL_WARNING, "audit.deaf", "netns", holding->record.name, "error",
+			  log_errno(err), NULL);
+		loop_remove(source);
+	}
+	look_soon(holding);
+}
+
+/* The least room that the kernel gives: one message is enough to be woken by. */
+int audit_watch(struct holding *holding)
+{
+	const int fd = holding->kit.monitor, group = NFNLGRP_NFTABLES, room = 1;
+
+	if (fd < 0)
+		return 0;
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room)) < 0 ||
+	    setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)) < 0)
+		return -errno;
+	holding->monitor_source.ready = monitor_ready;
+	return loop_add(&holding->monitor_source, fd, EPOLLIN);
+}
+
+static bool audits(void)
+{
+	return !broker_features.owned_tables && holding_count() > 0;
+}
+
+static int left_ms(int64_t at_ms)
+{
+	const int64_t left = at_ms - loop_now_ms();
+
+	return left > 0 ? (int)left : 0;
+}
+
+int audit_timeout_ms(void)
+{
+	const int audit = audits() ? left_ms(audit_at_ms) : -1;
+
+	return look_at_ms ? loop_nearest(audit, left_ms(look_at_ms)) : audit;
+}
+
+static void look_at_due(void)
+{
+	look_at_ms = 0;
+	for (struct holding *holding = holding_first(); holding; holding = holding->next)
+		if (holding->look_due)
+			look_soon(holding);
+}
+
+static void look_at_all(void)
+{
+	audit_at_ms = loop_now_ms() + AUDIT_MS;
+	for (struct holding *holding = holding_first(); holding; holding = holding->next)
+		look(holding);
+}
+
+void audit_tick(void)
+{
+	if (look_at_ms && look_at_ms <= loop_now_ms())
+		look_at_due();
+	if (audits() && audit_at_ms <= loop_now_ms())
+		look_at_all();
+}
