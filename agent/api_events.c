@@ -37,22 +37,22 @@
 #define LOST_LINE_MAX 64
 #define BLOCK_BYTES 16384
 #define ANY_VERDICT (-1)
+#define WOULD_DROP POLICY_VERDICT_MAX /* of an audit: accepted, but for that */
 
 static const char *const verdict_names[] = {
-	[POLICY_VERDICT_ACCEPT] = "accept",
-	[POLICY_VERDICT_DROP] = "drop",
-	[POLICY_VERDICT_REJECT] = "reject",
-	[POLICY_VERDICT_QUEUE] = "queue",
+	[POLICY_VERDICT_ACCEPT] = "accept", [POLICY_VERDICT_DROP] = "drop",
+	[POLICY_VERDICT_REJECT] = "reject", [POLICY_VERDICT_QUEUE] = "queue",
+	[WOULD_DROP] = "would_drop",
 };
-static_assert(sizeof(verdict_names) / sizeof(*verdict_names) == POLICY_VERDICT_MAX,
-	      "a name for each");
+#define VERDICTS (POLICY_VERDICT_MAX + 1)
+static_assert(sizeof(verdict_names) / sizeof(*verdict_names) == VERDICTS, "a name for each");
 
 struct stream {
 	struct stream *next;
 	struct MHD_Connection *connection;
 	int fd;			     /* the connection's */
 	char netns[NSGATE_NAME_MAX]; /* only this one; "": all */
-	int verdict;		     /* enum policy_verdict or ANY_VERDICT */
+	int verdict;		     /* enum policy_verdict, WOULD_DROP or ANY_VERDICT */
 	size_t start, used;	     /* of the ring */
 	uint64_t lost;
 	bool suspended, over;
@@ -174,7 +174,7 @@ static bool read_filters(const struct api_request *request, struct stream *strea
 		snprintf(stream->netns, sizeof(stream->netns), "%s", netns);
 	if (!verdict)
 		return true;
-	for (int i = 0; i < POLICY_VERDICT_MAX; i++)
+	for (int i = 0; i < VERDICTS; i++)
 		if (strcmp(verdict, verdict_names[i]) == 0)
 			stream->verdict = i;
 	return stream->verdict != ANY_VERDICT;
@@ -220,7 +220,7 @@ enum MHD_Result api_get_events(struct api_request *request)
 		free(stream);
 		return api_problem(request, MHD_HTTP_BAD_REQUEST, "filter-bad",
 				   "netns is the name of a namespace; verdict is one of accept, "
-				   "drop, reject, queue");
+				   "drop, reject, queue, would_drop");
 	}
 	if (watch(stream) < 0) {
 		free(stream);
@@ -235,7 +235,9 @@ static bool wanted(const struct stream *stream, const char *netns, int verdict)
 {
 	if (stream->over || (stream->netns[0] && (!netns || strcmp(stream->netns, netns) != 0)))
 		return false;
-	return stream->verdict == ANY_VERDICT || stream->verdict == verdict;
+	if (stream->verdict == ANY_VERDICT || stream->verdict == verdict)
+		return true;
+	return verdict == WOULD_DROP && stream->verdict == POLICY_VERDICT_ACCEPT; /* so it was */
 }
 
 static bool is_wanted(const char *netns, int verdict)
@@ -334,10 +336,10 @@ static void write_headers(struct jw *w, const struct event *event)
 void api_event_packet(const struct event *event)
 {
 	const struct ns *ns = streams ? ns_find_cookie(event->cookie) : NULL;
+	const int verdict = event->would_drop ? (int)WOULD_DROP : event->verdict;
 	struct jw w;
 
-	if (!ns || event->verdict >= POLICY_VERDICT_MAX ||
-	    !is_wanted(ns->record.name, event->verdict))
+	if (!ns || event->verdict >= POLICY_VERDICT_MAX || !is_wanted(ns->record.name, verdict))
 		return;
 	begin_line(&w, "packet", (int64_t)(event->time_ns / 1000000000),
 		   (long)(event->time_ns % 1000000000));
@@ -345,12 +347,12 @@ void api_event_packet(const struct event *event)
 	jw_string(&w, "policy", ns->record.policy);
 	jw_uint(&w, "generation", event->generation);
 	jw_string(&w, "rule", rule_name(ns, event));
-	jw_string(&w, "verdict", verdict_names[event->verdict]);
+	jw_string(&w, "verdict", verdict_names[verdict]);
 	if (event->would_drop)
 		jw_bool(&w, "would_drop", true);
 	write_headers(&w, event);
 	jw_uint(&w, "length", event->length);
-	put_line(&w, ns->record.name, event->verdict);
+	put_line(&w, ns->record.name, verdict);
 }
 
 void api_event_note(const char *kind, const char *netns, const char *detail)

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Readers of GET /v1/events?netns=NAME&verdict=accept|drop|reject|queue. One JSON object a line:
+ * Readers of GET /v1/events?netns=NAME&verdict=VERDICT. One JSON object a line:
  *
  *   {"event":"packet","time","netns","policy","generation","rule","verdict","would_drop"?,
  *    "direction","family","protocol","src","dst","sport"?,"dport"?,"icmp_type"?,"icmp_code"?,
  *    "length"}          `rule` is "default" for the policy's default, null where not known any more
+ *          a packet that several rules log is as many events. VERDICT is accept, drop, reject,
+ *          queue, or would_drop (with "would_drop":true): an audit let it pass. Who asks for
+ *          accept gets these, too
  *   {"event":KIND,"time","netns"?,"detail"}          of the control thread; not with ?verdict=
  *   {"event":"lost","count":N}          so many were lost here because the reader was slow
  */

@@ -81,6 +81,11 @@ bool event_ring_poked(struct event_ring *ring)
 	return atomic_exchange(&ring->poked, false);
 }
 
+void event_ring_lose(struct event_ring *ring, uint64_t count)
+{
+	atomic_fetch_add_explicit(&ring->lost, count, memory_order_relaxed);
+}
+
 bool event_ring_put(struct event_ring *ring, const struct event *event)
 {
 	const unsigned int head = atomic_load_explicit(&ring->head, memory_order_relaxed);
@@ -117,6 +122,11 @@ bool event_ring_get(struct event_ring *ring, struct event *ret)
 	(void)eventfd_read(ring->fd, &ignored);
 	atomic_store(&ring->signalled, false);
 	return take(ring, ret);
+}
+
+void event_ring_later(struct event_ring *ring)
+{
+	(void)eventfd_write(ring->fd, 1);
 }
 
 uint64_t event_ring_lost(struct event_ring *ring)

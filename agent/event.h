@@ -33,11 +33,15 @@ void event_ring_free(struct event_ring *ring);
 /* Writer's side. False: full, counted as lost. Wakes the reader through the eventfd. */
 bool event_ring_put(struct event_ring *ring, const struct event *event);
 
+/* So many more were not even put. */
+void event_ring_lose(struct event_ring *ring, uint64_t count);
+
 void event_ring_poke(struct event_ring *ring); /* wakes the reader without an event */
 
 /* Reader's side. */
 int event_ring_fd(const struct event_ring *ring); /* readable when there may be events */
 bool event_ring_get(struct event_ring *ring, struct event *ret);
+void event_ring_later(struct event_ring *ring);	   /* stops before all are read: wake me again */
 uint64_t event_ring_lost(struct event_ring *ring); /* since the last call */
 bool event_ring_poked(struct event_ring *ring);	   /* the same; ask when all events are read */
 

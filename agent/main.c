@@ -229,17 +229,20 @@ static void store_ready(struct loop_source *source, uint32_t events)
 	store_reload();
 }
 
+/* A flood that is logged must not keep the control thread from all else. */
+#define EVENTS_AT_ONCE 256
+
 static void events_ready(struct loop_source *source, uint32_t events)
 {
 	struct event_ring *ring = worker_events(workers[source - event_sources]);
 	struct event event;
-	uint64_t counter;
+	unsigned int taken = 0;
 
 	(void)events;
-	if (read(source->fd, &counter, sizeof(counter)) < 0 && errno != EAGAIN)
-		return;
-	while (event_ring_get(ring, &event))
+	for (; taken < EVENTS_AT_ONCE && event_ring_get(ring, &event); taken++)
 		packet_log(&event);
+	if (taken == EVENTS_AT_ONCE)
+		event_ring_later(ring);
 	agent_status.events_lost += event_ring_lost(ring);
 	if (event_ring_poked(ring))
 		ns_rebalance();
@@ -319,7 +322,9 @@ static bool workers_alive(void)
 
 static int timeout_ms(void)
 {
-	return loop_nearest(loop_nearest(api_timeout_ms(), ns_timeout_ms()),
+	const int own = loop_nearest(ns_timeout_ms(), packet_log_timeout_ms());
+
+	return loop_nearest(loop_nearest(api_timeout_ms(), own),
 			    notify_watchdog_tick(workers_alive));
 }
 
@@ -331,6 +336,7 @@ static int timeout_ms(void)
 static void finish_turn(void)
 {
 	ns_tick();
+	packet_log_tick();
 	if (api_timeout_ms() == 0)
 		serve_api();
 	broker_link_pump();

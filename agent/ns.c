@@ -14,6 +14,7 @@
 #include "loop.h"
 #include "ns_policy.h"
 #include "ns_state.h"
+#include "packet_log.h"
 #include "rule_counters.h"
 #include "store.h"
 #include "worker.h"
@@ -466,6 +467,7 @@ void ns_remove(struct ns *ns)
 			ns_log(LOG_LEVEL_WARNING, "drain.timeout", ns,
 			       "packets were left undecided");
 	unlist(ns);
+	packet_log_end(ns);
 	ns_log(LOG_LEVEL_INFO, "detached", ns, NULL);
 	ns_free(ns);
 }

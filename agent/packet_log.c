@@ -3,6 +3,7 @@
 
 #include "api.h"
 #include "log.h"
+#include "loop.h"
 #include "ns.h"
 
 static const char *verdict_name(const struct event *event)
@@ -20,6 +21,55 @@ static const char *verdict_name(const struct event *event)
 }
 
 #define LOG_LINES_PER_SECOND 10 /* of one namespace's packets */
+#define SUPPRESSED_MS 1000
+
+static int64_t tell_at_ms; /* lines of some namespace are suppressed; 0: of none */
+
+static void tell_suppressed(const struct ns *ns, unsigned int count)
+{
+	if (count)
+		log_event(LOG_LEVEL_INFO, "packets.suppressed", "netns", ns->record.name, "count",
+			  log_number(count), NULL);
+}
+
+int packet_log_timeout_ms(void)
+{
+	const int64_t left = tell_at_ms - loop_now_ms();
+
+	if (!tell_at_ms)
+		return -1;
+	return left > 0 ? (int)left : 0;
+}
+
+/* The next line of a namespace says how many there would have been. Where none comes, this does. */
+void packet_log_tick(void)
+{
+	const int64_t now = loop_now_ms();
+
+	if (!tell_at_ms || tell_at_ms > now)
+		return;
+	tell_at_ms = 0;
+	for (struct ns *ns = ns_first(); ns; ns = ns->next) {
+		tell_suppressed(ns, log_suppressed(&ns->log_limit));
+		if (ns->log_limit.suppressed)
+			tell_at_ms = now + SUPPRESSED_MS;
+	}
+}
+
+void packet_log_end(struct ns *ns)
+{
+	tell_suppressed(ns, ns->log_limit.suppressed);
+	ns->log_limit.suppressed = 0;
+}
+
+static bool is_allowed(struct ns *ns, unsigned int *ret_suppressed)
+{
+	if (log_allowed(&ns->log_limit, LOG_LINES_PER_SECOND, ret_suppressed))
+		return true;
+	if (!tell_at_ms)
+		tell_at_ms = loop_now_ms() + SUPPRESSED_MS;
+	return false;
+}
 
 void packet_log(const struct event *event)
 {
@@ -29,7 +79,7 @@ void packet_log(const struct event *event)
 	unsigned int suppressed;
 
 	api_event_packet(event);
-	if (!ns || !log_allowed(&ns->log_limit, LOG_LINES_PER_SECOND, &suppressed))
+	if (!ns || !is_allowed(ns, &suppressed))
 		return;
 	if (event->rule >= 0)
 		rule = info && event->generation == ns->generation &&

@@ -223,7 +223,6 @@ static void log_decision(const struct judgement *j, const struct policy_decision
 	const struct pkt *pkt = &j->pkt;
 	struct event event = {
 		.cookie = j->queue->cookie,
-		.rule = decision->log_rule,
 		.generation = j->queue->generation,
 		.length = pkt->length,
 		.verdict = (uint8_t)decision->verdict,
@@ -243,7 +242,14 @@ static void log_decision(const struct judgement *j, const struct policy_decision
 	if (!j->queue->events)
 		return;
 	event.time_ns = clock_ns(CLOCK_REALTIME);
-	event_ring_put(j->queue->events, &event);
+	for (uint32_t i = 0; i < decision->log_count; i++) {
+		if (i == POLICY_LOGS_MAX) {
+			event_ring_lose(j->queue->events, decision->log_count - i);
+			break;
+		}
+		event.rule = decision->log_rules[i];
+		event_ring_put(j->queue->events, &event);
+	}
 }
 
 static void accept_reply(struct judgement *j)
@@ -278,7 +284,7 @@ static void judge_by_policy(struct judgement *j)
 	counters->would_drop += decision.would_drop;
 	counters->repeated += decision.repeated;
 	carry_out(j, &decision);
-	if (decision.log)
+	if (decision.log_count)
 		log_decision(j, &decision);
 }
 

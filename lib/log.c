@@ -125,13 +125,20 @@ const char *log_errno(int error)
 	return strerror(error < 0 ? -error : error);
 }
 
-bool log_allowed(struct log_limit *limit, unsigned int per_second, unsigned int *ret_suppressed)
+static int64_t this_second(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	if (now.tv_sec != limit->second) {
-		limit->second = now.tv_sec;
+	return now.tv_sec;
+}
+
+bool log_allowed(struct log_limit *limit, unsigned int per_second, unsigned int *ret_suppressed)
+{
+	const int64_t second = this_second();
+
+	if (second != limit->second) {
+		limit->second = second;
 		limit->used = 0;
 	}
 	if (limit->used >= per_second) {
@@ -142,6 +149,16 @@ bool log_allowed(struct log_limit *limit, unsigned int per_second, unsigned int 
 	*ret_suppressed = limit->suppressed;
 	limit->suppressed = 0;
 	return true;
+}
+
+unsigned int log_suppressed(struct log_limit *limit)
+{
+	const unsigned int suppressed = limit->suppressed;
+
+	if (!suppressed || limit->second == this_second())
+		return 0;
+	limit->suppressed = 0;
+	return suppressed;
 }
 
 void die(int code, const char *format, ...)

@@ -23,7 +23,9 @@ const char *log_number(int64_t value);
 /* strerror() of a positive or negative errno, for log_event(). */
 const char *log_errno(int error);
 
-/* At most `per_second` true answers in a second; what was refused is reported by the next true one.
+/*
+ * At most `per_second` true answers in a second; what was refused is reported by the next true one,
+ * or by log_suppressed(), to be asked a second later for when there is none.
  */
 struct log_limit {
 	int64_t second;
@@ -31,6 +33,9 @@ struct log_limit {
 	unsigned int suppressed;
 };
 bool log_allowed(struct log_limit *limit, unsigned int per_second, unsigned int *ret_suppressed);
+
+/* How many were refused before this second and not reported yet: they are now. */
+unsigned int log_suppressed(struct log_limit *limit);
 
 /* Print an error to stderr and exit with `code`. Only before a program's loop starts. */
 void die(int code, const char *format, ...) __attribute__((noreturn, format(printf, 2, 3)));

@@ -177,18 +177,23 @@ enum policy_verdict {
 };
 
 #define POLICY_RULE_DEFAULT (-1)
+#define POLICY_LOGS_MAX 16
 
 struct policy_decision {
 	enum policy_verdict verdict; /* after audit: what is to be done */
 	int32_t rule;		     /* index, or POLICY_RULE_DEFAULT */
 	uint16_t queue;
-	bool would_drop; /* audit: the verdict would have been drop or reject */
-	bool repeated;	 /* a repeat rule sent it round once */
-	bool log;	 /* the deciding rule, or a continue rule on the way, asks for a log line */
-	int32_t log_rule; /* index of the rule that asked */
+	bool would_drop;  /* audit: the verdict would have been drop or reject */
+	bool repeated;	  /* a repeat rule sent it round once */
 	uint32_t mark;	  /* of the packet after all marks were set (32 bits) */
 	int16_t set_ttl;  /* -1: leave */
 	int16_t set_dscp; /* -1: leave */
+	/*
+	 * Who wants it logged, in order: rules with `log` that matched, and last the one that would
+	 * have dropped it. The list holds the first POLICY_LOGS_MAX of `log_count`.
+	 */
+	uint32_t log_count;
+	int32_t log_rules[POLICY_LOGS_MAX]; /* indexes, or POLICY_RULE_DEFAULT */
 };
 
 /*

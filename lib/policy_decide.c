@@ -11,6 +11,9 @@
  * A reversed packet (pkt_reverse(): it has unknown fields) takes no token from a limit: whether
  * the limit would hold is one more thing that is not known, so the rule matches if it forbids.
  */
+#include <stddef.h>
+#include <string.h>
+
 #include "nsgate/shm.h"
 #include "policy_compiled.h"
 #include "policy_match.h"
@@ -264,6 +267,13 @@ static bool apply_mark(struct judge *judge, const struct policy_rule *rule,
 	return true;
 }
 
+static void want_log(struct policy_decision *decision, int32_t rule)
+{
+	if (decision->log_count < POLICY_LOGS_MAX)
+		decision->log_rules[decision->log_count] = rule;
+	decision->log_count++;
+}
+
 /*
  * Find the rule that decides, with the traces that the rules on the way leave in `decision`.
  * Return: its index, or POLICY_RULE_DEFAULT.
@@ -283,10 +293,8 @@ static int32_t find_rule(struct judge *judge, struct policy_decision *decision)
 			continue;
 		if (judge->counts)
 			count(judge, index);
-		if (rule->log) {
-			decision->log = true;
-			decision->log_rule = index;
-		}
+		if (rule->log)
+			want_log(decision, index);
 		if (apply_mark(judge, rule, decision)) {
 			look_up(judge); /* the rules after this one see the new mark */
 			seek(judge, (size_t)index + 1);
@@ -320,19 +328,17 @@ void policy_decide(const struct policy *policy, struct policy_state *state, cons
 {
 	struct judge judge;
 	enum policy_action action;
-	bool audit = policy->info.audit;
+	bool audit = policy->info.audit, logged = false;
 
 	judge.policy = policy;
 	judge.state = state;
 	judge.pkt = pkt;
 	judge.counts = !pkt->unknown;
 	judge.again = false;
-	*ret = (struct policy_decision){
-		.log_rule = POLICY_RULE_DEFAULT,
-		.mark = pkt->mark,
-		.set_ttl = -1,
-		.set_dscp = -1,
-	};
+	memset(ret, 0, offsetof(struct policy_decision, log_rules));
+	ret->mark = pkt->mark;
+	ret->set_ttl = -1;
+	ret->set_dscp = -1;
 
 	ret->rule = find_rule(&judge, ret);
 	if (ret->rule != POLICY_RULE_DEFAULT &&
@@ -349,6 +355,7 @@ void policy_decide(const struct policy *policy, struct policy_state *state, cons
 
 		action = (enum policy_action)rule->action;
 		audit |= rule->audit;
+		logged = rule->log;
 		ret->queue = rule->queue;
 		ret->set_ttl = rule->set_ttl;
 		ret->set_dscp = rule->set_dscp;
@@ -357,5 +364,7 @@ void policy_decide(const struct policy *policy, struct policy_state *state, cons
 	if (audit && policy_action_forbids(action)) {
 		ret->verdict = POLICY_VERDICT_ACCEPT;
 		ret->would_drop = true;
+		if (!logged)
+			want_log(ret, ret->rule);
 	}
 }

@@ -66,12 +66,18 @@ static bool same_packet(const struct pkt *a, const struct pkt *b)
 	       memcmp(&a->dst, &b->dst, sizeof(a->dst)) == 0 && a->unknown == b->unknown;
 }
 
+static size_t logged(const struct policy_decision *decision)
+{
+	return decision->log_count < POLICY_LOGS_MAX ? decision->log_count : POLICY_LOGS_MAX;
+}
+
 static bool same_decision(const struct policy_decision *a, const struct policy_decision *b)
 {
 	return a->verdict == b->verdict && a->rule == b->rule && a->queue == b->queue &&
-	       a->would_drop == b->would_drop && a->repeated == b->repeated && a->log == b->log &&
-	       (!a->log || a->log_rule == b->log_rule) && a->mark == b->mark &&
-	       a->set_ttl == b->set_ttl && a->set_dscp == b->set_dscp;
+	       a->would_drop == b->would_drop && a->repeated == b->repeated &&
+	       a->log_count == b->log_count &&
+	       memcmp(a->log_rules, b->log_rules, logged(a) * sizeof(a->log_rules[0])) == 0 &&
+	       a->mark == b->mark && a->set_ttl == b->set_ttl && a->set_dscp == b->set_dscp;
 }
 
 /* Parse from a copy in which the bytes after `caplen` are `rest` or may not be touched at all. */
@@ -122,7 +128,10 @@ static struct policy_decision decide(const struct pkt *pkt)
 	policy_decide(policy, &state, pkt, &decision);
 	MUST(decision.verdict < POLICY_VERDICT_MAX);
 	MUST(decision.rule == POLICY_RULE_DEFAULT || (size_t)decision.rule < info->rule_count);
-	MUST(!decision.log || (size_t)decision.log_rule < info->rule_count);
+	for (size_t i = 0; i < logged(&decision); i++)
+		MUST(decision.log_rules[i] == POLICY_RULE_DEFAULT ||
+		     (size_t)decision.log_rules[i] < info->rule_count);
+	MUST(!decision.would_drop || decision.log_count > 0);
 	MUST(decision.set_ttl >= -1 && decision.set_ttl <= 255);
 	MUST(decision.set_dscp >= -1 && decision.set_dscp <= 63);
 	MUST(!decision.would_drop || decision.verdict == POLICY_VERDICT_ACCEPT);

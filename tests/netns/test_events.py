@@ -2,6 +2,7 @@
 """GET /v1/events: what happens, as it happens, to readers of every speed."""
 import contextlib
 import json
+import re
 import socket
 import time
 
@@ -87,8 +88,60 @@ def test_audit_says_what_it_would_have_dropped(lab):
     with Events(lab) as events:
         outside.send("10.77.0.1", 7, 2)
         assert [(e["rule"], e["verdict"], e["would_drop"]) for e in events.take(2)] == [
-            ("bad", "accept", True)] * 2
+            ("bad", "would_drop", True)] * 2
     arrived.wait(2)
+
+
+def test_audit_needs_no_rule_that_logs(lab):
+    """The default too, in the log as well; and who asks for what was accepted is told, as it was."""
+    inner, outside = lab.pair()
+    name = lab.attach(inner, mode="audit", rules=[
+        {"name": "good", "action": "accept", "dport": [9]},
+        {"name": "bad", "action": "reject", "dport": [7]}])
+    arrived = Arrivals(inner, 7, 8, 9, families=[socket.AF_INET])
+    with Events(lab, "?verdict=would_drop") as events, Events(lab, "?verdict=accept") as accepted:
+        for port in (9, 7, 8):
+            outside.send("10.77.0.1", port, 1)
+        for reader in (events, accepted):
+            assert [(e["rule"], e["dport"], e["verdict"]) for e in reader.take(2)] == [
+                ("bad", 7, "would_drop"), ("default", 8, "would_drop")]
+    arrived.wait(3)
+    lab.expect(name, {"audit.would_drop": 2, "packets.accepted": 3})
+    lines = [line for line in lab.log("nsgate-agent").splitlines()
+             if f" event=packet netns={name} " in line]
+    assert len(lines) == 2 and all(" verdict=would_drop " in line for line in lines), lines
+
+
+def test_every_rule_that_logs_a_packet_is_told(lab):
+    inner, outside = lab.pair()
+    lab.attach(inner, default="accept", rules=[
+        {"name": "first", "action": "continue", "log": True},
+        {"name": "between", "action": "continue"},
+        {"name": "second", "action": "continue", "dport": [7], "log": True},
+        {"name": "last", "action": "drop", "log": True}])
+    with Events(lab) as events:
+        outside.send("10.77.0.1", 7, 1)
+        outside.send("10.77.0.1", 8, 1)
+        assert [(e["rule"], e["dport"], e["verdict"]) for e in events.take(5)] == [
+            ("first", 7, "drop"), ("second", 7, "drop"), ("last", 7, "drop"),
+            ("first", 8, "drop"), ("last", 8, "drop")]
+
+
+def test_what_the_log_left_out_is_told_when_the_flood_ends(lab):
+    inner, outside = lab.pair()
+    name = lab.attach(inner, **POLICY)
+    outside.send("10.77.0.1", 7, 300)
+    lab.expect(name, {"rules.logged": 300})
+
+    def told():
+        lines = [line for line in lab.log("nsgate-agent").splitlines()
+                 if f" netns={name} " in f"{line} "]
+        printed = [line for line in lines if " event=packet " in line]
+        left_out = [int(number) for line in lines for number in re.findall(
+            r"(?:suppressed| event=packets.suppressed netns=\S+ count)=(\d+)", line)]
+        return len(printed) + sum(left_out) == 300 and left_out
+    # No further packet is sent: time alone tells.
+    assert until(told, "the lines that were left out", 5)
 
 
 def test_attach_and_detach_are_events(lab):

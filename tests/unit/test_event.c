@@ -70,6 +70,26 @@ static void a_full_ring_loses_and_counts(void **state)
 	event_ring_free(ring);
 }
 
+static void who_stops_before_the_end_is_woken_again(void **state)
+{
+	struct event_ring *ring = event_ring_new();
+	struct event event = {0}, got;
+
+	(void)state;
+	assert_non_null(ring);
+	for (int i = 0; i < 3; i++)
+		event_ring_put(ring, &event);
+	event_ring_lose(ring, 5);
+	assert_true(event_ring_get(ring, &got));
+	event_ring_later(ring);
+	assert_true(is_readable(ring, 0));
+	while (event_ring_get(ring, &got))
+		;
+	assert_false(is_readable(ring, 0));
+	assert_int_equal(event_ring_lost(ring), 5);
+	event_ring_free(ring);
+}
+
 static void a_poke_is_told_once(void **state)
 {
 	struct event_ring *ring = event_ring_new();
@@ -136,6 +156,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_put_is_got_in_order),
 		cmocka_unit_test(a_full_ring_loses_and_counts),
+		cmocka_unit_test(who_stops_before_the_end_is_woken_again),
 		cmocka_unit_test(a_poke_is_told_once),
 		cmocka_unit_test(a_reader_that_sleeps_misses_nothing),
 	};

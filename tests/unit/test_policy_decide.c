@@ -60,8 +60,8 @@ static void test_continue_and_marks(void **test)
 	decision = decide(&f, &pkt);
 	assert_int_equal(decision.rule, 2);
 	assert_int_equal(decision.mark, 0xabcd1f);
-	assert_true(decision.log);
-	assert_int_equal(decision.log_rule, 0);
+	assert_int_equal(decision.log_count, 1);
+	assert_int_equal(decision.log_rules[0], 0);
 	pkt.dport = 82;
 	decision = decide(&f, &pkt);
 	assert_int_equal(decision.rule, 3);
@@ -173,6 +173,51 @@ static void test_audit(void **test)
 	decision = decide(&f, &pkt);
 	assert_int_equal(decision.verdict, POLICY_VERDICT_ACCEPT);
 	assert_true(decision.would_drop);
+	close_policy(&f);
+}
+
+/* Every rule that asks is told of, and an audit tells what it lets pass. */
+static void test_logs(void **test)
+{
+	struct fixture f = open_policy(
+		"{'version':1,'mode':'audit','default':{'out':'reject','in':'accept'},'rules':["
+		"{'name':'a','action':'continue','log':true},"
+		"{'name':'b','action':'continue'},"
+		"{'name':'c','action':'continue','log':true,'dport':[80,81]},"
+		"{'name':'d','action':'drop','dport':80},"
+		"{'name':'e','action':'drop','dport':81,'log':true}]}");
+	struct pkt pkt = tcp_to("192.0.2.1", 80);
+	struct policy_decision decision = decide(&f, &pkt);
+	char text[4096];
+	size_t used;
+
+	(void)test;
+	assert_int_equal(decision.log_count, 3);
+	assert_int_equal(decision.log_rules[0], 0);
+	assert_int_equal(decision.log_rules[1], 2);
+	assert_int_equal(decision.log_rules[2], 3);
+	pkt.dport = 81; /* no rule is told of twice */
+	decision = decide(&f, &pkt);
+	assert_int_equal(decision.log_count, 3);
+	assert_int_equal(decision.log_rules[2], 4);
+	pkt.dport = 82;
+	decision = decide(&f, &pkt);
+	assert_int_equal(decision.log_count, 2);
+	assert_int_equal(decision.log_rules[1], POLICY_RULE_DEFAULT);
+	pkt.direction = PKT_DIRECTION_IN;
+	assert_int_equal(decide(&f, &pkt).log_count, 1);
+	close_policy(&f);
+
+	used = (size_t)snprintf(text, sizeof(text), "{'version':1,'rules':[");
+	for (int i = 0; i < POLICY_LOGS_MAX + 4; i++)
+		used += (size_t)snprintf(text + used, sizeof(text) - used,
+					 "%s{'name':'r%d','action':'continue','log':true}",
+					 i ? "," : "", i);
+	snprintf(text + used, sizeof(text) - used, "]}");
+	f = open_policy(text);
+	decision = decide(&f, &pkt);
+	assert_int_equal(decision.log_count, POLICY_LOGS_MAX + 4);
+	assert_int_equal(decision.log_rules[POLICY_LOGS_MAX - 1], POLICY_LOGS_MAX - 1);
 	close_policy(&f);
 }
 
@@ -373,6 +418,7 @@ int main(void)
 		cmocka_unit_test(test_connection_states),
 		cmocka_unit_test(test_repeat_once),
 		cmocka_unit_test(test_audit),
+		cmocka_unit_test(test_logs),
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_queues_have_a_limit_in_common),
 		cmocka_unit_test(test_limit_only_for_matches),

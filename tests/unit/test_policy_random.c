@@ -394,6 +394,22 @@ static bool plain_rule_holds(struct plain_rule *rule, const struct pkt *pkt, con
 	return true;
 }
 
+static void plain_log(struct policy_decision *ret, int rule)
+{
+	if (ret->log_count < POLICY_LOGS_MAX)
+		ret->log_rules[ret->log_count] = rule;
+	ret->log_count++;
+}
+
+static bool same_logs(const struct policy_decision *a, const struct policy_decision *b)
+{
+	for (uint32_t i = 0; i < a->log_count && i < POLICY_LOGS_MAX; i++) {
+		if (a->log_rules[i] != b->log_rules[i])
+			return false;
+	}
+	return true;
+}
+
 static void plain_decide(const struct pkt *packet, const char *iif, const char *oif, uint64_t now,
 			 struct policy_decision *ret)
 {
@@ -404,7 +420,7 @@ static void plain_decide(const struct pkt *packet, const char *iif, const char *
 	int i;
 
 	memset(ret, 0, sizeof(*ret));
-	ret->rule = ret->log_rule = -1;
+	ret->rule = -1;
 again:
 	for (i = 0; i < plain_count; i++) {
 		struct plain_rule *rule = &plain[i];
@@ -415,10 +431,8 @@ again:
 			continue;
 		rule->hits.packets += counts;
 		rule->hits.bytes += counts ? pkt.length : 0;
-		if (rule->log) {
-			ret->log = true;
-			ret->log_rule = i;
-		}
+		if (rule->log)
+			plain_log(ret, i);
 		if (rule->marks) {
 			pkt.mark = (pkt.mark & ~rule->mask) | rule->set;
 			if (rule->mask == UINT32_MAX)
@@ -441,8 +455,11 @@ again:
 		       : action == POLICY_ACTION_REJECT ? POLICY_VERDICT_REJECT
 							: POLICY_VERDICT_QUEUE;
 	ret->would_drop = audit && (action == POLICY_ACTION_DROP || action == POLICY_ACTION_REJECT);
-	if (ret->would_drop)
+	if (ret->would_drop) {
 		ret->verdict = POLICY_VERDICT_ACCEPT;
+		if (ret->rule < 0 || !plain[ret->rule].log)
+			plain_log(ret, ret->rule);
+	}
 }
 
 static uint64_t link_bits(const struct policy_info *info, const char *name)
@@ -502,8 +519,8 @@ static void compare(int round, int packet, const struct policy_decision *expecte
 		    const struct policy_decision *decision)
 {
 	if (expected->rule == decision->rule && expected->verdict == decision->verdict &&
-	    expected->mark == decision->mark && expected->log == decision->log &&
-	    expected->log_rule == decision->log_rule && expected->repeated == decision->repeated &&
+	    expected->mark == decision->mark && expected->log_count == decision->log_count &&
+	    same_logs(expected, decision) && expected->repeated == decision->repeated &&
 	    expected->would_drop == decision->would_drop &&
 	    (expected->verdict != POLICY_VERDICT_QUEUE || decision->queue == decision->rule))
 		return;
