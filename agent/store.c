@@ -11,6 +11,9 @@
  * per change. A file that is gone takes its policy with it, after a grace: removing and creating
  * again is how many programs replace a file, and a namespace should not be without policy for it.
  *
+ * There are STORE_POLICIES_MAX policies at most. A file more is refused: those that are in force
+ * stay, whatever the names are.
+ *
  * What could not be read or compiled for want of memory or descriptors is tried again by itself:
  * nothing changes in the directory when there are some again.
  */
@@ -42,7 +45,10 @@ static struct store_entry *entries; /* sorted by name */
 static size_t entry_count;
 static store_changed_fn *changed_fn;
 static int dir_fd = -1, inotify_fd = -1, timer_fd = -1, epoll_fd = -1;
-static bool too_many_reported;
+static struct {
+	size_t count, told; /* in this look; as last logged */
+	char first[NSGATE_NAME_MAX];
+} refused;
 static int64_t look_again_ms; /* from now; -1: not before something changes */
 
 /* ---- entries ---- */
@@ -295,13 +301,42 @@ static bool entry_gone(struct store_entry **link)
 	return true;
 }
 
-static void report_too_many(bool more)
+size_t store_refused(const char **ret_first)
 {
-	if (more && !too_many_reported)
+	*ret_first = refused.count > 0 ? refused.first : NULL;
+	return refused.count;
+}
+
+static void refuse(const char *name)
+{
+	if (refused.count++ == 0)
+		snprintf(refused.first, sizeof(refused.first), "%s", name);
+}
+
+static void report_refused(void)
+{
+	if (refused.count > 0 && refused.count != refused.told)
 		log_event(LOG_LEVEL_WARNING, "policies.too_many", "limit",
-			  log_number(STORE_POLICIES_MAX), "remedy", "remove files of policies",
-			  NULL);
-	too_many_reported = more;
+			  log_number(STORE_POLICIES_MAX), "refused",
+			  log_number((int64_t)refused.count), "first", refused.first, "remedy",
+			  "remove files of policies", NULL);
+	refused.told = refused.count;
+}
+
+/* A file that has no entry yet. Return: 1 it has now, 0 it is refused, -ENOMEM. */
+static int admit(struct store_entry **link, const char *name)
+{
+	struct store_entry *entry;
+
+	if (entry_count >= STORE_POLICIES_MAX) {
+		refuse(name);
+		return 0;
+	}
+	entry = entry_new(name);
+	if (!entry)
+		return -ENOMEM;
+	entry_insert(link, entry);
+	return 1;
 }
 
 /* Go through the names of the files and the entries side by side; both are sorted. */
@@ -309,9 +344,9 @@ static void look_through(void)
 {
 	char(*names)[NSGATE_NAME_MAX];
 	struct store_entry **link = &entries;
-	size_t count = 0;
+	size_t count = 0, had = entry_count;
 	bool more = false;
-	int err = store_file_list(dir_fd, &names, &count, STORE_POLICIES_MAX, &more);
+	int err = store_file_list(dir_fd, &names, &count, &more);
 
 	if (err) {
 		log_event(LOG_LEVEL_ERROR, "policies.unreadable", "error", log_errno(err),
@@ -321,23 +356,27 @@ static void look_through(void)
 			look_again(RETRY_MS);
 		return;
 	}
-	report_too_many(more);
+	refused.count = 0;
 	for (size_t i = 0; i < count || *link;) {
 		const int order = i == count ? 1 : !*link ? -1 : strcmp(names[i], (*link)->name);
 
 		if (order > 0) {
-			if (!entry_gone(link))
+			/* Of too many names to list, one that is not listed may be there. */
+			if (more || !entry_gone(link))
 				link = &(*link)->next;
 			continue;
 		}
 		if (order < 0) {
-			struct store_entry *entry = entry_new(names[i]);
+			const int admitted = admit(link, names[i]);
 
-			if (!entry) {
+			if (admitted < 0) {
 				look_again(RETRY_MS);
 				break;
 			}
-			entry_insert(link, entry);
+			if (!admitted) {
+				i++;
+				continue;
+			}
 		}
 		if (entry_reload(*link))
 			tell((*link)->name, (*link)->policy);
@@ -345,6 +384,10 @@ static void look_through(void)
 		i++;
 	}
 	free(names);
+	/* Who was refused before another went has room now. */
+	if (refused.count > 0 && entry_count < had)
+		look_again(0);
+	report_refused();
 }
 
 static void rescan(void)
@@ -457,6 +500,7 @@ void store_close(void)
 {
 	while (entries)
 		entry_remove(&entries);
+	refused.count = refused.told = 0;
 	close_fd(&epoll_fd);
 	close_fd(&timer_fd);
 	close_fd(&inotify_fd);
@@ -502,7 +546,8 @@ int store_put(const char *name, const char *json, size_t length, struct policy_p
 	if (created)
 		entry_insert(entry_link(&entries, name), created);
 	entry_set_policy(entry, policy);
-	entry->file->gone = false;
+	/* Else a file that is put back to its former text would look as if it had not changed. */
+	store_file_note(entry->file, json, length);
 	note_other_name(entry);
 	log_event(LOG_LEVEL_INFO, "policy.put", "policy", name, "revision",
 		  log_number(entry->revision), NULL);

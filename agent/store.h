@@ -15,7 +15,7 @@
 #include "nsgate/limits.h"
 #include "policy.h"
 
-#define STORE_POLICIES_MAX 4096 /* policies at most; further files are reported and ignored */
+#define STORE_POLICIES_MAX 4096 /* policies at most; further files are refused, see below */
 
 struct store_file; /* what is known of the file behind an entry */
 
@@ -54,6 +54,12 @@ int store_inotify_fd(void); /* readable: call store_reload() (an epoll fd: it ha
  */
 void store_reload(void);
 #define STORE_GRACE_MS 250
+
+/*
+ * Files that were refused because there are STORE_POLICIES_MAX policies, and the first of them by
+ * name (NULL: none). They take no other out of force, and come in when there is room.
+ */
+size_t store_refused(const char **ret_first);
 
 struct store_entry *store_first(void);
 struct store_entry *store_find(const char *name); /* NULL: no such */

@@ -165,6 +165,15 @@ int store_file_read(int dir_fd, const char *name, struct store_file *file, char 
 	return file->error == earlier ? 0 : result;
 }
 
+void store_file_note(struct store_file *file, const char *text, size_t length)
+{
+	file->read = true;
+	file->hash = hash_bytes(text, length);
+	file->error = 0;
+	file->gone = false;
+	file->settled = false;
+}
+
 /* ---- writing ---- */
 
 static int write_all(int fd, const char *text, size_t length)
@@ -256,40 +265,65 @@ static DIR *open_list(int dir_fd)
 	return dir;
 }
 
-int store_file_list(int dir_fd, char (**ret_names)[NSGATE_NAME_MAX], size_t *ret_count, size_t max,
+/* The names of the files; the array grows as they come. */
+struct names {
+	char (*list)[NSGATE_NAME_MAX];
+	size_t count, room;
+	bool more;
+};
+
+static int add_name(struct names *names, const char name[NSGATE_NAME_MAX])
+{
+	if (names->count == STORE_NAMES_MAX) {
+		names->more = true;
+		return 0;
+	}
+	if (names->count == names->room) {
+		const size_t room = names->room ? names->room * 2 : 64;
+		char(*list)[NSGATE_NAME_MAX] = reallocarray(names->list, room, sizeof(*list));
+
+		if (!list)
+			return -ENOMEM;
+		names->list = list;
+		names->room = room;
+	}
+	memcpy(names->list[names->count++], name, NSGATE_NAME_MAX);
+	return 0;
+}
+
+static int read_names(DIR *dir, struct names *names)
+{
+	const struct dirent *file;
+	int err = 0;
+
+	for (errno = 0; !err && (file = readdir(dir)); errno = 0) {
+		char name[NSGATE_NAME_MAX] = "";
+
+		if (policy_name(file->d_name, name))
+			err = add_name(names, name);
+	}
+	return err ? err : -errno;
+}
+
+int store_file_list(int dir_fd, char (**ret_names)[NSGATE_NAME_MAX], size_t *ret_count,
 		    bool *ret_more)
 {
-	char(*names)[NSGATE_NAME_MAX] = calloc(max, sizeof(*names));
-	DIR *dir = names ? open_list(dir_fd) : NULL;
-	const struct dirent *file;
-	size_t count = 0;
-	bool more = false;
-	int error;
+	struct names names = {.count = 0};
+	DIR *dir = open_list(dir_fd);
+	int err;
 
-	if (!dir) {
-		error = names ? -errno : -ENOMEM;
-		free(names);
-		return error;
-	}
-	for (errno = 0; (file = readdir(dir)); errno = 0) {
-		char name[NSGATE_NAME_MAX];
-
-		if (!policy_name(file->d_name, name))
-			continue;
-		if (count == max)
-			more = true;
-		else
-			memcpy(names[count++], name, sizeof(name));
-	}
-	error = -errno;
+	if (!dir)
+		return -errno;
+	err = read_names(dir, &names);
 	closedir(dir);
-	if (error) {
-		free(names);
-		return error;
+	if (err) {
+		free(names.list);
+		return err;
 	}
-	qsort(names, count, sizeof(*names), compare_names);
-	*ret_names = names;
-	*ret_count = count;
-	*ret_more = more;
+	if (names.count > 0)
+		qsort(names.list, names.count, sizeof(*names.list), compare_names);
+	*ret_names = names.list;
+	*ret_count = names.count;
+	*ret_more = names.more;
 	return 0;
 }

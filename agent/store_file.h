@@ -38,6 +38,9 @@ struct store_file {
 int store_file_read(int dir_fd, const char *name, struct store_file *file, char **ret_text,
 		    size_t *ret_length);
 
+/* What was written there just now is what is known of it; how the file looks is not. */
+void store_file_note(struct store_file *file, const char *text, size_t length);
+
 /* Replace or create NAME.json whole, durably. Return: 0 or -errno with nothing changed. */
 int store_file_write(int dir_fd, const char *name, const char *text, size_t length);
 
@@ -46,10 +49,11 @@ int store_file_remove(int dir_fd, const char *name);
 
 /*
  * The names NAME of all NAME.json with a valid NAME in the directory, sorted; dot files and the
- * like are left out. At most `max`; *ret_more tells whether there are more.
+ * like are left out. At most STORE_NAMES_MAX; *ret_more tells whether there are more.
  * Return: 0, -ENOENT where the directory itself was removed, -errno.
  */
-int store_file_list(int dir_fd, char (**ret_names)[NSGATE_NAME_MAX], size_t *ret_count, size_t max,
+#define STORE_NAMES_MAX 65536
+int store_file_list(int dir_fd, char (**ret_names)[NSGATE_NAME_MAX], size_t *ret_count,
 		    bool *ret_more);
 
 #endif

@@ -406,6 +406,79 @@ static void puts_and_replaces(void **state)
 	assert_int_equal(store_find("web")->revision, 2);
 }
 
+/* In the same moment: what is known of the file is what was written, not what was read before. */
+static void a_file_put_back_right_after_a_put_is_read(void **state)
+{
+	struct policy_problems problems;
+	char path[256], kept[256];
+
+	(void)state;
+	write_file("web.json", GOOD);
+	open_store();
+	in_dir("web.json", path, sizeof(path));
+	in_dir("web.kept", kept, sizeof(kept));
+	for (unsigned int i = 1; i <= 3; i++) {
+		assert_int_equal(link(path, kept), 0);
+		assert_int_equal(put("web", OTHER, &problems), 0);
+		if (i == 3) /* the very file, with all that it looks like */
+			rename_file("web.kept", "web.json");
+		else
+			write_file("web.json", GOOD);
+		follow(i);
+		assert_string_equal(source_of("web"), GOOD);
+		(void)unlink(kept);
+	}
+}
+
+static void make_policies(unsigned int from, unsigned int to)
+{
+	char name[32];
+
+	for (unsigned int i = from; i < to; i++) {
+		snprintf(name, sizeof(name), "p%05u.json", i);
+		write_file(name, GOOD);
+	}
+}
+
+/* Names before and after all others; none of those that are there has to go. */
+static void refuses_a_policy_too_many(void **state)
+{
+	struct policy_problems problems;
+	const char *first;
+
+	(void)state;
+	make_policies(0, STORE_POLICIES_MAX);
+	open_store();
+	assert_int_equal(store_refused(&first), 0);
+	assert_null(first);
+	write_file("zz.json", OTHER);
+	write_file("aa.json", OTHER);
+	follow_all();
+	assert_int_equal(told.count, 0);
+	assert_null(store_find("aa"));
+	assert_null(store_find("zz"));
+	assert_int_equal(store_refused(&first), 2);
+	assert_string_equal(first, "aa");
+	for (unsigned int i = 0; i < STORE_POLICIES_MAX; i += 455) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "p%05u", i);
+		assert_non_null(source_of(name));
+	}
+	assert_int_equal(put("another", GOOD, &problems), -E2BIG);
+	assert_int_equal(put("p00007", OTHER, &problems), 0);
+	/* Two go: those that were refused come in, without another change, before or after them. */
+	remove_file("p03000.json");
+	follow_all();
+	assert_null(store_find("p03000"));
+	assert_int_equal(store_refused(&first), 1);
+	remove_file("p03001.json");
+	follow_all();
+	assert_int_equal(store_refused(&first), 0);
+	assert_string_equal(source_of("aa"), OTHER);
+	assert_string_equal(source_of("zz"), OTHER);
+}
+
 static void refuses_bad_documents(void **state)
 {
 	struct policy_problems problems;
@@ -491,6 +564,8 @@ int main(void)
 		STORE_TEST(follows_the_swap_of_a_config_map),
 		STORE_TEST(a_removed_directory_keeps_all),
 		STORE_TEST(puts_and_replaces),
+		STORE_TEST(a_file_put_back_right_after_a_put_is_read),
+		STORE_TEST(refuses_a_policy_too_many),
 		STORE_TEST(refuses_bad_documents),
 		STORE_TEST(a_put_heals_a_bad_file),
 		STORE_TEST(a_put_that_cannot_be_written_changes_nothing),
