@@ -25,6 +25,7 @@
 #include "name.h"
 #include "names.h"
 #include "nsgate/shm.h"
+#include "queue_number.h"
 #include "queue_setup.h"
 #include "record.h"
 #include "records.h"
@@ -273,15 +274,13 @@ static int bind_queues(struct holding *holding, struct refusal *refusal)
 
 /*
  * Somebody may have bound the number while both daemons were away, and then gets the packets. Any
- * other number will do, as the rules follow; a high one is the least likely to be in use.
+ * other number will do, as the rules follow.
  */
 #define MOVE_TRIES 64
-#define MOVE_LOWEST 0x8000U
 
 static int bind_somewhere(struct holding *holding, int target, struct refusal *refusal)
 {
 	struct nsgate_ns_record *record = &holding->record;
-	const unsigned int choice = UINT16_MAX + 1U - record->queue_count - MOVE_LOWEST;
 	int err = bind_queues(holding, refusal);
 
 	for (int i = 0; err == -EBUSY && i < MOVE_TRIES; i++) {
@@ -289,7 +288,7 @@ static int bind_somewhere(struct holding *holding, int target, struct refusal *r
 
 		if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
 			break;
-		record->queue_first = (uint16_t)(MOVE_LOWEST + random % (choice + 1));
+		record->queue_first = queue_number_choose(record->queue_count, random);
 		fds_close(holding->kit.queues, NSGATE_QUEUES_MAX); /* some may be bound already */
 		if (kit_open(target, &holding->kit) < 0)
 			break;

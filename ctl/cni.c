@@ -29,6 +29,7 @@
 #include "document.h"
 #include "ipc.h"
 #include "query.h"
+#include "queue_number.h"
 #include "request.h"
 #include "target.h"
 
@@ -139,7 +140,8 @@ static void add_labels(const struct cni_request *request, struct nsgate_msg_atta
 
 static enum cni_code attach(const struct cni_request *request, struct cni_error *error)
 {
-	struct nsgate_msg_attach message = {.queue_count = 1};
+	struct nsgate_msg_attach message = {.queue_first = queue_number_choose(1, 0),
+					    .queue_count = 1};
 	struct failure fail = {.text = ""};
 	enum nsgate_status status;
 	struct target target;

@@ -91,7 +91,7 @@ static void print_help(void)
 	       "  --name NAME         name of the attached namespace\n"
 	       "  --policy POLICY     the policy to judge by; default: \"default\"\n"
 	       "  --label K=V         a label for people and for metrics; may be repeated\n"
-	       "  --queue N           number of the queue; default 0\n"
+	       "  --queue N           number of the queue; default 32768\n"
 	       "  --pending           attach even where the policy does not exist yet\n"
 	       "  --wait              stay until told to stop (the default)\n"
 	       "  --no-retry          exit when the broker goes away\n"

@@ -21,7 +21,7 @@ static const struct command_option attach_options[] = {
 	{"pending", NULL, "attach even where the policy does not exist yet", false},
 	{"allow-host", NULL, "allow the broker's own namespace as TARGET", false},
 	{"replace", NULL, "where NAME is in use, move it to this namespace", false},
-	{"queue", "N", "number of the (first) queue; default 0", false},
+	{"queue", "N", "number of the (first) queue; default 32768", false},
 	{"queues", "N", "number of queues; default 1", false},
 	{0},
 };

@@ -36,6 +36,7 @@
 #include "ipc.h"
 #include "name.h"
 #include "options.h"
+#include "queue_number.h"
 #include "request.h"
 
 #define PROGRAM "nsgate-oci-hook"
@@ -156,6 +157,7 @@ static enum nsgate_status build(const struct state *state, struct nsgate_msg_att
 	ipc_header(&ret->header, NSGATE_MSG_ATTACH, ASK_ID);
 	ret->target_kind = NSGATE_TARGET_PID;
 	ret->flags = NSGATE_ATTACH_CONTAINER;
+	ret->queue_first = queue_number_choose(1, 0);
 	ret->queue_count = 1;
 	snprintf(ret->target, sizeof(ret->target), "pid:%d (container %.*s)", state->pid, SHORT_ID,
 		 state->id);

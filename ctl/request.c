@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "name.h"
+#include "queue_number.h"
 
 #define QUEUE_NUMBER_MAX 65535
 #define LABEL_KEY_RULE "letters, digits, '_', '.', '-' and '/'"
@@ -108,7 +109,7 @@ enum nsgate_status request_add_label(char labels[NSGATE_LABELS_MAX], const char 
 enum nsgate_status request_take_queues(const char *first, const char *count,
 				       struct nsgate_msg_attach *ret, struct failure *fail)
 {
-	unsigned long queue = 0, queues = 1;
+	unsigned long queue, queues = 1;
 	enum nsgate_status status;
 
 	if (first != NULL) {
@@ -121,6 +122,8 @@ enum nsgate_status request_take_queues(const char *first, const char *count,
 		if (status != NSGATE_STATUS_OK)
 			return status;
 	}
+	if (first == NULL)
+		queue = queue_number_choose((unsigned int)queues, 0);
 	if (queue + queues - 1 > QUEUE_NUMBER_MAX)
 		return failure_set(fail, NSGATE_STATUS_USAGE,
 				   "--queues: %lu queues from %lu on go beyond %d; choose a lower "

@@ -23,7 +23,10 @@ enum nsgate_status request_take_name(const char *what, const char *text, char re
 enum nsgate_status request_add_label(char labels[NSGATE_LABELS_MAX], const char *text,
 				     struct failure *fail);
 
-/* --queue and --queues into a message. NULL: the default, queue 0, one of them. */
+/*
+ * --queue and --queues into a message. NULL: the default, one of them, with the number that
+ * queue_number_choose() has for it.
+ */
 enum nsgate_status request_take_queues(const char *first, const char *count,
 				       struct nsgate_msg_attach *ret, struct failure *fail);
 

@@ -17,7 +17,7 @@ def message(kind, body=b"", ident=1, magic=MAGIC, version=VERSION, length=None):
                        16 + len(body), ident) + body
 
 
-def attach_body(name, policy="default", target="test", kind=TARGET_NETNS, flags=0, queue=0,
+def attach_body(name, policy="default", target="test", kind=TARGET_NETNS, flags=0, queue=32768,
                 count=1, labels=b""):
     return struct.pack("=IIHHI64s64s256s1024s", kind, flags, queue, count, 0, name.encode(),
                        policy.encode(), target.encode(), labels)

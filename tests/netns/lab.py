@@ -36,6 +36,7 @@ PREFIX = "ngt-"
 SO_RCVBUFFORCE = 33
 DEADLINE = 15.0  # seconds: for what takes milliseconds on an idle machine
 RECEIVE_BUFFER = 64 << 20
+QUEUE = 32768  # the first of a namespace, where nobody says another
 
 libc = ctypes.CDLL(None, use_errno=True)
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -230,7 +231,7 @@ class Netns:
             sender.close()
         return count
 
-    def pending(self, queue=0):
+    def pending(self, queue=QUEUE):
         """A function that says how many packets wait in that queue of this namespace."""
         with self.inside():
             file = open("/proc/thread-self/net/netfilter/nfnetlink_queue", "rb", buffering=0)

@@ -8,6 +8,7 @@ import socket
 
 import pytest
 
+from lab import QUEUE as OWN_QUEUE
 from lab import Arrivals, Tap, eventually, rule_counts, until
 from nfqueue import NF_ACCEPT, NF_DROP, Consumer
 
@@ -162,10 +163,23 @@ def test_queue_that_nobody_reads_drops(lab):
         arrived.wait(10)
 
 
+def test_programs_inside_may_have_the_low_numbers(lab):
+    """Queue 0 is what they take: nsgate is in nobody's way, and a rule may name it."""
+    inner, outside = lab.pair()
+    with Consumer(inner, 0) as other:
+        name = lab.attach(inner, default="drop", rules=[
+            {"name": "ids", "action": "queue", "queue": 0, "protocol": ["udp"], "dport": [25]}])
+        assert lab.stats(name)["queue"]["first"] == OWN_QUEUE > 32767
+        arrived = Arrivals(inner, 25)
+        outside.send("10.77.0.1", 25, 10)
+        arrived.wait(10)
+        assert len(other.seen) == 10
+
+
 def test_queue_of_its_own_is_refused(lab):
     """A rule that hands packets to the very queue that they come from would never end."""
     inner = lab.netns()
-    lab.put_policy("loop", rules=[{"name": "x", "action": "queue", "queue": 0}])
+    lab.put_policy("loop", rules=[{"name": "x", "action": "queue", "queue": OWN_QUEUE}])
     done = lab.ctl("attach", f"netns:{inner}", "--policy", "loop")
     assert done.returncode != 0 and "queue" in done.stderr
     assert len(done.stderr.splitlines()) == 1

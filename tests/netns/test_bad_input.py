@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from lab import Arrivals, end, run
+from lab import QUEUE, Arrivals, end, run
 from nfqueue import Consumer
 
 NOBODY, NOGROUP, DAEMON = 65534, 65534, 1
@@ -99,10 +99,10 @@ def test_name_in_use_and_namespace_attached_already(lab):
 def test_queue_that_somebody_else_has(lab):
     netns = lab.netns()
     lab.put_policy("ok")
-    with Consumer(netns, 0):
+    with Consumer(netns, QUEUE):
         fds = lab.fds()
-        refused_in_a_line(lab.ctl("attach", f"netns:{netns}", "--policy", "ok"), 1, "queue 0",
-                          "taken", "--queue")
+        refused_in_a_line(lab.ctl("attach", f"netns:{netns}", "--policy", "ok"), 1,
+                          f"queue {QUEUE}", "taken", "--queue")
         assert netns.ruleset() == ""
         lab.wait_fds(fds)
         lab.must("attach", f"netns:{netns}", "--policy", "ok", "--queue", "3")

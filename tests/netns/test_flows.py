@@ -296,7 +296,7 @@ SOURCE = 40000  # port of the flows
 
 
 def numbered(netns):
-    """How many packets the kernel has put into queue 0."""
+    """How many packets the kernel has put into the only queue."""
     with netns.inside(), open("/proc/thread-self/net/netfilter/nfnetlink_queue",
                               encoding="ascii") as file:
         return int(file.readline().split()[7])

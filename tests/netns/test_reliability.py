@@ -25,8 +25,8 @@ import time
 import pytest
 
 import ipc
-from lab import (CLONE_NEWNET, Arrivals, Netns, Tap, batch, check_books, end, eventually, inside,
-                 libc, lookup, run, stopped, until)
+from lab import (CLONE_NEWNET, QUEUE, Arrivals, Netns, Tap, batch, check_books, end, eventually,
+                 inside, libc, lookup, run, stopped, until)
 from nfqueue import Consumer
 from sizes import AT_ONCE, CYCLES, KILLED, KILLS, ROUNDS, SWAPS, report
 
@@ -215,7 +215,7 @@ class Streams:
 # ---- the books ----
 
 
-def kernel_line(netns, queue=0):
+def kernel_line(netns, queue=QUEUE):
     """(waiting, dropped because it was full, dropped undelivered, packets numbered)"""
     with netns.inside(), open("/proc/thread-self/net/netfilter/nfnetlink_queue",
                               encoding="ascii") as file:
@@ -463,7 +463,7 @@ def test_packets_that_find_nobody_are_counted(own_lab, queues):
     lab.must("attach", f"netns:{inner}", "--name", "x", "--policy", "p", "--queues", queues)
     tap = Tap(inner, hooks=("input",))
     Arrivals(inner, OK, NO)  # or the kernel would answer that nobody listens
-    waiting = [inner.pending(queue) for queue in range(queues)]
+    waiting = [inner.pending(queue) for queue in range(QUEUE, QUEUE + queues)]
     for turn in range(1, 4):
         for port in (OK, NO):
             outside.send("10.77.0.1", port, 10)
@@ -649,7 +649,7 @@ def test_root_inside_cannot_take_the_rules_away(lab, rootless):
             if "mine c" not in command and command != "flush ruleset":
                 assert done.returncode != 0, command
         with pytest.raises(OSError):
-            Consumer(inner, 0)
+            Consumer(inner, QUEUE)
         assert inside_root("nft", "flush ruleset").returncode == 0  # what is theirs goes
         assert inner.ruleset() == rules
         for _ in range(3):

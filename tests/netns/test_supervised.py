@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from lab import Arrivals, answers, end, freeze, program, until
+from lab import QUEUE, Arrivals, answers, end, freeze, program, until
 from nfqueue import Consumer
 from test_restarts import POLICY, Stream
 
@@ -291,7 +291,7 @@ def test_both_dead_for_long_and_nothing_is_lost(services):
     until(lambda: pending() == 600, lambda: f"{pending()} packets to wait")
     # The queue and the rules have an owner that is neither.
     with pytest.raises(PermissionError):
-        Consumer(inner, 0)
+        Consumer(inner, QUEUE)
     rules = inner.ruleset()
     inner.exec("nft", "flush", "ruleset", check=False)
     assert inner.exec("nft", "delete", "table", "inet", "nsgate", check=False).returncode != 0

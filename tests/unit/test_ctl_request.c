@@ -111,6 +111,9 @@ static void test_queues(void **state)
 	assert_int_equal(request_take_queues("7", "4", &message, &fail), NSGATE_STATUS_OK);
 	assert_int_equal(message.queue_first, 7);
 	assert_int_equal(message.queue_count, 4);
+	assert_int_equal(request_take_queues(NULL, NULL, &message, &fail), NSGATE_STATUS_OK);
+	assert_int_equal(message.queue_first, 32768);
+	assert_int_equal(message.queue_count, 1);
 }
 
 int main(void)
