@@ -24,6 +24,7 @@
 
 #include "api_change.h"
 #include "api_events.h"
+#include "api_ready.h"
 #include "api_request.h"
 #include "ipc.h"
 #include "log.h"
@@ -166,6 +167,8 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection, 
 	}
 	if (request->change)
 		return api_change_resumed(request);
+	if (request->ready.waits)
+		return api_ready_resumed(request);
 	return dispatch(request);
 }
 
@@ -180,6 +183,7 @@ static void completed(void *context, struct MHD_Connection *connection, void **s
 	if (!request)
 		return;
 	api_change_forget(request);
+	api_ready_forget(request);
 	free(request->body);
 	free(request);
 	*state = NULL;
@@ -293,6 +297,7 @@ void api_stop(void)
 		return;
 	api_events_end();
 	api_change_stop();
+	api_ready_stop();
 	if (daemon_) {
 		(void)MHD_run(daemon_); /* lets streams end rather than break */
 		/* It closes the listening socket unless told to leave it alone. */
@@ -324,6 +329,7 @@ void api_run(void)
 	unsigned int before;
 
 	api_change_expire();
+	api_ready_expire();
 	api_events_run();
 	stats_socket_run();
 	/*
@@ -354,5 +360,6 @@ int api_timeout_ms(void)
 	if (MHD_get_timeout(daemon_, &ms) == MHD_YES)
 		timeout = ms > 60000 ? 60000 : (int)ms;
 	timeout = sooner(timeout, api_change_timeout_ms());
+	timeout = sooner(timeout, api_ready_timeout_ms());
 	return sooner(timeout, stats_socket_timeout_ms());
 }

@@ -174,16 +174,3 @@ enum MHD_Result api_get_health(struct api_request *request)
 
 	return api_answer_copy(request, MHD_HTTP_OK, text, sizeof(text) - 1, NULL);
 }
-
-enum MHD_Result api_get_ready(struct api_request *request)
-{
-	static const char text[] = "{\"schema\":1,\"status\":\"ready\"}";
-
-	if (!agent_status.broker_connected)
-		return api_problem(request, MHD_HTTP_SERVICE_UNAVAILABLE, "broker-away",
-				   "the broker is not connected; is nsgate-broker running?");
-	if (agent_status.taking_over)
-		return api_problem(request, MHD_HTTP_SERVICE_UNAVAILABLE, "taking-over",
-				   "namespaces are still being taken over: ask again in a moment");
-	return api_answer_copy(request, MHD_HTTP_OK, text, sizeof(text) - 1, NULL);
-}

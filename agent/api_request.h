@@ -25,6 +25,7 @@ struct policy_problems;
 #define API_IN_FLIGHT_MAX (128UL * 1024 * 1024) /* bytes of answers not yet sent: 503 above */
 #define API_STREAMS_MAX 32			/* readers of /v1/events: 503 above */
 #define API_CHANGE_TIMEOUT_MS 30000		/* for the kernel to follow a change: 503 above */
+#define API_READY_MS 2000			/* for the broker's sign of life: 503 above */
 
 struct api_request {
 	struct MHD_Connection *connection;
@@ -41,6 +42,12 @@ struct api_request {
 	uint64_t body_seen; /* bytes that came, kept or not */
 
 	struct api_change *change; /* what the request waits for; NULL: nothing */
+	struct {
+		struct api_request *next;
+		int64_t deadline_ms;
+		bool waits; /* for the broker's sign of life (api_ready.c) */
+		bool suspended, alive;
+	} ready;
 };
 
 typedef enum MHD_Result api_handler(struct api_request *request);

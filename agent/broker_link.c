@@ -28,6 +28,10 @@ static struct {
 	bool greeted;
 	bool held_end_due;
 	bool wants_write;
+	bool knows_ping; /* it answers PING */
+	bool ping_due;
+	uint32_t ping_id; /* 0: none is under way */
+	void (*pinged)(bool alive);
 	uint32_t next_id;
 	struct answer *answers, **answers_end;
 } broker = {.listener.fd = -1, .source.fd = -1, .answers_end = &broker.answers};
@@ -64,6 +68,25 @@ static void reply(uint32_t id, enum nsgate_status status, const char *text)
 	broker_link_pump();
 }
 
+bool broker_link_ping(void (*answered)(bool alive))
+{
+	if (!broker.greeted || !broker.knows_ping)
+		return false;
+	broker.pinged = answered;
+	broker.ping_due = !broker.ping_id;
+	return true;
+}
+
+static void ping_over(bool alive)
+{
+	const bool was_asked = broker.ping_due || broker.ping_id;
+
+	broker.ping_due = false;
+	broker.ping_id = 0;
+	if (was_asked)
+		broker.pinged(alive);
+}
+
 static void settle(void)
 {
 	ns_settle(reply);
@@ -83,6 +106,7 @@ static void link_lost(const char *why)
 	agent_status.broker_connected = false;
 	agent_status.taking_over = false;
 	drop_answers();
+	ping_over(false);
 	ns_broker_lost();
 }
 
@@ -148,6 +172,20 @@ static bool pump_held_end(void)
 	return true;
 }
 
+static bool pump_ping(void)
+{
+	struct nsgate_msg_plain message;
+
+	if (!broker.ping_due)
+		return true;
+	ipc_header(&message.header, NSGATE_MSG_PING, ++broker.next_id);
+	if (!say(&message.header, NULL, 0))
+		return false;
+	broker.ping_due = false;
+	broker.ping_id = broker.next_id;
+	return true;
+}
+
 static bool pump_answers(void)
 {
 	while (broker.answers) {
@@ -167,8 +205,9 @@ void broker_link_pump(void)
 {
 	if (!broker.greeted || broker.wants_write)
 		return;
-	if (pump_todo(NS_TODO_HELD, say_held) && pump_held_end() && pump_answers())
-		pump_todo(NS_TODO_RULES, say_rules);
+	if (pump_todo(NS_TODO_HELD, say_held) && pump_held_end() && pump_answers() &&
+	    pump_todo(NS_TODO_RULES, say_rules))
+		pump_ping();
 }
 
 /* ---- what the broker may say ---- */
@@ -184,6 +223,7 @@ static bool on_hello(const union nsgate_msg *message, int *fds, unsigned int fd_
 		return false;
 	broker.greeted = true;
 	broker.held_end_due = true;
+	broker.knows_ping = message->hello.features & NSGATE_HELLO_PING;
 	agent_status.broker_connected = true;
 	agent_status.taking_over = true;
 	log_event(LOG_LEVEL_INFO, "broker.connected", NULL);
@@ -283,7 +323,10 @@ static bool on_reply(const union nsgate_msg *message, int *fds, unsigned int fd_
 	(void)fd_count;
 	if (!ipc_reply_valid(&message->reply))
 		return false;
-	ns_rules_answer(&message->reply);
+	if (broker.ping_id && message->header.id == broker.ping_id)
+		ping_over(true);
+	else
+		ns_rules_answer(&message->reply);
 	return true;
 }
 
@@ -326,6 +369,7 @@ static bool take_message(void)
 
 	if (err == -EAGAIN)
 		return false;
+	agent_status.broker_heard_ms = loop_now_ms();
 	if (err)
 		link_lost(err == -ENOTCONN ? "closed" : log_errno(err));
 	else if (!dispatch(&message, fds, fd_count))

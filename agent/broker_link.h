@@ -12,6 +12,13 @@ void broker_link_close(void);
 
 bool broker_link_ready(void);
 
+/*
+ * Ask the broker for a sign of life; one question at a time is under way. `answered` is called from
+ * the loop when it comes, or when the connection is lost (false), and once for all who asked.
+ * Return: false: it cannot be asked, as it is of an earlier release or not connected.
+ */
+bool broker_link_ping(void (*answered)(bool alive));
+
 /* Take what the broker has said and the loop has not come to yet. */
 void broker_link_read(void);
 

@@ -61,6 +61,7 @@ struct ns {
 	struct nsgate_rules_spec asked;	   /* by the last NS_RULES */
 	unsigned int todo;		   /* enum ns_todo */
 	struct ns_change *change;	   /* waits for the broker's answer to NS_RULES */
+	int64_t change_ms;		   /* when `change` began to wait */
 	uint32_t change_id;		   /* id of the last NS_RULES, 0: none unanswered */
 	char rules_error[NSGATE_TEXT_MAX]; /* the answer to it; empty: none */
 	struct log_limit log_limit;

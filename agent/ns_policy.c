@@ -271,6 +271,47 @@ bool ns_policy_conflicts(const struct ns *ns, const struct policy *policy,
 	return false;
 }
 
+/*
+ * Whoever waits for a change is not left waiting for a broker that hangs: he is told, and the rules
+ * follow when it goes on. One that has much to do says something all the time.
+ */
+#define SILENCE_MS 3000
+
+static int64_t silence_at_ms; /* 0: nobody waits */
+
+static void await_change(struct ns *ns, struct ns_change *change)
+{
+	change->waiting++;
+	ns->change = change;
+	ns->change_ms = loop_now_ms();
+	if (!silence_at_ms)
+		silence_at_ms = ns->change_ms + SILENCE_MS;
+}
+
+static int64_t silent_at_ms(const struct ns *ns)
+{
+	const int64_t heard_ms = agent_status.broker_heard_ms;
+
+	return (ns->change_ms > heard_ms ? ns->change_ms : heard_ms) + SILENCE_MS;
+}
+
+static void end_silence(int64_t now_ms)
+{
+	silence_at_ms = 0;
+	for (struct ns *ns = ns_first(); ns; ns = ns->next) {
+		const int64_t at_ms = silent_at_ms(ns);
+
+		if (!ns->change)
+			continue;
+		if (at_ms <= now_ms)
+			ns_change_end(ns, NSGATE_STATUS_UNREACHABLE,
+				      "the agent judges by the new policy, but nsgate-broker does "
+				      "not answer: the rules follow when it does; look at its log");
+		else if (!silence_at_ms || at_ms < silence_at_ms)
+			silence_at_ms = at_ms;
+	}
+}
+
 static void apply(struct ns *ns, struct policy *policy, struct ns_change *change)
 {
 	uint32_t generation = next_generation(ns->generation);
@@ -312,10 +353,8 @@ static void apply(struct ns *ns, struct policy *policy, struct ns_change *change
 			      "kernel remembers end when it is back");
 		return;
 	}
-	if (change) {
-		change->waiting++;
-		ns->change = change;
-	}
+	if (change)
+		await_change(ns, change);
 	ns_log(LOG_LEVEL_INFO, "policy.applied", ns, NULL);
 }
 
@@ -354,18 +393,27 @@ void ns_rebind(struct ns *ns, const char *policy_name, struct policy *policy,
 
 static int64_t retry_at_ms; /* 0: nothing is to be asked again */
 
-int ns_policy_timeout_ms(void)
+static int left_ms(int64_t at_ms)
 {
-	const int64_t left = retry_at_ms - loop_now_ms();
+	const int64_t left = at_ms - loop_now_ms();
 
-	if (!retry_at_ms)
+	if (!at_ms)
 		return -1;
 	return left > 0 ? (int)left : 0;
 }
 
+int ns_policy_timeout_ms(void)
+{
+	return loop_nearest(left_ms(retry_at_ms), left_ms(silence_at_ms));
+}
+
 void ns_policy_tick(void)
 {
-	if (!retry_at_ms || retry_at_ms > loop_now_ms())
+	const int64_t now = loop_now_ms();
+
+	if (silence_at_ms && silence_at_ms <= now)
+		end_silence(now);
+	if (!retry_at_ms || retry_at_ms > now)
 		return;
 	retry_at_ms = 0;
 	for (struct ns *ns = ns_first(); ns; ns = ns->next)
@@ -431,7 +479,8 @@ void ns_rules_answer(const struct nsgate_msg_reply *reply)
 	else
 		rules_refused(ns, reply->status, reply->text);
 	ns_state_judge(ns);
-	if (!(ns->todo & NS_TODO_RULES)) /* else the change is about others, still to be asked for */
+	if (!(ns->todo &
+	      NS_TODO_RULES)) /* else the change is about others, still to be asked for */
 		ns_change_end(ns, reply->status, reply->text);
 }
 

@@ -37,6 +37,8 @@ static struct {
 	uint32_t next_id;
 	bool wants_write;
 	bool told_all; /* that every namespace was offered */
+	bool pong_due;
+	uint32_t pong_id; /* of the last PING */
 } agent = {.source.fd = -1, .inotify.fd = -1};
 
 static void link_lost(const char *why)
@@ -49,6 +51,7 @@ static void link_lost(const char *why)
 	agent.state = LINK_ABSENT;
 	agent.wants_write = false;
 	agent.told_all = false;
+	agent.pong_due = false;
 	agent.retries_soon = RETRY_SOON_TIMES;
 	agent.retry_at_ms = loop_now_ms() + RETRY_SOON_MS;
 	attach_agent_lost();
@@ -150,6 +153,17 @@ static bool say_tamper(struct holding *holding)
 	return say(&message.header, NULL, 0);
 }
 
+static bool say_pong(void)
+{
+	struct nsgate_msg_reply message = {.status = NSGATE_STATUS_OK};
+
+	if (!agent.pong_due)
+		return true;
+	ipc_header(&message.header, NSGATE_MSG_REPLY, agent.pong_id);
+	agent.pong_due = !say(&message.header, NULL, 0);
+	return !agent.pong_due;
+}
+
 static bool say_held_end(void)
 {
 	struct nsgate_msg_plain message;
@@ -188,7 +202,7 @@ void agent_link_pump(void)
 {
 	if (agent.state != LINK_READY || agent.wants_write)
 		return;
-	if (!owed_pump(say_remove_cookie))
+	if (!owed_pump(say_remove_cookie) || !say_pong())
 		return;
 	for (struct holding *holding = holding_first(); holding; holding = holding->next)
 		if (holding->state == HOLDING_DRAINING && !pump(holding))
@@ -198,6 +212,12 @@ void agent_link_pump(void)
 			return;
 	if (!agent.told_all)
 		agent.told_all = say_held_end();
+}
+
+static void note_ping(uint32_t id)
+{
+	agent.pong_due = true;
+	agent.pong_id = id;
 }
 
 /* What the agent may say, and when. Return: false to drop the link. `fds` are taken over. */
@@ -224,6 +244,8 @@ static bool take_message(const union nsgate_msg *message, int *fds, unsigned int
 		return false;
 	if (type == NSGATE_MSG_NS_RULES)
 		attach_agent_rules(&message->ns_rules);
+	else if (type == NSGATE_MSG_PING)
+		note_ping(message->header.id);
 	else if (type == NSGATE_MSG_REPLY && ipc_reply_valid(&message->reply))
 		attach_agent_reply(&message->reply);
 	else
@@ -278,7 +300,7 @@ static bool is_agent(int fd)
 
 static void try_connect(void)
 {
-	struct nsgate_msg_hello hello = {.pid = (uint32_t)getpid()};
+	struct nsgate_msg_hello hello = {.pid = (uint32_t)getpid(), .features = NSGATE_HELLO_PING};
 	int fd = ipc_connect(agent.path, SOCK_SEQPACKET | SOCK_NONBLOCK);
 
 	if (fd < 0)

@@ -38,6 +38,7 @@ static const size_t lengths[NSGATE_MSG_MAX] = {
 	[NSGATE_MSG_LEAVE] = sizeof(struct nsgate_msg_leave),
 	[NSGATE_MSG_NS_TAMPER] = sizeof(struct nsgate_msg_ns_tamper),
 	[NSGATE_MSG_PROBE_STRICT] = sizeof(struct nsgate_msg_plain),
+	[NSGATE_MSG_PING] = sizeof(struct nsgate_msg_plain),
 };
 
 static int unix_address(const char *path, struct sockaddr_un *ret)

@@ -41,6 +41,8 @@ enum nsgate_msg_type {
 	NSGATE_MSG_NS_TAMPER, /* broker to agent: somebody was at the rules or the queue */
 
 	NSGATE_MSG_PROBE_STRICT, /* client to broker: can a policy be strict? answered by REPLY */
+
+	NSGATE_MSG_PING, /* agent to a broker that knows it: a sign of life; answered by REPLY */
 	NSGATE_MSG_MAX
 };
 
@@ -64,10 +66,15 @@ enum nsgate_status {
 	NSGATE_STATUS_BUSY = 6, /* under way already, ask again; no exit code: it becomes FAILED */
 };
 
+/* What the sender knows beyond the first release; who does not know a bit ignores it. */
+enum nsgate_hello_feature {
+	NSGATE_HELLO_PING = 1 << 0, /* broker to agent: it answers PING */
+};
+
 struct nsgate_msg_hello {
 	struct nsgate_msg_header header;
 	uint32_t pid;
-	uint32_t reserved;
+	uint32_t features; /* enum nsgate_hello_feature */
 };
 static_assert(sizeof(struct nsgate_msg_hello) == 24, "wire format");
 
@@ -140,7 +147,7 @@ struct nsgate_msg_leave {
 };
 static_assert(sizeof(struct nsgate_msg_leave) == 16 + 256, "wire format");
 
-struct nsgate_msg_plain { /* PROBE, HELD_END, PROBE_STRICT */
+struct nsgate_msg_plain { /* PROBE, HELD_END, PROBE_STRICT, PING */
 	struct nsgate_msg_header header;
 };
 

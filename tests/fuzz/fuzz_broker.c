@@ -265,10 +265,12 @@ static void run_broker(void)
 		enforce_tick();
 		parting_tick();
 		agent_link_pump();
+		attach_answer();
 		(void)server_tick();
 		MUST(loop_step(0) == 0);
 	}
 	agent_link_pump();
+	attach_answer();
 }
 
 /* ---- the clients ---- */

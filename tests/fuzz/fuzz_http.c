@@ -21,6 +21,7 @@
 
 #include "../../agent/agent.h"
 #include "../../agent/api.h"
+#include "../../agent/broker_link.h"
 #include "../../agent/ns.h"
 #include "name.h"
 #include "../../agent/store.h"
@@ -50,6 +51,12 @@ struct ns *ns_find(const char *name)
 struct ns *ns_find_cookie(uint64_t cookie)
 {
 	return cookie == web.record.cookie ? &web : NULL;
+}
+
+bool broker_link_ping(void (*answered)(bool alive))
+{
+	(void)answered;
+	return false;
 }
 
 size_t ns_count(void)

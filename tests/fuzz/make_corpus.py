@@ -378,7 +378,7 @@ def make_ipc():
 # ---- what is said on broker.sock and agent.sock: the steps of fuzz_broker.c and fuzz_agent.c ----
 
 HELLO, REPLY, ATTACH, DETACH, PROBE, FEATURES, NS_ADD, NS_HELD, HELD_END, NS_RULES, NS_REMOVE, \
-    NS_LINKS, NS_STATE, LEAVE, NS_TAMPER, PROBE_STRICT = range(1, 17)
+    NS_LINKS, NS_STATE, LEAVE, NS_TAMPER, PROBE_STRICT, PING = range(1, 18)
 NETNS, PID, PATH, SELF, HANDOFF = range(1, 6)
 REPLACE = 4
 CONTAINER = 8
@@ -429,6 +429,7 @@ def make_broker():
         "strict": begin + client(0, PROBE_STRICT) + client(0, ATTACH, NETNS, 0, 1) +
                   from_agent(NS_RULES, 0, 0, change=b"\4", at=28) + DONE,
         "probe": begin + client(0, PROBE),
+        "ping": begin + from_agent(PING) + from_agent(PING) + web + IN_FORCE + from_agent(PING),
         "early": b"\0" + client(0, PROBE),
         "silent": b"\0" + WAIT,
         "no-answer": begin + web + WAIT,

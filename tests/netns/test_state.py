@@ -2,7 +2,7 @@
 """A namespace is called attached only while the kernel holds what its policy asks for."""
 import contextlib
 import json
-import socket
+import time
 
 import pytest
 
@@ -86,17 +86,21 @@ def test_broker_that_does_not_answer(own_lab):
     inner = lab.netns()
     lab.put_policy("p", **BEFORE)
     lab.must("attach", f"netns:{inner}", "--name", "x", "--policy", "p")
-    with told(lab, "x") as take, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        body = json.dumps(CHANGES["forward"])
+    with told(lab, "x") as take:
         with stopped(lab.broker):
-            client.connect(f"{lab.runtime}/api.sock")
-            client.sendall(f"PUT /v1/policies/p HTTP/1.1\r\nHost: x\r\n"
-                           f"Content-Length: {len(body)}\r\n\r\n{body}".encode())
-            until(lambda: state(lab, "x")[0] == "degraded", "the change to be seen")
+            started = time.monotonic()
+            answer = lab.http("GET", "/readyz")
+            assert answer.status == 503 and answer.json["code"] == "broker-silent"
+            answer = lab.http("PUT", "/v1/policies/p", CHANGES["forward"])
+            assert answer.status == 503 and "nsgate-broker does not answer" in answer.json["detail"]
+            assert time.monotonic() - started < 10
             check_degraded(lab, "x")
             assert "has not answered" in take("degraded")["detail"]
+            assert lab.http("GET", "/readyz").json["code"] == "broker-silent"
         take("healed")
     assert state(lab, "x") == ("attached", "")
+    assert HOLDS["forward"] in inner.ruleset()
+    assert lab.http("GET", "/readyz").status == 200
 
 
 def test_all_is_well_once_it_is_said(lab):

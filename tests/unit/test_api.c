@@ -23,6 +23,8 @@
 
 #include "../../agent/agent.h"
 #include "../../agent/api.h"
+#include "../../agent/api_request.h"
+#include "../../agent/broker_link.h"
 #include "../../agent/ns.h"
 #include "../../agent/store.h"
 #include "ipc.h"
@@ -37,6 +39,9 @@
 
 struct agent_status agent_status;
 const char *const ns_state_names[NS_STATE_MAX] = {"attached", "orphaned", "degraded"};
+
+static bool broker_knows_ping;
+static void (*pinged)(bool alive);
 
 static struct ns web;
 static struct shm_queue block;
@@ -63,6 +68,12 @@ struct ns *ns_find(const char *name)
 struct ns *ns_find_cookie(uint64_t cookie)
 {
 	return cookie == web.record.cookie ? &web : NULL;
+}
+
+bool broker_link_ping(void (*answered)(bool alive))
+{
+	pinged = answered;
+	return broker_knows_ping;
 }
 
 size_t ns_count(void)
@@ -440,6 +451,44 @@ static void says_whether_it_is_ready(void **state)
 	agent_status.broker_connected = false;
 	expect(ask("GET", "/healthz", NULL), 200);
 	expect_problem(ask("GET", "/readyz", NULL), 503, "broker-away");
+}
+
+static int ask_whether_ready(void)
+{
+	int fd;
+
+	broker_knows_ping = true;
+	pinged = NULL;
+	fd = begin("GET", "/readyz", NULL);
+	for (int i = 0; i < 100 && !pinged; i++)
+		serve(-1, 0);
+	assert_non_null(pinged);
+	return fd;
+}
+
+static void asks_the_broker_whether_it_is_ready(void **state)
+{
+	char byte;
+	int fd;
+
+	(void)state;
+	fd = ask_whether_ready();
+	assert_int_equal(recv(fd, &byte, 1, 0), -1); /* not yet */
+	assert_in_range(api_timeout_ms(), 1, API_READY_MS);
+	pinged(true);
+	expect(receive(fd, NULL), 200);
+	close(fd);
+
+	fd = ask_whether_ready();
+	expect_problem(receive(fd, NULL), 503, "broker-silent");
+	close(fd);
+	pinged(true); /* too late */
+
+	close(ask_whether_ready());
+	for (int i = 0; i < 3; i++)
+		serve(-1, 0);
+	pinged(true); /* nobody waits for it any more */
+	expect(ask("GET", "/healthz", NULL), 200);
 }
 
 /* ---- faults ---- */
@@ -1027,6 +1076,7 @@ int main(void)
 		API_TEST(a_reader_that_does_not_read_is_dropped),
 		API_TEST(head_has_no_body),
 		API_TEST(says_whether_it_is_ready),
+		API_TEST(asks_the_broker_whether_it_is_ready),
 		API_TEST(wrong_paths_are_not_found),
 		API_TEST(wrong_methods_are_told_the_right_ones),
 		API_TEST(a_body_that_nobody_wants_is_ignored),
