@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from lab import Arrivals, inside, program, run, until
+from readme import SOURCE, cni_network
 
 VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 NEWEST = VERSIONS[-1]
@@ -598,3 +599,86 @@ def test_only_root(plugin):
         capture_output=True, text=True, check=False, timeout=60)
     Outcome(done).failed(5, "Permission denied")
     assert plugin.noted() is None
+
+
+# ---- the example of README.md ----
+
+
+def plugin_path(kind):
+    """Where a plugin of others is; None: nowhere."""
+    paths = [f"{directory}/{kind}" for directory in
+             (*os.environ.get("CNI_PATH", "").split(":"), "/usr/lib/cni", "/opt/cni/bin")]
+    return next((path for path in paths if os.access(path, os.X_OK)), None)
+
+
+class Chain:
+    """A network's plugins one after the other, as a runtime calls them."""
+
+    def __init__(self, lab, network, netns, host):
+        self.lab = lab
+        self.network = network
+        self.netns = netns
+        self.host = host
+        self.container = new_id()
+
+    def call(self, command, plugin, previous):
+        conf = {"cniVersion": self.network["cniVersion"], "name": self.network["name"], **plugin}
+        if previous:
+            conf["prevResult"] = previous
+        path = program("nsgate-cni") if plugin["type"] == "nsgate" else plugin_path(plugin["type"])
+        done = self.host.exec(path, input=json.dumps(conf), check=False, env={
+            **os.environ, "CNI_COMMAND": command, "CNI_CONTAINERID": self.container,
+            "CNI_NETNS": self.netns.path, "CNI_IFNAME": "eth0",
+            "CNI_PATH": os.path.dirname(plugin_path("host-local") or "/usr/lib/cni/x"),
+            "NSGATE_RUNTIME_DIR": self.lab.runtime})
+        assert done.returncode == 0, (plugin, done.stdout, done.stderr)
+        return json.loads(done.stdout) if done.stdout else previous
+
+    def add(self):
+        previous = None
+        for plugin in self.network["plugins"]:
+            previous = self.call("ADD", plugin, previous)
+        return previous
+
+    def delete(self):
+        for plugin in reversed(self.network["plugins"]):
+            self.call("DEL", plugin, None)
+
+
+def set_policies(lab, commands):
+    """Those commands, on the policies of the source tree."""
+    for command in commands:
+        words = command.replace("/usr/share/nsgate/policies", f"{SOURCE}/deploy/policies").split()
+        assert words[0] == "nsgatectl"
+        lab.must(*words[1:])
+
+
+def test_readme_example_attaches(lab):
+    """As it stands there; where no plugin of others is installed, on a result like theirs."""
+    network, commands = cni_network()
+    set_policies(lab, commands)
+    if not plugin_path(network["plugins"][0]["type"]):
+        result = {key: value for key, value in RESULT.items() if key != "x-other"}
+        plugin = Plugin(lab, lab.netns())
+        plugin.conf = {"cniVersion": network["cniVersion"], "name": network["name"],
+                       **network["plugins"][1], "runtimeDir": lab.runtime,
+                       "prevResult": {**result, "cniVersion": network["cniVersion"]}}
+        plugin.call("ADD").succeeded(empty=False)
+        assert plugin.attached()["policy"] == "web-client"
+        plugin.delete()
+        return
+    network["plugins"][0]["ipam"]["dataDir"] = f"{lab.dir}/ipam"  # nothing of the machine's own
+    chain = Chain(lab, network, lab.netns("cni"), lab.netns("host"))
+    result = chain.add()
+    assert result["ips"][0]["address"].startswith("10.79.0.")
+    (name,) = lab.names()
+    assert lab.get(f"/v1/namespaces/{name}")["policy"] == "web-client"
+    server = chain.host.tcp_listen(80)
+    connection = chain.netns.tcp_connect("10.79.0.1", 80)
+    with pytest.raises(ConnectionRefusedError):
+        chain.netns.tcp_connect("10.79.0.1", 81)
+    assert lab.books(name)["packets"]["rejected"] >= 1
+    connection.close()
+    server.close()
+    chain.delete()
+    assert lab.names() == []
