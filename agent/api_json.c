@@ -10,6 +10,7 @@
 #include "ns.h"
 #include "nsgate/hook.h"
 #include "policy.h"
+#include "store.h"
 
 const char *const api_direction_names[] = {
 	[SHM_DIRECTION_IN] = "in",
@@ -82,6 +83,7 @@ static void write_labels(struct jw *w, const char *labels, size_t size)
 void api_write_ns_head(struct jw *w, const struct ns *ns)
 {
 	const bool audit = ns->policy && policy_info(ns->policy)->audit;
+	const char *problem = store_problem(ns->record.policy);
 
 	jw_uint(w, "schema", 1);
 	jw_string(w, "name", ns->record.name);
@@ -89,6 +91,8 @@ void api_write_ns_head(struct jw *w, const struct ns *ns)
 	if (ns->state == NS_STATE_DEGRADED)
 		jw_string(w, "reason", ns->reason);
 	jw_string(w, "policy", ns->record.policy);
+	if (problem)
+		jw_string(w, "policy_problem", problem);
 	jw_string(w, "mode", audit ? "audit" : "enforce");
 	jw_uint(w, "generation", ns->generation);
 }

@@ -16,6 +16,7 @@
 #include "ns.h"
 #include "policy.h"
 #include "stats.h"
+#include "store.h"
 
 #define MICROSECONDS 1e6 /* in a second, the base unit of metrics */
 #define CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
@@ -246,12 +247,28 @@ static void put_states(struct jw *w, const struct stats_all *all)
 			   all->list[i].ns->state == NS_STATE_DEGRADED);
 }
 
+static void put_bad_policies(struct jw *w, const struct stats_all *all)
+{
+	static const char name[] = "nsgate_namespace_policy_bad";
+
+	put_head(w, name, "gauge",
+		 "1 where the policy's file is bad: the last good version is in force, if any.");
+	for (size_t i = 0; i < all->count; i++)
+		put_sample(w, name, all->list[i].ns, NULL, NULL,
+			   store_problem(all->list[i].ns->record.policy) != NULL);
+}
+
 static void put_agent(struct jw *w, size_t namespaces)
 {
+	const char *first_refused;
 	const struct {
 		const char *name, *type, *help;
 		uint64_t value;
 	} lines[] = {
+		{"nsgate_policies_bad", "gauge", "Policies whose file is bad.", store_bad()},
+		{"nsgate_policies_refused", "gauge",
+		 "Files of policies that were refused because there are too many.",
+		 store_refused(&first_refused)},
 		{"nsgate_namespaces", "gauge", "Namespaces attached.", namespaces},
 		{"nsgate_workers", "gauge", "Threads that verdict packets.", agent_status.workers},
 		{"nsgate_broker_connected", "gauge", "1 while the broker is connected.",
@@ -280,6 +297,7 @@ enum MHD_Result api_get_metrics(struct api_request *request)
 	jw_init(&w, STATS_BYTES_MAX);
 	put_agent(&w, all.count);
 	put_states(&w, &all);
+	put_bad_policies(&w, &all);
 	put_verdicts(&w, &all, false);
 	put_verdicts(&w, &all, true);
 	put_figures(&w, &all);

@@ -59,11 +59,19 @@ static void write_entry(struct jw *w, const struct store_entry *entry)
 
 enum MHD_Result api_get_policies(struct api_request *request)
 {
+	const char *first_refused;
+	const size_t refused = store_refused(&first_refused);
 	struct jw w;
 
 	jw_init(&w, LIST_BYTES_MAX);
 	jw_open(&w, NULL, '{');
 	jw_uint(&w, "schema", 1);
+	if (refused > 0) {
+		jw_open(&w, "refused", '{');
+		jw_uint(&w, "count", refused);
+		jw_string(&w, "first", first_refused);
+		jw_close(&w, '}');
+	}
 	jw_open(&w, "policies", '[');
 	for (const struct store_entry *entry = store_first(); entry; entry = entry->next)
 		write_entry(&w, entry);

@@ -204,6 +204,25 @@ static void policy_changed(const char *name, struct policy *policy)
 	ns_policy_changed(name, policy, NULL);
 }
 
+/* The store has logged it; those who read events are told by the namespaces that it concerns. */
+static void policy_problem(const char *name, const char *problem)
+{
+	const char *kind = problem ? "policy.bad" : "policy.mended";
+	char detail[NSGATE_TEXT_MAX + NSGATE_NAME_MAX];
+	bool is_bound = false;
+
+	snprintf(detail, sizeof(detail), "%s%s%s", name, problem ? ": " : "",
+		 problem ? problem : "");
+	for (const struct ns *ns = ns_first(); ns; ns = ns->next) {
+		if (strcmp(ns->record.policy, name) != 0)
+			continue;
+		api_event_note(kind, ns->record.name, detail);
+		is_bound = true;
+	}
+	if (!is_bound)
+		api_event_note(kind, NULL, detail);
+}
+
 /* ---- the control thread's sources ---- */
 
 static struct loop_source api_source, store_source, event_sources[2 * WORKERS_MAX];
@@ -386,6 +405,7 @@ int main(int argc, char **argv)
 	agent_fd = listen_on("agent.sock", SOCK_SEQPACKET, 0600, getegid());
 	(void)listen_fds_close();
 	confine();
+	store_on_problem(policy_problem);
 	store_load();
 	daemon_must(api_start(&api), "cannot start the API");
 	daemon_must(broker_link_open(agent_fd), "epoll");

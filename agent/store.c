@@ -43,7 +43,9 @@
 
 static struct store_entry *entries; /* sorted by name */
 static size_t entry_count;
+static size_t bad_count; /* entries with a problem */
 static store_changed_fn *changed_fn;
+static store_problem_fn *problem_fn;
 static int dir_fd = -1, inotify_fd = -1, timer_fd = -1, epoll_fd = -1;
 static struct {
 	size_t count, told; /* in this look; as last logged */
@@ -68,8 +70,26 @@ static struct store_entry *entry_new(const char *name)
 	return entry;
 }
 
+/* NULL: there is none any more. */
+static void set_problem(struct store_entry *entry, const char *problem)
+{
+	const bool was_bad = entry->problem[0];
+	const bool is_news =
+		strncmp(entry->problem, problem ? problem : "", sizeof(entry->problem) - 1) != 0;
+
+	snprintf(entry->problem, sizeof(entry->problem), "%s", problem ? problem : "");
+	if (problem && !was_bad)
+		bad_count++;
+	else if (!problem && was_bad)
+		bad_count--;
+	if (is_news && problem_fn)
+		problem_fn(entry->name, problem);
+}
+
 static void entry_free(struct store_entry *entry)
 {
+	if (entry->problem[0])
+		bad_count--;
 	policy_unref(entry->policy);
 	free(entry->file);
 	free(entry);
@@ -105,7 +125,7 @@ static void entry_set_policy(struct store_entry *entry, struct policy *policy)
 	policy_unref(entry->policy);
 	entry->policy = policy;
 	entry->revision++;
-	entry->problem[0] = '\0';
+	set_problem(entry, NULL);
 }
 
 struct store_entry *store_first(void)
@@ -118,6 +138,24 @@ struct store_entry *store_find(const char *name)
 	struct store_entry *entry = *entry_link(&entries, name);
 
 	return entry && strcmp(entry->name, name) == 0 ? entry : NULL;
+}
+
+void store_on_problem(store_problem_fn *problem)
+{
+	problem_fn = problem;
+}
+
+size_t store_bad(void)
+{
+	return bad_count;
+}
+
+const char *store_problem(const char *name)
+{
+	/* Asked for every namespace, and hardly ever is there one. */
+	const struct store_entry *entry = bad_count > 0 ? store_find(name) : NULL;
+
+	return entry && entry->problem[0] ? entry->problem : NULL;
 }
 
 /* ---- looking again ---- */
@@ -141,7 +179,7 @@ static bool is_shortage(int err)
 
 static void report_bad(struct store_entry *entry, const char *reason, const char *remedy)
 {
-	snprintf(entry->problem, sizeof(entry->problem), "%s", reason);
+	set_problem(entry, reason);
 	log_event(LOG_LEVEL_WARNING, "policy.bad", "policy", entry->name, "reason", reason,
 		  "in_force", entry->policy ? "the version before" : "none", "remedy", remedy,
 		  NULL);
@@ -217,7 +255,7 @@ static bool compile_content(struct store_entry *entry, const char *text, size_t 
 
 	/* Our own writing, a link swapped for the same text, a file that was bad for a while. */
 	if (is_in_force(entry, text, length)) {
-		entry->problem[0] = '\0';
+		set_problem(entry, NULL);
 		return false;
 	}
 	err = policy_compile(text, length, &policy, &problems);

@@ -31,6 +31,10 @@ struct store_entry {
 /* Called when the policy of a name changed in the directory; NULL policy: it is gone. */
 typedef void store_changed_fn(const char *name, struct policy *policy);
 
+/* Called when a file turns out to be bad (one line: why), or is no longer (NULL). */
+typedef void store_problem_fn(const char *name, const char *problem);
+void store_on_problem(store_problem_fn *problem); /* NULL: nobody wants to know */
+
 /*
  * Open CONFIG/policies (made where missing, handed to uid:gid so that PUT can write there) and
  * watch it. Call while still privileged. Nothing is read yet. Return: 0 or -errno.
@@ -60,6 +64,10 @@ void store_reload(void);
  * name (NULL: none). They take no other out of force, and come in when there is room.
  */
 size_t store_refused(const char **ret_first);
+
+/* Why the file of that name is bad; NULL: it is not. And how many are. */
+const char *store_problem(const char *name);
+size_t store_bad(void);
 
 struct store_entry *store_first(void);
 struct store_entry *store_find(const char *name); /* NULL: no such */

@@ -182,7 +182,7 @@ static void check_broker(struct doctor_report *report, const struct ctl *ctl)
 static void check_agent(struct doctor_report *report, const struct ctl *ctl)
 {
 	static const struct query ready = {.method = "GET", .path = "/readyz"};
-	struct json_object *all_stats = NULL;
+	struct json_object *all_stats = NULL, *policies = NULL;
 	struct http_answer answer = {0};
 	struct failure fail = {0};
 	enum nsgate_status status = query_answer(ctl, &ready, &answer, &fail);
@@ -201,6 +201,13 @@ static void check_agent(struct doctor_report *report, const struct ctl *ctl)
 		note_failure(report, "agent", status, &fail);
 	}
 	http_answer_free(&answer);
+
+	status = query_get(ctl, &fail, &policies, "/v1/policies");
+	if (status == NSGATE_STATUS_OK)
+		doctor_check_policies(report, policies);
+	else
+		note_failure(report, "policies of the agent", status, &fail);
+	json_object_put(policies);
 
 	status = query_get(ctl, &fail, &all_stats, "/v1/stats");
 	if (status == NSGATE_STATUS_OK) {

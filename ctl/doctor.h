@@ -45,6 +45,9 @@ void doctor_check_features(struct doctor_report *report,
 /* The attached namespaces, from the agent's statistics: their states and their queues. */
 void doctor_check_namespaces(struct doctor_report *report, struct json_object *all_stats);
 
+/* The policies' files, from the agent's list of policies. */
+void doctor_check_policies(struct doctor_report *report, struct json_object *policies);
+
 /* Processes in them that could send past a policy which is not strict. */
 void doctor_check_raw(struct doctor_report *report, const struct ctl *ctl,
 		      struct json_object *all_stats);

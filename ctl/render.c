@@ -17,6 +17,20 @@ static enum table_tone tone_of_state(const char *state)
 	return strcmp(state, "degraded") == 0 ? TABLE_TONE_BAD : TABLE_TONE_WARN;
 }
 
+/* The version in force is not what the file says where that is bad. */
+static void add_policy(struct table *table, struct json_object *stats)
+{
+	const char *policy = document_text(stats, "policy", "");
+	char text[128];
+
+	if (document_find(stats, "policy_problem") == NULL) {
+		table_text(table, TABLE_TONE_PLAIN, policy);
+		return;
+	}
+	snprintf(text, sizeof(text), "%s (bad file)", policy);
+	table_text(table, TABLE_TONE_WARN, text);
+}
+
 bool render_list(struct json_object *all_stats, FILE *to, bool colour)
 {
 	static const char *const headings[] = {"NAME",	   "STATE",	"POLICY",   "MODE",
@@ -33,7 +47,7 @@ bool render_list(struct json_object *all_stats, FILE *to, bool colour)
 
 			table_text(table, TABLE_TONE_PLAIN, name);
 			table_text(table, tone_of_state(state), state);
-			table_text(table, TABLE_TONE_PLAIN, document_text(stats, "policy", ""));
+			add_policy(table, stats);
 			table_text(table, TABLE_TONE_PLAIN, document_text(stats, "mode", ""));
 			for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++)
 				table_number(table, document_count(stats, counts[i]));
@@ -87,6 +101,7 @@ static void print_head(struct json_object *stats, FILE *to, bool colour)
 {
 	const char *state = document_text(stats, "state", "unknown");
 	const char *reason = document_text(stats, "reason", "");
+	const char *problem = document_text(stats, "policy_problem", "");
 	struct json_object *labels = document_find(stats, "labels");
 	uint64_t first = document_count(stats, "queue.first");
 	uint64_t count = document_count(stats, "queue.count");
@@ -99,6 +114,10 @@ static void print_head(struct json_object *stats, FILE *to, bool colour)
 	snprintf(line, sizeof(line), "%s, %s", document_text(stats, "policy", "-"),
 		 document_text(stats, "mode", "not in force"));
 	print_pair(to, "policy", line, TABLE_TONE_PLAIN, colour);
+	if (problem[0] != '\0') {
+		snprintf(line, sizeof(line), "its file is bad: %s", problem);
+		print_pair(to, "", line, TABLE_TONE_WARN, colour);
+	}
 	snprintf(line, sizeof(line), "inode %" PRIu64 ", cookie %" PRIu64,
 		 document_count(stats, "netns.inode"), document_count(stats, "netns.cookie"));
 	print_pair(to, "netns", line, TABLE_TONE_PLAIN, colour);

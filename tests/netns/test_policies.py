@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from lab import Arrivals, end, rule_counts, until
+from lab import Arrivals, UnixHTTP, end, rule_counts, until
 
 SEVEN = {"version": 1, "default": "drop",
          "rules": [{"name": "seven", "action": "accept", "direction": "in", "dport": [7]}]}
@@ -230,6 +230,45 @@ def test_bad_file_keeps_the_old_policy_and_is_reported(scene):
         write(lab, "p", SEVEN)
         until(lambda: "problem" not in lab.get("/v1/policies")["policies"][0],
               "the problem to be over")
+
+
+def doctor(lab, check):
+    checks = json.loads(lab.ctl("--json", "doctor").stdout)["checks"]
+    return next((c for c in checks if c["name"] == check), None)
+
+
+def metric(lab, name):
+    return [line.rsplit(" ", 1)[1] for line in lab.http("GET", "/metrics").body.decode().splitlines()
+            if line.startswith(name) and line[len(name)] in "{ "]
+
+
+def test_bad_file_is_told_wherever_one_looks(scene):
+    lab, *_ = scene
+    assert "policy_problem" not in lab.stats("x") and metric(lab, "nsgate_policies_bad") == ["0"]
+    assert doctor(lab, "policy files")["status"] == "ok"
+    connection = UnixHTTP(f"{lab.runtime}/api.sock", 10)
+    connection.request("GET", "/v1/events?netns=x")
+    events = connection.getresponse()
+    write(lab, "p", '{"version":1,"rulez":[]}')
+    event = json.loads(events.readline())
+    assert event["event"] == "policy.bad" and event["netns"] == "x" and "rulez" in event["detail"]
+    assert lab.stats("x")["state"] == "attached"
+    for document in (lab.stats("x"), lab.get("/v1/namespaces/x"),
+                     json.loads(lab.must("--json", "ls").stdout)["namespaces"][0]):
+        assert "rulez" in document["policy_problem"], document
+    for words in (("show", "x"), ("stats", "x"), ("policy", "ls")):
+        assert "rulez" in lab.must(*words).stdout, words
+    assert "p (bad file)" in lab.must("ls").stdout
+    finding = doctor(lab, "policy p")
+    assert finding["status"] == "warn" and "rulez" in finding["detail"]
+    assert metric(lab, "nsgate_namespace_policy_bad") == ["1"]
+    assert metric(lab, "nsgate_policies_bad") == ["1"]
+    write(lab, "p", SEVEN)
+    assert json.loads(events.readline())["event"] == "policy.mended"
+    assert "policy_problem" not in lab.stats("x")
+    assert "bad file" not in lab.must("ls").stdout
+    assert metric(lab, "nsgate_namespace_policy_bad") == ["0"]
+    connection.close()
 
 
 def test_removed_file_degrades_and_heals(scene):

@@ -265,6 +265,48 @@ static void a_bad_change_keeps_the_old(void **state)
 	follow(1);
 }
 
+static unsigned int problems_told;
+static char last_problem[NSGATE_TEXT_MAX];
+
+static void on_problem(const char *name, const char *problem)
+{
+	assert_string_equal(name, "web");
+	problems_told++;
+	snprintf(last_problem, sizeof(last_problem), "%s", problem ? problem : "");
+}
+
+static void a_bad_file_is_told_once_and_when_it_is_over(void **state)
+{
+	struct policy_problems problems = {.count = 0};
+
+	(void)state;
+	problems_told = 0;
+	write_file("web.json", GOOD);
+	open_store();
+	store_on_problem(on_problem);
+	write_file("web.json", BAD);
+	follow_all();
+	assert_int_equal(problems_told, 1);
+	assert_non_null(strstr(last_problem, "rulez"));
+	assert_int_equal(store_bad(), 1);
+	assert_string_equal(store_problem("web"), last_problem);
+	assert_null(store_problem("other"));
+	write_file("web.json", BAD);
+	follow_all();
+	assert_int_equal(problems_told, 1);
+	assert_int_equal(store_put("web", OTHER, strlen(OTHER), &problems), 0);
+	assert_int_equal(problems_told, 2);
+	assert_string_equal(last_problem, "");
+	assert_int_equal(store_bad(), 0);
+	write_file("web.json", BAD);
+	follow_all();
+	remove_file("web.json");
+	follow_all();
+	assert_int_equal(store_bad(), 0);
+	assert_null(store_problem("web"));
+	store_on_problem(NULL);
+}
+
 static void a_half_written_file_does_no_harm(void **state)
 {
 	char path[256];
@@ -557,6 +599,7 @@ int main(void)
 		STORE_TEST(tells_of_new_and_changed_files),
 		STORE_TEST(sees_a_change_that_looks_like_none),
 		STORE_TEST(a_bad_change_keeps_the_old),
+		STORE_TEST(a_bad_file_is_told_once_and_when_it_is_over),
 		STORE_TEST(a_half_written_file_does_no_harm),
 		STORE_TEST(tells_of_removed_files),
 		STORE_TEST(replacing_in_two_steps_is_no_removal),
