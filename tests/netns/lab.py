@@ -10,19 +10,23 @@ Sockets belong for ever to the namespace that they were made in, so tests stay i
 Netns.open_socket() steps inside, makes the socket, and steps back. Nothing here waits without a
 condition and a deadline.
 """
+import atexit
 import contextlib
 import ctypes
 import errno
+import functools
 import glob
 import http.client
 import itertools
 import json
 import os
+import pathlib
 import re
 import select
 import shutil
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import tempfile
@@ -45,8 +49,26 @@ PROGRAMS = ("nsgate-broker", "nsgate-agent", "nsgatectl", "nsgate-handoff", "oci
             "nsgate-runc", "nsgate-cni")
 
 
+@functools.cache
+def programs():
+    """
+    A directory with the programs that other users may enter: tests run some of them as such. It is
+    BUILD, or has copies where that lies below a directory like /root.
+    """
+    above = [BUILD, *map(str, pathlib.Path(BUILD).parents)]
+    if all(os.stat(directory).st_mode & stat.S_IXOTH for directory in above):
+        return BUILD
+    copies = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-programs-", dir="/tmp")
+    atexit.register(shutil.rmtree, copies, True)
+    os.chmod(copies, 0o755)
+    for name in PROGRAMS:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy(os.path.join(BUILD, name), copies)
+    return copies
+
+
 def program(name):
-    return os.path.join(BUILD, name)
+    return os.path.join(programs(), name)
 
 
 def until(condition, what, timeout=DEADLINE):
