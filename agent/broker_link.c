@@ -359,6 +359,19 @@ static bool dispatch(const union nsgate_msg *message, int *fds, unsigned int fd_
 	return requests[type].handle(message, fds, fd_count);
 }
 
+/* The namespace is refused, and the link has done nothing wrong. Return: as dispatch(). */
+static bool refuse_for_fds(const union nsgate_msg *message)
+{
+	if (message->header.type != NSGATE_MSG_NS_ADD || !broker.greeted ||
+	    !record_valid(&message->ns.record))
+		return false;
+	log_event(LOG_LEVEL_ERROR, "attach.refused", "netns", message->ns.record.name, "error",
+		  log_errno(EMFILE), NULL);
+	reply(message->header.id, NSGATE_STATUS_FAILED,
+	      "nsgate-agent has no file descriptor left: raise its LimitNOFILE");
+	return true;
+}
+
 /* Return: false where there is no further message, or no link any more. */
 static bool take_message(void)
 {
@@ -370,6 +383,8 @@ static bool take_message(void)
 	if (err == -EAGAIN)
 		return false;
 	agent_status.broker_heard_ms = loop_now_ms();
+	if (err == -EMFILE && refuse_for_fds(&message))
+		return true;
 	if (err)
 		link_lost(err == -ENOTCONN ? "closed" : log_errno(err));
 	else if (!dispatch(&message, fds, fd_count))

@@ -16,6 +16,7 @@
 #include "log.h"
 #include "loop.h"
 #include "owed.h"
+#include "record.h"
 #include "takeup.h"
 
 /* A socket file that was just made may not listen yet: try often for a moment, then seldom. */
@@ -263,6 +264,11 @@ static bool receive_one(int fd)
 
 	if (err == -EAGAIN)
 		return false;
+	if (err == -EMFILE && message.header.type == NSGATE_MSG_NS_HELD &&
+	    agent.state == LINK_GREETING && record_valid(&message.ns.record)) {
+		takeup_failed(&message.ns.record, err);
+		return true;
+	}
 	if (err)
 		link_lost(err == -ENOTCONN ? "closed" : log_errno(err));
 	else if (!take_message(&message, fds, fd_count))

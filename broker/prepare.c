@@ -45,6 +45,14 @@ static int refuse(struct refusal *refusal, enum nsgate_status status, const char
 	return -1;
 }
 
+static int refuse_for_fds(struct refusal *refusal)
+{
+	return refuse(refusal, NSGATE_STATUS_FAILED,
+		      "no file descriptor is left: raise the broker's LimitNOFILE (%u attached "
+		      "now)",
+		      holding_count() - 1);
+}
+
 /* ---- the steps of an attach; each returns 0, or -1 with the refusal filled in ---- */
 
 static int check_texts(const struct nsgate_msg_attach *message, struct refusal *refusal)
@@ -180,10 +188,7 @@ static int enter(struct holding *holding, const struct nsgate_msg_attach *messag
 			      "%s is gone: the process ended before its namespace could be entered",
 			      message->target);
 	if (err == -EMFILE || err == -ENFILE)
-		return refuse(refusal, NSGATE_STATUS_FAILED,
-			      "no file descriptor is left: raise the broker's LimitNOFILE (%u "
-			      "attached now)",
-			      holding_count() - 1);
+		return refuse_for_fds(refusal);
 	if (err)
 		return refuse(refusal, err == -EPERM ? NSGATE_STATUS_REFUSED : NSGATE_STATUS_FAILED,
 			      "cannot enter the namespace of %s: %s%s", message->target,
@@ -408,6 +413,8 @@ int prepare_holding(struct holding *holding, const struct nsgate_msg_attach *mes
 	look_for_name(&holding->record, message->name);
 	follow_name(holding, message->name);
 	err = watch(holding);
+	if (err == -EMFILE)
+		return refuse_for_fds(refusal);
 	if (err)
 		return refuse(refusal, NSGATE_STATUS_FAILED, "cannot watch %s for changes: %s",
 			      message->target, strerror(-err));

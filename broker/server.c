@@ -187,6 +187,12 @@ static void client_ready(struct loop_source *source, uint32_t events)
 	err = ipc_receive(source->fd, &message, fds, NSGATE_HANDOFF_FDS, &fd_count);
 	if (err == -EAGAIN)
 		return;
+	if (err == -EMFILE && client->greeted && message.header.type == NSGATE_MSG_ATTACH) {
+		log_refused(client, "no file descriptor is left");
+		client_reply(client, message.header.id, NSGATE_STATUS_FAILED,
+			     "nsgate-broker has no file descriptor left: raise its LimitNOFILE");
+		return;
+	}
 	if (err == -EBADMSG)
 		log_refused(client, "not a message of this protocol's version");
 	if (err || !dispatch(client, &message, fds, fd_count)) {

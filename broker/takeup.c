@@ -112,6 +112,14 @@ void takeup_stored(void)
 
 /* ---- what the agent holds ---- */
 
+/* The agent goes on; nobody can change its rules, and the operator must know. */
+void takeup_failed(const struct nsgate_ns_record *record, int err)
+{
+	log_event(LOG_LEVEL_ERROR, "adopt.failed", "netns", record->name, "error", log_errno(err),
+		  NULL);
+	adopt_later(record->cookie);
+}
+
 void takeup_adopt(const struct nsgate_ns_record *record, int *fds, unsigned int fd_count)
 {
 	struct holding *holding;
@@ -133,11 +141,8 @@ void takeup_adopt(const struct nsgate_ns_record *record, int *fds, unsigned int 
 	}
 	err = prepare_adopted(holding, record, fds, fd_count);
 	if (err) {
-		/* The agent goes on; nobody can change its rules, and the operator must know. */
-		log_event(LOG_LEVEL_ERROR, "adopt.failed", "netns", record->name, "error",
-			  log_errno(err), NULL);
 		holding_free(holding);
-		adopt_later(record->cookie);
+		takeup_failed(record, err);
 		return;
 	}
 	holding->state = HOLDING_IN_FORCE;

@@ -19,6 +19,9 @@ void takeup_stored(void);
  * over. */
 void takeup_adopt(const struct nsgate_ns_record *record, int *fds, unsigned int fd_count);
 
+/* The same where its descriptors could not be received: it is told again later. */
+void takeup_failed(const struct nsgate_ns_record *record, int err);
+
 /* The agent that told what it holds is gone. */
 void takeup_agent_lost(void);
 

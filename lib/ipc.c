@@ -282,6 +282,7 @@ int ipc_receive(int fd, union nsgate_msg *ret, int *ret_fds, unsigned int fds_ma
 	unsigned int count;
 	bool fds_fit;
 	ssize_t received;
+	int cut;
 
 	do
 		received = recvmsg(fd, &datagram, MSG_CMSG_CLOEXEC);
@@ -293,10 +294,14 @@ int ipc_receive(int fd, union nsgate_msg *ret, int *ret_fds, unsigned int fds_ma
 		fds_close(ret_fds, count);
 		return -ENOTCONN;
 	}
-	if (!fds_fit || (datagram.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) ||
-	    !message_valid(ret, (size_t)received)) {
+	cut = datagram.msg_flags & (MSG_TRUNC | MSG_CTRUNC);
+	if (!fds_fit || cut || !message_valid(ret, (size_t)received)) {
+		/* There was room for more of them: it is the process that could not have more. */
+		const bool short_of_fds = fds_fit && cut == MSG_CTRUNC && count < FDS_MAX &&
+					  message_valid(ret, (size_t)received);
+
 		fds_close(ret_fds, count);
-		return -EBADMSG;
+		return short_of_fds ? -EMFILE : -EBADMSG;
 	}
 	*ret_fd_count = count;
 	return 0;

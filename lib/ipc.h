@@ -57,7 +57,8 @@ int ipc_send(int fd, const struct nsgate_msg_header *message, const int *fds,
  * @ret_fds: room for `fds_max`; those received are the caller's to close
  * Return: 0; -ENOTCONN end of file; -EAGAIN; -EBADMSG not a message of ours (wrong magic, version,
  * type, length, a truncated one, or more descriptors than `fds_max`: all of them are closed);
- * -errno. Nothing is left open on failure.
+ * -EMFILE: *ret is a good message, but this process may have no more descriptors; -errno. Nothing
+ * is left open on failure.
  */
 int ipc_receive(int fd, union nsgate_msg *ret, int *ret_fds, unsigned int fds_max,
 		unsigned int *ret_fd_count);

@@ -514,6 +514,7 @@ class Lab:
         self.children = []
         self.broker = self.agent = None
         self.links = itertools.count()
+        self.through = {}  # commands that start a program, by its name
 
     # ---- daemons ----
 
@@ -524,7 +525,7 @@ class Lab:
     def spawn(self, name, *args):
         with open(f"{self.dir}/{name}.log", "ab") as log:
             process = subprocess.Popen(
-                [program(name), "--runtime-dir", self.runtime, "--config-dir", self.config, *args],
+                [*self.through.get(name, ()), program(name), "--runtime-dir", self.runtime, "--config-dir", self.config, *args],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env=self.environment(name))
         with open(f"{self.dir}/pids", "a", encoding="ascii") as file:

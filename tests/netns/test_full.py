@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The file system of the runtime directory is full: nobody ends of it, and it is said."""
+"""The file system of the runtime directory is full, or no descriptor is left: it is said."""
 import contextlib
 import errno
 import os
@@ -113,3 +113,42 @@ def test_counters_that_move_with_their_rules(small):
         pass_some(lab, inner, outside)
         lab.expect("x", {"packets.accepted": 40})
     assert lab.agent.poll() is None
+
+
+def start_short(lab, daemon, spare):
+    """Start it again with room for what it has and `spare` descriptors more."""
+    process = getattr(lab, daemon)
+    limit = max(int(fd) for fd in os.listdir(f"/proc/{process.pid}/fd")) + 1 + spare
+    end(process)
+    lab.through[f"nsgate-{daemon}"] = ["prlimit", f"--nofile={limit}:{limit}"]
+    getattr(lab, f"start_{daemon}")()
+    lab.wait_ready()
+
+
+@pytest.mark.parametrize("spare", range(4, 8))
+@pytest.mark.parametrize("daemon", ["agent", "broker"])
+def test_no_descriptor_left_refuses_one_attach(own_lab, daemon, spare):
+    """And that alone: the two go on talking, and what is attached is judged."""
+    lab = own_lab.start()
+    inner, outside = lab.pair()
+    lab.put_policy("p", default="drop", rules=[{"name": "first", "action": "accept", "dport": 7}])
+    lab.must("attach", f"netns:{inner}", "--policy", "p", "--name", "x")
+    start_short(lab, daemon, spare)
+    lost = lab.log("nsgate-broker").count("event=agent.lost")
+    attached = []
+    for netns in [lab.netns("late") for _ in range(4)]:
+        done = lab.ctl("attach", f"netns:{netns}", "--policy", "p", "--name", netns.name)
+        if done.returncode:
+            break
+        attached.append(netns.name)
+    assert done.returncode == 1 and "descriptor" in done.stderr and "NOFILE" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert netns.ruleset() == ""
+    arrived = Arrivals(inner, 7, families=[socket.AF_INET])
+    outside.send("10.77.0.1", 7, 1)
+    arrived.wait(1)
+    lab.must("detach", "x")  # over the same link, and then there is room
+    lab.must("attach", f"netns:{netns}", "--policy", "p", "--name", "late")
+    lab.must("detach", "late")  # who asks needs one, too
+    assert lab.names() == attached
+    assert lab.log("nsgate-broker").count("event=agent.lost") == lost
