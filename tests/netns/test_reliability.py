@@ -233,9 +233,9 @@ def shared_words(lab, stats):
     takeovers sent round and that were numbered twice).
     """
     with open(f"{lab.runtime}/attached/{stats['netns']['cookie']}.counters", "rb") as file:
-        head = file.read(416)
-    assert head[:4] == struct.pack("=I", 0x4e534733), "include/nsgate/shm.h has changed"
-    return [struct.unpack("=Q", head[at:at + 8])[0] for at in (24, 48, 56, 408)]
+        head = file.read(432)
+    assert head[:4] == struct.pack("=I", 0x4e534734), "include/nsgate/shm.h has changed"
+    return [struct.unpack("=Q", head[at:at + 8])[0] for at in (24, 48, 56, 424)]
 
 
 def asked(netns):
