@@ -39,6 +39,7 @@ NETNS_DIR = "/run/netns"
 PREFIX = "ngt-"
 SO_RCVBUFFORCE = 33
 DEADLINE = 15.0  # seconds: for what takes milliseconds on an idle machine
+SLOW = ipc.SLOW  # every deadline is that many times as long
 RECEIVE_BUFFER = 64 << 20
 QUEUE = 32768  # the first of a namespace, where nobody says another
 
@@ -73,6 +74,7 @@ def program(name):
 
 def until(condition, what, timeout=DEADLINE):
     """Wait for a true value of `condition` and return it."""
+    timeout *= SLOW
     deadline = time.monotonic() + timeout
     pause = 0.002
     while True:
@@ -91,7 +93,7 @@ def eventually(check, timeout=DEADLINE):
     Call `check` until it raises no AssertionError and return what it returns; after `timeout` its
     last error is raised. For figures read one after the other while packets may still be under way.
     """
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * SLOW
     while True:
         try:
             return check()
@@ -102,8 +104,8 @@ def eventually(check, timeout=DEADLINE):
 
 
 def run(*args, check=True, timeout=60, **kwargs):
-    done = subprocess.run([str(a) for a in args], capture_output=True, text=True, timeout=timeout,
-                          **kwargs)
+    done = subprocess.run([str(a) for a in args], capture_output=True, text=True,
+                          timeout=timeout * SLOW, **kwargs)
     if check and done.returncode:
         raise AssertionError(f"{' '.join(map(str, args))}: exit {done.returncode}: {done.stderr}")
     return done
@@ -345,10 +347,10 @@ def end(process, sig=signal.SIGKILL, timeout=10):
     if process.poll() is None:
         process.send_signal(sig)
     try:
-        code = process.wait(timeout)
+        code = process.wait(timeout * SLOW)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait(timeout)
+        process.wait(timeout * SLOW)
         raise AssertionError(f"pid {process.pid} does not end on signal {sig}") from None
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe:
@@ -466,6 +468,7 @@ class Tap:
 
 def connect_stream(path, timeout=DEADLINE):
     """Connected, and with a timeout. Waits where the listening queue is full."""
+    timeout *= SLOW
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO,
                     struct.pack("=qq", int(timeout), int(timeout % 1 * 1000000)))

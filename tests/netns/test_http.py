@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from lab import Arrivals, UnixHTTP, connect_stream, until
+from lab import SLOW, Arrivals, UnixHTTP, connect_stream, until
 
 
 def raw(lab, data=b"", path="api.sock", timeout=10):
@@ -75,7 +75,7 @@ def test_change_waits_for_no_later_event(own_lab):
     for number in range(80):
         started = time.monotonic()
         answer = lab.http("PUT", f"/v1/namespaces/{name}/policy", {"policy": policies[number % 2]})
-        assert answer.status == 200 and time.monotonic() - started < 5, (number, answer)
+        assert answer.status == 200 and time.monotonic() - started < 5 * SLOW, (number, answer)
 
 
 def test_body_beyond_the_limit_is_413(lab):
@@ -193,7 +193,7 @@ def test_slow_clients_hold_up_neither_packets_nor_others(lab):
     arrived.wait(5000)
     lab.expect(name, {"rules.ok": 5000})
     lab.stats_sock()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 5 * SLOW
     for client in clients:
         client.close()
     lab.wait_fds(before)

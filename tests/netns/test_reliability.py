@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import errno
 import hashlib
+import json
 import os
 import random
 import re
@@ -774,7 +775,8 @@ def test_agent_killed_in_its_takeover_again_and_again(own_lab):
 
 
 def owned_tables(lab):
-    return "owned-tables" in lab.ctl("doctor").stdout
+    checks = json.loads(lab.ctl("--json", "doctor").stdout)["checks"]
+    return any(c["name"] == "owned-tables" and c["status"] == "ok" for c in checks)
 
 
 # ---- overload ----

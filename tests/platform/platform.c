@@ -29,6 +29,14 @@ static unsigned int failures;
 
 /* --- Facts and commands --- */
 
+unsigned int platform_slow(void)
+{
+	const char *text = getenv("NSGATE_TEST_SLOW");
+	int factor = text ? atoi(text) : 1;
+
+	return factor < 1 ? 1 : factor > 100 ? 100 : (unsigned int)factor;
+}
+
 void platform_begin(void)
 {
 	alarm(PLATFORM_SECONDS);
