@@ -266,6 +266,7 @@ int ctl_doctor(const struct ctl *ctl, const struct command_args *args, struct fa
 	if (report == NULL)
 		return failure_set(fail, NSGATE_STATUS_FAILED, "out of memory; try again");
 	doctor_check_machine(report, ctl);
+	doctor_check_modules(report);
 	doctor_check_runtimes(report);
 	check_broker(report, ctl);
 	check_agent(report, ctl);

@@ -35,6 +35,9 @@ void doctor_note(struct doctor_report *report, enum doctor_grade grade, const ch
 /* This machine, without asking a daemon. */
 void doctor_check_machine(struct doctor_report *report, const struct ctl *ctl);
 
+/* The kernel's modules. */
+void doctor_check_modules(struct doctor_report *report);
+
 /* The container runtimes on it. */
 void doctor_check_runtimes(struct doctor_report *report);
 

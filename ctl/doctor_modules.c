@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What `doctor` finds of the kernel's modules. One that is not loaded is missing only where the
+ * kernel may load none, or where its file is not there; in a container the host's files cannot be
+ * seen, and nothing is said of what may be built in.
+ */
+#include "doctor.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#define NO_QUEUES "nothing can be attached"
+
+static const struct module {
+	const char *name, *option, *lost;
+	enum doctor_grade grade;
+} modules[] = {
+	{"nfnetlink", "CONFIG_NETFILTER_NETLINK", NO_QUEUES, DOCTOR_GRADE_FAIL},
+	{"nfnetlink_queue", "CONFIG_NETFILTER_NETLINK_QUEUE", NO_QUEUES, DOCTOR_GRADE_FAIL},
+	{"nf_tables", "CONFIG_NF_TABLES", NO_QUEUES, DOCTOR_GRADE_FAIL},
+	{"nft_queue", "CONFIG_NFT_QUEUE", NO_QUEUES, DOCTOR_GRADE_FAIL},
+	{"nft_ct", "CONFIG_NFT_CT", "no flow is remembered", DOCTOR_GRADE_WARN},
+	{"nft_reject_inet", "CONFIG_NFT_REJECT", "policies that reject cannot be put in force",
+	 DOCTOR_GRADE_WARN},
+	{"nf_conntrack_netlink", "CONFIG_NF_CT_NETLINK",
+	 "flows that were accepted by a policy before are not ended", DOCTOR_GRADE_WARN},
+};
+#define MODULE_COUNT (sizeof(modules) / sizeof(modules[0]))
+
+struct kernel {
+	bool locked;		     /* it loads no module by itself */
+	char builtin[256], dep[256]; /* lists of modules: in the kernel, as files */
+};
+
+static bool is_loaded(const char *name)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/module/%s", name);
+	return access(path, F_OK) == 0;
+}
+
+/* Lines of such lists begin with kernel/net/netfilter/NAME.ko, perhaps compressed. */
+static bool lists(const char *path, const char *name)
+{
+	FILE *file = fopen(path, "re");
+	char line[4096], wanted[64];
+	bool found = false;
+
+	snprintf(wanted, sizeof(wanted), "/%s.ko", name);
+	while (file != NULL && !found && fgets(line, sizeof(line), file) != NULL) {
+		line[strcspn(line, ":\n")] = '\0';
+		found = strstr(line, wanted) != NULL;
+	}
+	if (file != NULL)
+		fclose(file);
+	return found;
+}
+
+/* The first character of a file, or EOF. */
+static int first_of(const char *path)
+{
+	FILE *file = fopen(path, "re");
+	int first = file != NULL ? fgetc(file) : EOF;
+
+	if (file != NULL)
+		fclose(file);
+	return first;
+}
+
+/* kernel.modprobe without a path means never: call_modprobe() in kernel/module/kmod.c. */
+static void learn(struct kernel *kernel)
+{
+	struct utsname name = {.release = ""};
+
+	(void)uname(&name);
+	kernel->locked = first_of("/proc/sys/kernel/modules_disabled") == '1' ||
+			 first_of("/proc/sys/kernel/modprobe") == '\n';
+	snprintf(kernel->builtin, sizeof(kernel->builtin), "/lib/modules/%s/modules.builtin",
+		 name.release);
+	snprintf(kernel->dep, sizeof(kernel->dep), "/lib/modules/%s/modules.dep", name.release);
+}
+
+static bool is_there(const struct kernel *kernel, const char *name)
+{
+	return is_loaded(name) || lists(kernel->builtin, name);
+}
+
+/* Another one does the same. */
+static bool is_replaced(const struct kernel *kernel, const char *name)
+{
+	return strcmp(name, "nft_queue") == 0 && is_there(kernel, "nft_compat") &&
+	       is_there(kernel, "xt_NFQUEUE");
+}
+
+/* Return: was a finding made? */
+static bool check(struct doctor_report *report, const struct kernel *kernel,
+		  const struct module *module)
+{
+	char title[64], remedy[256];
+	const bool has_files = access(kernel->dep, R_OK) == 0;
+	const bool has_file = has_files && lists(kernel->dep, module->name);
+
+	if (is_there(kernel, module->name) || is_replaced(kernel, module->name))
+		return false;
+	if (!has_files || (has_file && !kernel->locked))
+		return false;
+	snprintf(title, sizeof(title), "module %s", module->name);
+	if (has_file)
+		snprintf(remedy, sizeof(remedy),
+			 "modprobe %s, and have it loaded at boot by "
+			 "/etc/modules-load.d/nsgate.conf",
+			 module->name);
+	else
+		snprintf(remedy, sizeof(remedy),
+			 "install all modules of this kernel, or run one with %s", module->option);
+	doctor_note(report, module->grade, title, remedy, "not loaded, and %s: %s",
+		    has_file ? "this kernel loads none by itself" : "it is not on this machine",
+		    module->lost);
+	return true;
+}
+
+void doctor_check_modules(struct doctor_report *report)
+{
+	struct kernel kernel;
+	unsigned int missing = 0;
+
+	if (access("/proc/modules", F_OK) < 0) {
+		doctor_note(report, DOCTOR_GRADE_OK, "modules", NULL,
+			    "this kernel has none: what it can do is built in");
+		return;
+	}
+	learn(&kernel);
+	for (size_t i = 0; i < MODULE_COUNT; i++)
+		missing += check(report, &kernel, &modules[i]);
+	if (missing == 0)
+		doctor_note(report, DOCTOR_GRADE_OK, "modules", NULL,
+			    "all are loaded, built in, or loaded when they are asked for");
+}
