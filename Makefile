@@ -5,6 +5,10 @@
 #: make runtimes-check    install container runtimes, and test nsgate with them (root)
 #: make systemd-check   build the Debian package, and run it and the units under a systemd in a machine of
 #:                      its own; fetches a Debian tree (root)
+#: make kernels-check   run suites on Debian's own kernels in virtual machines; fetches them and a Debian
+#:                      tree, and keeps both in /var/tmp (root, an hour)
+#: make kernel-check    Debian 12's kernel alone: does nsgate start on it, and the main path
+#: make support    take what was run last into doc/SUPPORT.md
 #: make soak       the reliability tests at full size, with their figures (root, ten minutes)
 #: make unit | asan-unit | platform | netns    build and run one kind of tests
 #: make faults | faults-check    fail every call of the programs that can fail, or a sample of them (root)
@@ -147,6 +151,18 @@ systemd-check:
 	@deploy/deps.sh build test deb systemd
 	@$(MAKE) $(jobs) --no-print-directory --silent all
 	@tests/run-all --build $(BUILD) --minutes 15 deb systemd
+# bullseye's kernel is too old, and shows what is said then.
+KERNELS := bullseye bookworm trixie trixie-backports
+RESULTS := $(abspath $(BUILD))/results.jsonl
+kernels-check: KERNELS_RUN = $(KERNELS)
+kernel-check: KERNELS_RUN = bookworm:fresh,netns/test_main_path
+kernels-check kernel-check:
+	$(need_root)
+	@deploy/deps.sh build test kernels
+	@$(MAKE) $(jobs) --no-print-directory --silent all platform-programs $(BUILD)/bench/load
+	@NSGATE_RESULTS="$${NSGATE_RESULTS:-$(RESULTS)}" tests/kernels/run --build $(BUILD) $(KERNELS_RUN)
+support:
+	@tests/support merge $(RESULTS)
 soak: all $(BUILD)/bench/load
 	$(need_root)
 	@tests/run-all --build $(BUILD) --minutes 90 soak
@@ -173,7 +189,7 @@ deps:
 
 SOURCES := $(wildcard $(addsuffix /*.c,agent broker ctl lib bench bench/peers tests/unit tests/model tests/platform tests/netns/runtimes tests/fuzz tests/faults))
 HEADERS := $(wildcard $(addsuffix /*.h,agent broker ctl lib include/nsgate bench bench/peers tests/unit tests/platform tests/fuzz tests/faults))
-SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/debian/nsgate.p* deploy/completion/* tests/*.sh tests/fuzz/run tests/netns/run)
+SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/debian/nsgate.p* deploy/completion/* tests/*.sh tests/fuzz/run tests/netns/run tests/kernels/guest-init)
 MAN := $(wildcard doc/man/*.[1578])
 
 LINTERS := lint-format lint-tidy lint-cppcheck lint-shell lint-man
@@ -252,6 +268,7 @@ help:
 	@sed -n 's/^#: //p' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: all unit-programs platform-programs asan-programs check unit asan-unit model platform netns soak runtimes-check systemd-check \
+	kernels-check kernel-check support \
 	faults faults-check demo deps fuzz fuzz-check \
 	lint $(LINTERS) install uninstall deb clean help
 .SECONDARY:

@@ -3,7 +3,8 @@
 # Install those Debian packages of the named sets that are not there yet. Asks nothing, touches no
 # package that is there, and prints a line only where there is something to install.
 #
-# usage: deploy/deps.sh SET...  SET: build, demo, test, fleet, deb, runtimes, systemd, lint, bench, fuzz
+# usage: deploy/deps.sh SET...  SET: build, demo, test, fleet, deb, runtimes, systemd, kernels, lint,
+#        bench, fuzz
 set -eu
 
 packages_of()
@@ -27,11 +28,17 @@ packages_of()
 	runtimes) echo runc crun podman busybox-static uidmap slirp4netns docker.io \
 		containernetworking-plugins ;;
 	systemd) echo systemd-container debootstrap debian-archive-keyring ;;
+	kernels)
+		echo debootstrap debian-archive-keyring qemu-system-x86 busybox-static cpio kmod e2fsprogs \
+			xz-utils zstd
+		# Up to Debian 12 it comes with qemu.
+		[ -x /usr/lib/qemu/virtiofsd ] || ! packaged virtiofsd || echo virtiofsd
+		;;
 	bench) echo python3 iproute2 gnuplot-nox ;;
 	lint) echo clang-format clang-tidy cppcheck shellcheck mandoc valgrind ;;
 	fuzz) echo clang libclang-rt-dev ;;
 	*)
-		echo "deps.sh: no set $1: build, demo, test, fleet, deb, runtimes, systemd, lint, bench or fuzz" >&2
+		echo "deps.sh: no set $1: build, demo, test, fleet, deb, runtimes, systemd, kernels, lint, bench or fuzz" >&2
 		return 2
 		;;
 	esac
@@ -40,6 +47,11 @@ packages_of()
 installed()
 {
 	dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed
+}
+
+packaged()
+{
+	apt-cache show "$1" >/dev/null 2>&1
 }
 
 install_packages()
