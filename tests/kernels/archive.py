@@ -4,15 +4,18 @@ Debian's own kernels, unpacked, and a Debian tree that holds what the tests need
 
 Everything comes from the archive that this machine's apt is set up for, by apt and debootstrap, with
 apt's lists and state in a directory of our own. A directory is made beside its place and moved
-there when it is whole, so what a run that was ended left is made anew.
+there when it is whole, so what a run that was ended left is made anew. Kernels are fetched again
+after a week.
 """
 import contextlib
+import fcntl
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 import tempfile
+import time
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 KERNEL = "linux-image-cloud-amd64"  # for virtual machines: a tenth of the drivers
@@ -20,6 +23,7 @@ KERNEL = "linux-image-cloud-amd64"  # for virtual machines: a tenth of the drive
 KERNEL_PARTS = re.compile(r"linux-(image|binary|modules)-\d\S*-cloud-amd64$")
 TOOLS = ("iproute2", "nftables", "procps", "netbase", "socat", "curl", "jq", "kmod", "python3",
          "python3-pytest", "python3-jsonschema")
+KEPT_SECONDS = 7 * 24 * 3600
 HERE = pathlib.Path(__file__).resolve().parent
 
 
@@ -49,9 +53,20 @@ def mirror():
 
 
 @contextlib.contextmanager
+def alone(cache):
+    """One run at a time makes what is missing."""
+    os.makedirs(cache, exist_ok=True)
+    with open(cache / "lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
 def made(directory):
     """A directory to fill, which gets the name `directory` when that went well."""
     os.makedirs(directory.parent, exist_ok=True)
+    for left in directory.parent.glob(f".{directory.name}-*"):
+        shutil.rmtree(left)
     unfinished = pathlib.Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
         yield unfinished
@@ -105,7 +120,7 @@ def parts(environment):
 def kernel(cache, suite):
     """The directory of the unpacked kernel of a suite, with boot/vmlinuz-* and its modules."""
     directory = cache / "kernels" / suite
-    if directory.is_dir():
+    if directory.is_dir() and time.time() - directory.stat().st_mtime < KEPT_SECONDS:
         return directory
     with apt(suite) as environment, made(directory) as tree:
         with tempfile.TemporaryDirectory(prefix="nsgate-deb-", dir="/var/tmp") as debs:

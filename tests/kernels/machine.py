@@ -27,11 +27,6 @@ MEMORY = 2048  # MB
 PREFIX = "nsgate-qemu-"
 
 
-def mkdirs(*paths):
-    for path in paths:
-        os.makedirs(path, exist_ok=True)
-
-
 def first_modules(tree):
     """Files of modules in the order in which they must be loaded."""
     base = tree if (tree / "lib").is_dir() else tree / "usr"
@@ -47,7 +42,8 @@ def make_initrd(tree, file, source):
     """busybox, the first modules and guest-init."""
     with tempfile.TemporaryDirectory(prefix="nsgate-initrd-", dir="/var/tmp") as name:
         place = pathlib.Path(name)
-        mkdirs(place / "bin", place / "modules", place / "proc", place / "dev", place / "root")
+        for directory in ("bin", "modules", "proc", "dev", "root"):
+            (place / directory).mkdir()
         shutil.copy("/bin/busybox", place / "bin" / "busybox")
         for number, module in enumerate(first_modules(tree)):
             unpack(module, place / "modules" / f"{number:02}.ko")
@@ -66,12 +62,21 @@ def unpack(module, file):
         subprocess.run([*([tool, "-dc"] if tool else ["cat"]), module], stdout=out, check=True)
 
 
+def remove_leftovers():
+    """Of runs that were killed: their processes have died with them."""
+    for left in pathlib.Path("/var/tmp").glob(f"{PREFIX}*-*"):
+        if not os.path.exists(f"/proc/{left.name.removeprefix(PREFIX).split('-')[0]}"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
 class Machine:
     def __init__(self, cache, suite, programs, source):
-        self.tree = archive.kernel(cache, suite)
-        self.root = archive.root(cache, programs)
+        remove_leftovers()
+        with archive.alone(cache):
+            self.tree = archive.kernel(cache, suite)
+            self.root = archive.root(cache, programs)
         self.source = source
-        self.dir = pathlib.Path(tempfile.mkdtemp(prefix=PREFIX, dir="/var/tmp"))
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/var/tmp"))
         self.talk = self.dir / "talk"
         self.processes = []
         self.scripts = 0
@@ -106,7 +111,7 @@ class Machine:
                 "-device", f"vhost-user-fs-pci,chardev={tag},tag={tag}"]
 
     def boot(self):
-        mkdirs(self.talk)
+        self.talk.mkdir()
         modules, initrd = self.dir / "modules.image", self.dir / "initrd"
         archive.filesystem(archive.modules(self.tree).parent, modules, 512)
         make_initrd(self.tree, initrd, self.source)
