@@ -50,16 +50,20 @@ static int have_module_loaded(void)
 	return err;
 }
 
-int queue_proc_open(void)
+static int open_table(void)
 {
 	int fd = open(QUEUE_PROC_PATH, O_RDONLY | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int queue_proc_open(void)
+{
+	int fd = open_table();
 	int err;
 
-	if (fd >= 0 || errno != ENOENT)
-		return fd >= 0 ? fd : -errno;
+	if (fd != -ENOENT)
+		return fd;
 	err = have_module_loaded();
-	if (err)
-		return err;
-	fd = open(QUEUE_PROC_PATH, O_RDONLY | O_CLOEXEC);
-	return fd >= 0 ? fd : -errno;
+	return err ? err : open_table();
 }
