@@ -54,7 +54,9 @@ static int open_table(void)
 {
 	int fd = open(QUEUE_PROC_PATH, O_RDONLY | O_CLOEXEC);
 
-	return fd < 0 ? -errno : fd;
+	if (fd < 0)
+		return -errno;
+	return fd;
 }
 
 int queue_proc_open(void)
