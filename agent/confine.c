@@ -121,30 +121,41 @@ static uint64_t handled_rights(int abi)
 	return rights;
 }
 
-int confine_files(int policy_dir_fd)
+/* Return: 0 or -errno. */
+static int leave_directory(int ruleset, uint64_t access, int dir_fd)
 {
-	int ruleset, err = 0;
+	struct landlock_path_beneath_attr rule = {.parent_fd = dir_fd, .allowed_access = access};
+
+	if (dir_fd < 0)
+		return 0;
+	return syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0
+		       ? -errno
+		       : 0;
+}
+
+int confine_files(int policy_dir_fd, int good_dir_fd)
+{
+	int ruleset, err;
 	int abi =
 		(int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 	struct landlock_ruleset_attr attr = {0};
-	struct landlock_path_beneath_attr rule = {
-		.parent_fd = policy_dir_fd,
-		.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR |
-				  LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG |
-				  LANDLOCK_ACCESS_FS_REMOVE_FILE,
-	};
+	uint64_t access = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR |
+			  LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG |
+			  LANDLOCK_ACCESS_FS_REMOVE_FILE;
 
 	if (abi < 1)
 		return 0;
 	attr.handled_access_fs = handled_rights(abi);
 	if (abi >= 3)
-		rule.allowed_access |= LANDLOCK_FS_TRUNCATE;
+		access |= LANDLOCK_FS_TRUNCATE;
 	ruleset =
 		(int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr.handled_access_fs), 0);
 	if (ruleset < 0)
 		return -errno;
-	if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0 ||
-	    syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
+	err = leave_directory(ruleset, access, policy_dir_fd);
+	if (!err)
+		err = leave_directory(ruleset, access, good_dir_fd);
+	if (!err && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
 		err = -errno;
 	close(ruleset);
 	return err ? err : abi;

@@ -20,11 +20,12 @@ int confine_network(void);
 int confine_user(uid_t uid, gid_t gid);
 
 /*
- * Stage 3, in every thread, once it has opened what it reads: Landlock leaves the policy directory
- * and nothing else of the file system. It holds for the calling thread and those that it starts.
- * Return: the ABI version in force; 0: this kernel has none; -errno.
+ * Stage 3, in every thread, once it has opened what it reads: Landlock leaves the directories of
+ * policies and of their last good versions (-1: none), and nothing else of the file system. It
+ * holds for the calling thread and those that it starts. Return: the ABI version in force; 0: this
+ * kernel has none; -errno.
  */
-int confine_files(int policy_dir_fd);
+int confine_files(int policy_dir_fd, int good_dir_fd);
 
 /* Stage 4: the system calls that serving needs, for all threads. */
 int confine_syscalls(void);

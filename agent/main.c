@@ -44,6 +44,7 @@
 #include "options.h"
 #include "packet_log.h"
 #include "store.h"
+#include "store_good.h"
 #include "worker.h"
 
 #define WORKERS_MAX 64
@@ -199,6 +200,18 @@ static int listen_on(const char *name, int type, mode_t mode, gid_t group)
 	return fd;
 }
 
+/* Worth an entry in the log, and no reason to judge no packets. */
+static void open_last_good(void)
+{
+	const int err = store_good_open(config.runtime_dir, config.uid, config.gid);
+
+	if (err)
+		log_event(LOG_LEVEL_WARNING, "policies.not_kept", "dir", config.runtime_dir,
+			  "error", log_errno(err), "note",
+			  "an agent that starts and finds a policy's file bad has no version of it",
+			  "remedy", "let the agent's user write to last-good there", NULL);
+}
+
 static void policy_changed(const char *name, struct policy *policy)
 {
 	ns_policy_changed(name, policy, NULL);
@@ -302,7 +315,7 @@ static void watch_sources(void)
 /* In the thread that it is called in. `arg`: int *, what confine_files() says. */
 static void confine_thread(void *arg)
 {
-	*(int *)arg = confine_files(store_dir_fd());
+	*(int *)arg = confine_files(store_dir_fd(), store_good_dir_fd());
 }
 
 static void confine(void)
@@ -400,6 +413,7 @@ int main(int argc, char **argv)
 	daemon_must(loop_signals(&stopping, reload), "signals");
 	daemon_must(store_open(config.config_dir, config.uid, config.gid, policy_changed),
 		    "cannot open the policy directory");
+	open_last_good();
 	api.api_listen_fd = listen_on("api.sock", SOCK_STREAM, 0660, config.socket_gid);
 	api.stats_listen_fd = listen_on("stats.sock", SOCK_STREAM, 0660, config.socket_gid);
 	agent_fd = listen_on("agent.sock", SOCK_SEQPACKET, 0600, getegid());
@@ -427,6 +441,7 @@ int main(int argc, char **argv)
 	api_stop();
 	broker_link_close();
 	store_close();
+	store_good_close();
 	loop_close();
 	return 0;
 }

@@ -11,6 +11,9 @@
  * per change. A file that is gone takes its policy with it, after a grace: removing and creating
  * again is how many programs replace a file, and a namespace should not be without policy for it.
  *
+ * Of each policy the last good version is kept elsewhere (store_good.h), and a start that finds its
+ * file bad takes that one.
+ *
  * There are STORE_POLICIES_MAX policies at most. A file more is refused: those that are in force
  * stay, whatever the names are.
  *
@@ -34,6 +37,7 @@
 #include "log.h"
 #include "name.h"
 #include "store_file.h"
+#include "store_good.h"
 #include "loop.h"
 
 #define SUBDIRECTORY "policies"
@@ -158,6 +162,11 @@ const char *store_problem(const char *name)
 	return entry && entry->problem[0] ? entry->problem : NULL;
 }
 
+static int compare_names(const void *one, const void *other)
+{
+	return strcmp(one, other);
+}
+
 /* ---- looking again ---- */
 
 #define RETRY_MS 1000
@@ -246,6 +255,42 @@ static bool is_in_force(const struct store_entry *entry, const char *text, size_
 	return source_length == length && memcmp(source, text, length) == 0;
 }
 
+static void keep(const struct store_entry *entry)
+{
+	size_t length;
+	const char *text = policy_source(entry->policy, &length);
+	const int err = store_good_keep(entry->name, text, length);
+
+	if (err)
+		log_event(LOG_LEVEL_WARNING, "policy.not_kept", "policy", entry->name, "error",
+			  log_errno(err), "note",
+			  "the next agent will not have it if the file is bad then", NULL);
+}
+
+/* The file is bad, and no version of it is in force: is one kept? Return: it is in force now. */
+static bool fall_back(struct store_entry *entry)
+{
+	struct policy_problems problems = {.count = 0};
+	char *text = NULL;
+	size_t length = 0;
+	int err;
+
+	if (entry->policy || store_good_read(entry->name, &text, &length) != 1)
+		return false;
+	err = policy_compile(text, length, &entry->policy, &problems);
+	free(text);
+	policy_problems_free(&problems);
+	if (err) {
+		log_event(LOG_LEVEL_WARNING, "policy.last_good_unusable", "policy", entry->name,
+			  "error", log_errno(err), NULL);
+		return false;
+	}
+	entry->revision++;
+	log_event(LOG_LEVEL_WARNING, "policy.last_good", "policy", entry->name, "in_force",
+		  "the last good version, as the file is bad", NULL);
+	return true;
+}
+
 /* Return: whether the policy of the entry is another one now. */
 static bool compile_content(struct store_entry *entry, const char *text, size_t length)
 {
@@ -271,6 +316,7 @@ static bool compile_content(struct store_entry *entry, const char *text, size_t 
 	if (err)
 		return false;
 	entry_set_policy(entry, policy);
+	keep(entry);
 	note_other_name(entry);
 	return true;
 }
@@ -289,14 +335,18 @@ static bool entry_reload(struct store_entry *entry)
 		report_unreadable(entry, result);
 	if (is_shortage(-entry->file->error))
 		look_again(RETRY_MS);
-	if (result <= 0)
+	/* Who took the right to read it away did not write a mistake. */
+	if (result < 0)
+		return result != -EACCES && result != -EPERM && fall_back(entry);
+	if (result == 0)
 		return false;
 	is_new = compile_content(entry, text, length);
 	free(text);
-	if (is_new)
-		log_event(LOG_LEVEL_INFO, "policy.loaded", "policy", entry->name, "revision",
-			  log_number(entry->revision), NULL);
-	return is_new;
+	if (!is_new)
+		return entry->problem[0] && fall_back(entry);
+	log_event(LOG_LEVEL_INFO, "policy.loaded", "policy", entry->name, "revision",
+		  log_number(entry->revision), NULL);
+	return true;
 }
 
 /* ---- the directory ---- */
@@ -333,6 +383,7 @@ static bool entry_gone(struct store_entry **link)
 	}
 	memcpy(name, entry->name, sizeof(name));
 	entry_remove(link);
+	store_good_remove(name);
 	log_event(LOG_LEVEL_INFO, "policy.removed", "policy", name, NULL);
 	if (had_policy)
 		tell(name, NULL);
@@ -518,11 +569,43 @@ int store_open(const char *config_dir, uid_t uid, gid_t gid, store_changed_fn *c
 	return 0;
 }
 
+static bool is_listed(char (*names)[NSGATE_NAME_MAX], size_t count, const char *name)
+{
+	return count > 0 && bsearch(name, names, count, sizeof(*names), compare_names);
+}
+
+/*
+ * Those that were in force come before others if there are too many now. What is kept of a policy
+ * that was removed while no agent ran is not to come back.
+ */
+static void admit_kept(void)
+{
+	char(*kept)[NSGATE_NAME_MAX], (*files)[NSGATE_NAME_MAX];
+	size_t kept_count, file_count;
+	bool more;
+
+	if (store_good_list(&kept, &kept_count) < 0)
+		return;
+	if (store_file_list(dir_fd, &files, &file_count, &more) < 0) {
+		free(kept);
+		return;
+	}
+	for (size_t i = 0; i < kept_count; i++) {
+		if (is_listed(files, file_count, kept[i]))
+			(void)admit(entry_link(&entries, kept[i]), kept[i]);
+		else if (!more)
+			store_good_remove(kept[i]);
+	}
+	free(files);
+	free(kept);
+}
+
 void store_load(void)
 {
 	store_changed_fn *changed = changed_fn;
 
 	changed_fn = NULL; /* nobody is bound yet */
+	admit_kept();
 	rescan();
 	changed_fn = changed;
 }
@@ -584,6 +667,7 @@ int store_put(const char *name, const char *json, size_t length, struct policy_p
 	if (created)
 		entry_insert(entry_link(&entries, name), created);
 	entry_set_policy(entry, policy);
+	keep(entry);
 	/* Else a file that is put back to its former text would look as if it had not changed. */
 	store_file_note(entry->file, json, length);
 	note_other_name(entry);
@@ -603,6 +687,7 @@ int store_delete(const char *name)
 	if (err && err != -ENOENT)
 		return err;
 	entry_remove(link);
+	store_good_remove(name);
 	log_event(LOG_LEVEL_INFO, "policy.deleted", "policy", name, NULL);
 	return 0;
 }

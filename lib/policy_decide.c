@@ -267,6 +267,15 @@ static bool apply_mark(struct judge *judge, const struct policy_rule *rule,
 	return true;
 }
 
+/* The list of who wants it logged is long, and as empty as its count says. */
+static void begin_decision(struct policy_decision *ret, uint32_t mark)
+{
+	memset(ret, 0, offsetof(struct policy_decision, log_rules));
+	ret->mark = mark;
+	ret->set_ttl = -1;
+	ret->set_dscp = -1;
+}
+
 static void want_log(struct policy_decision *decision, int32_t rule)
 {
 	if (decision->log_count < POLICY_LOGS_MAX)
@@ -283,6 +292,8 @@ static int32_t find_rule(struct judge *judge, struct policy_decision *decision)
 	const struct policy_rule *rule;
 	int32_t index;
 
+	/* policy_decide() sets what is read here, and not the rest, which is large. */
+	/* cppcheck-suppress ctuuninitvar */
 	if (judge->policy->info.rule_count == 0)
 		return POLICY_RULE_DEFAULT;
 	look_up(judge);
@@ -330,15 +341,12 @@ void policy_decide(const struct policy *policy, struct policy_state *state, cons
 	enum policy_action action;
 	bool audit = policy->info.audit, logged = false;
 
+	begin_decision(ret, pkt->mark);
 	judge.policy = policy;
 	judge.state = state;
 	judge.pkt = pkt;
 	judge.counts = !pkt->unknown;
 	judge.again = false;
-	memset(ret, 0, offsetof(struct policy_decision, log_rules));
-	ret->mark = pkt->mark;
-	ret->set_ttl = -1;
-	ret->set_dscp = -1;
 
 	ret->rule = find_rule(&judge, ret);
 	if (ret->rule != POLICY_RULE_DEFAULT &&

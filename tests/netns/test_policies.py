@@ -186,6 +186,7 @@ def test_counters_come_back_with_their_policy(scene):
     judges_by(lab, inner, outside, "eight")
     end(lab.agent)
     lab.start_agent()
+    lab.wait_ready()
     assert rule_counts(lab.stats("x")) == {"eight": 5}
     assert lab.stats("x")["default"]["packets"] == 5
     lab.must("namespace", "policy", "x", "p")
@@ -269,6 +270,56 @@ def test_bad_file_is_told_wherever_one_looks(scene):
     assert "bad file" not in lab.must("ls").stdout
     assert metric(lab, "nsgate_namespace_policy_bad") == ["0"]
     connection.close()
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_last_good_version_serves_after_a_restart(own_lab, when):
+    """The file goes bad, the agent ends, and the next one has never seen it good."""
+    lab = own_lab.start()
+    inner, outside = lab.pair()
+    write(lab, "p", EIGHT)
+    lab.put_policy("p", **SEVEN)
+    lab.must("attach", f"netns:{inner}", "--name", "x", "--policy", "p")
+    judges_by(lab, inner, outside, "seven")
+    for bad in ('{"version":1,"rulez":[]}', "{"):
+        if when == "before":
+            write(lab, "p", bad)
+            until(lambda: "policy_problem" in lab.stats("x"), "the file to be found bad")
+        end(lab.agent)
+        write(lab, "p", bad)
+        lab.start_agent()
+        lab.wait_ready()
+        lab.expect("x", {"state": "attached"})
+        assert "policy_problem" in lab.stats("x")
+        judges_by(lab, inner, outside, "seven")
+        assert lab.get("/v1/policies/p") == SEVEN
+        # Whoever comes now is judged by it, too, as before the restart.
+        other, _ = lab.pair("b")
+        lab.must("attach", f"netns:{other}", "--name", "y", "--policy", "p")
+        lab.detach("y")
+    write(lab, "p", EIGHT)
+    lab.expect("x", {"rules.eight": 0})
+    judges_by(lab, inner, outside, "eight")
+    # What is removed while no agent runs does not come back, though the file is bad again.
+    end(lab.agent)
+    os.unlink(f"{lab.policies}/p.json")
+    lab.start_agent()
+    lab.wait_ready()
+    lab.expect("x", {"state": "degraded"})
+    write(lab, "p", "{")
+    until(lambda: "policy_problem" in lab.stats("x"), "the file to be found bad")
+    assert lab.stats("x")["state"] == "degraded"
+    judges_by(lab, inner, outside, None)
+
+
+def test_last_good_versions_are_the_agents_alone(lab):
+    lab.put_policy("p", **SEVEN)
+    state = os.stat(f"{lab.runtime}/last-good")
+    assert state.st_mode & 0o777 == 0o700 and state.st_uid != 0
+    with open(f"{lab.runtime}/last-good/p.json", encoding="ascii") as file:
+        assert json.load(file)["rules"] == SEVEN["rules"]
+    assert lab.http("DELETE", "/v1/policies/p").status == 204
+    assert os.listdir(f"{lab.runtime}/last-good") == []
 
 
 def test_removed_file_degrades_and_heals(scene):

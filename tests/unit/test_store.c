@@ -17,6 +17,7 @@
 
 #include "log.h"
 #include "../../agent/store.h"
+#include "../../agent/store_good.h"
 
 #define GOOD "{\"version\":1,\"default\":\"drop\",\"rules\":[]}"
 #define OTHER "{\"version\":1,\"default\":\"accept\",\"rules\":[]}"
@@ -134,6 +135,7 @@ static int teardown(void **state)
 {
 	(void)state;
 	store_close();
+	store_good_close();
 	return nftw(root, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
@@ -521,6 +523,131 @@ static void refuses_a_policy_too_many(void **state)
 	assert_string_equal(source_of("zz"), OTHER);
 }
 
+/* ---- the last good version ---- */
+
+static void open_with_last_good(void)
+{
+	assert_int_equal(store_good_open(root, getuid(), getgid()), 0);
+	open_store();
+}
+
+/* As an agent that ends, and the next one. */
+static void restart(void)
+{
+	store_close();
+	store_good_close();
+	open_with_last_good();
+}
+
+static void the_last_good_version_outlives_a_restart(void **state)
+{
+	struct policy_problems problems;
+	char path[256];
+
+	(void)state;
+	write_file("web.json", GOOD);
+	write_file("new.json", BAD);
+	open_with_last_good();
+	assert_int_equal(put("put", GOOD, &problems), 1);
+	assert_int_equal(put("put", OTHER, &problems), 0);
+	write_file("web.json", OTHER);
+	follow(1);
+	write_file("web.json", BAD);
+	follow_all();
+	store_close();
+	write_file("put.json", "{");
+	restart();
+	assert_string_equal(source_of("web"), OTHER);
+	assert_non_null(strstr(store_find("web")->problem, "rulez"));
+	assert_string_equal(source_of("put"), OTHER);
+	assert_null(source_of("new"));
+	assert_int_equal(store_bad(), 3);
+	restart(); /* and another */
+	assert_string_equal(source_of("web"), OTHER);
+
+	write_file("web.json", GOOD);
+	follow(1);
+	assert_string_equal(store_find("web")->problem, "");
+	assert_string_equal(source_of("web"), GOOD);
+	in_dir("web.json", path, sizeof(path)); /* a link that leads nowhere */
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(symlink("nowhere.json", path), 0);
+	restart();
+	assert_string_equal(source_of("web"), GOOD);
+}
+
+static void what_was_removed_does_not_come_back(void **state)
+{
+	(void)state;
+	write_file("web.json", GOOD);
+	write_file("away.json", GOOD);
+	write_file("deleted.json", GOOD);
+	open_with_last_good();
+	remove_file("web.json");
+	follow(1);
+	assert_int_equal(store_delete("deleted"), 0);
+	store_close();
+	remove_file("away.json");
+	restart();
+	assert_null(store_first());
+	store_close();
+	write_file("web.json", BAD);
+	write_file("away.json", BAD);
+	write_file("deleted.json", BAD);
+	restart();
+	assert_null(source_of("web"));
+	assert_null(source_of("away"));
+	assert_null(source_of("deleted"));
+}
+
+static void a_copy_that_is_bad_is_no_policy(void **state)
+{
+	char path[256];
+	FILE *file;
+
+	(void)state;
+	write_file("web.json", GOOD);
+	open_with_last_good();
+	store_close();
+	write_file("web.json", BAD);
+	snprintf(path, sizeof(path), "%s/last-good/web.json", root);
+	file = fopen(path, "w");
+	assert_non_null(file);
+	fputs(BAD, file);
+	fclose(file);
+	restart();
+	assert_null(source_of("web"));
+}
+
+/* The file more that came while no agent ran takes nobody's place, whatever its name. */
+static void those_in_force_come_before_a_policy_too_many(void **state)
+{
+	const char *first;
+
+	(void)state;
+	make_policies(0, STORE_POLICIES_MAX);
+	open_with_last_good();
+	store_close();
+	write_file("aa.json", OTHER);
+	restart();
+	assert_null(store_find("aa"));
+	assert_int_equal(store_refused(&first), 1);
+	assert_non_null(source_of("p00000"));
+	assert_non_null(source_of("p04095"));
+}
+
+static void without_a_place_nothing_is_kept(void **state)
+{
+	(void)state;
+	assert_int_equal(store_good_open("/proc/nowhere", getuid(), getgid()), -ENOENT);
+	write_file("web.json", GOOD);
+	open_store();
+	store_close();
+	write_file("web.json", BAD);
+	open_store();
+	assert_null(source_of("web"));
+}
+
 static void refuses_bad_documents(void **state)
 {
 	struct policy_problems problems;
@@ -609,6 +736,11 @@ int main(void)
 		STORE_TEST(puts_and_replaces),
 		STORE_TEST(a_file_put_back_right_after_a_put_is_read),
 		STORE_TEST(refuses_a_policy_too_many),
+		STORE_TEST(the_last_good_version_outlives_a_restart),
+		STORE_TEST(what_was_removed_does_not_come_back),
+		STORE_TEST(a_copy_that_is_bad_is_no_policy),
+		STORE_TEST(those_in_force_come_before_a_policy_too_many),
+		STORE_TEST(without_a_place_nothing_is_kept),
 		STORE_TEST(refuses_bad_documents),
 		STORE_TEST(a_put_heals_a_bad_file),
 		STORE_TEST(a_put_that_cannot_be_written_changes_nothing),
