@@ -271,8 +271,12 @@ static void finish(struct holding *holding)
 /* Stop feeding the queue and have the agent verdict what waits. May free the holding. */
 static void drain(struct holding *holding)
 {
-	int err = holding->orphaned ? 0 : rules_pause(holding->kit.rules);
+	int err = 0;
 
+	if (!holding->orphaned) {
+		enforce_changing(holding);
+		err = rules_pause(holding->kit.rules);
+	}
 	if (err)
 		log_event(LOG_LEVEL_WARNING, "detach.pause", "netns", holding->record.name, "error",
 			  log_errno(err), NULL);

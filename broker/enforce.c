@@ -67,13 +67,14 @@ static int install(int rules_fd, const struct nsgate_ns_record *record,
 }
 
 /*
- * A predecessor may have emptied the rules itself, as no agent was there and the policy is open; it
- * deletes no table.
+ * A predecessor may have emptied the rules itself, as no agent was there and the policy is open, or
+ * have died while it changed them; it deletes no table.
  */
 static bool was_changed(const struct nsgate_ns_record *record, uint64_t before, uint64_t after)
 {
 	return before == RULES_PRINT_NONE ||
-	       (before != after && !(record->rules.flags & NSGATE_RULES_BYPASS));
+	       (before != after && !(record->rules.flags & NSGATE_RULES_BYPASS) &&
+		!(record->flags & NSGATE_ATTACH_CHANGING));
 }
 
 int enforce_install(int rules_fd, const struct nsgate_ns_record *record,
@@ -106,6 +107,16 @@ static void save(const struct holding *holding)
 	if (err) /* it only matters if both daemons die */
 		log_event(LOG_LEVEL_WARNING, "record.failed", "netns", holding->record.name,
 			  "error", log_errno(err), NULL);
+}
+
+void enforce_changing(const struct holding *holding)
+{
+	struct nsgate_ns_record record = holding->record;
+
+	if (!record.rules.generation) /* nothing is on record */
+		return;
+	record.flags |= NSGATE_ATTACH_CHANGING;
+	(void)records_save(&record); /* a false alarm at worst */
 }
 
 /* ---- tampering ---- */
@@ -194,7 +205,7 @@ static void rules_paid(struct holding *holding)
 
 void enforce_record(struct holding *holding)
 {
-	const struct nsgate_rules_spec spec = holding->record.rules;
+	const struct nsgate_ns_record record = holding->record;
 	const enum custody_state found = holding->custody;
 	uint64_t before = 1, after = 1;
 	int err = 0;
@@ -202,12 +213,12 @@ void enforce_record(struct holding *holding)
 	if (found == CUSTODY_NONE)
 		err = rules_print(holding->kit.rules, &before);
 	if (!err)
-		err = enforce_rules(holding, &spec);
+		err = enforce_rules(holding, &record.rules);
 	if (!err && found == CUSTODY_NONE)
 		(void)rules_print(holding->kit.rules, &after);
 	if (err)
 		rules_owe(holding, err);
-	else if (was_changed(&holding->record, before, after) || found == CUSTODY_MENDED)
+	else if (was_changed(&record, before, after) || found == CUSTODY_MENDED)
 		note_tamper(holding, NSGATE_TAMPER_RULES, "repaired",
 			    "the rules were changed while no nsgate-broker ran, or are those of "
 			    "another release; they are right again");
@@ -269,14 +280,20 @@ static int install_noted(struct holding *holding, const struct nsgate_rules_spec
 
 int enforce_rules(struct holding *holding, const struct nsgate_rules_spec *spec)
 {
+	const bool changes = memcmp(spec, &holding->record.rules, sizeof(*spec)) != 0;
 	bool tampered = false;
 	int err;
 
 	if (record_rules_valid(spec))
 		forget_before_reuse(holding, spec->generation);
+	if (changes)
+		enforce_changing(holding);
 	err = install_noted(holding, spec, &tampered);
+	if (err && changes && holding->record.rules.generation)
+		save(holding);
 	if (err)
 		return err;
+	holding->record.flags &= ~(uint32_t)NSGATE_ATTACH_CHANGING;
 	holding->custody = CUSTODY_INTACT;
 	rules_paid(holding);
 	holding->record.rules = *spec;

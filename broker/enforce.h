@@ -27,6 +27,13 @@ int enforce_rules(struct holding *holding, const struct nsgate_rules_spec *spec)
 void enforce_record(struct holding *holding);
 
 /*
+ * Note on disk that the rules are about to change: a broker that comes after one that died
+ * meanwhile does not take that for tampering. What changes them by other ways than enforce_rules()
+ * calls it.
+ */
+void enforce_changing(const struct holding *holding);
+
+/*
  * The bare installation of the rules on record, for a namespace that is not held yet.
  * @ret_state: had somebody changed them? Return: as enforce_rules().
  */

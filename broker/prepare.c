@@ -379,7 +379,7 @@ static void fill_record(struct nsgate_ns_record *record, const struct nsgate_msg
 {
 	record->attached_at = time(NULL);
 	record->target_kind = message->target_kind;
-	record->flags = message->flags & ~NSGATE_ATTACH_UNSEEN;
+	record->flags = message->flags & ~(NSGATE_ATTACH_UNSEEN | NSGATE_ATTACH_CHANGING);
 	record->queue_first = message->queue_first;
 	record->queue_count = message->queue_count;
 	record->backend = (uint16_t)broker_features.backend;

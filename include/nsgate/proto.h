@@ -117,6 +117,11 @@ enum nsgate_attach_flag {
 	 * (another mount namespace), so that it does not now says nothing.
 	 */
 	NSGATE_ATTACH_UNSEEN = 1 << 4,
+	/*
+	 * The broker's own, in records on disk: it is about to change the rules, so those that are
+	 * found may be others than the record's although nobody else was there.
+	 */
+	NSGATE_ATTACH_CHANGING = 1 << 5,
 };
 
 #define NSGATE_LABEL_CONTAINER "io.nsgate.container" /* the id that the runtime gave it */

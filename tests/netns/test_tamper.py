@@ -9,12 +9,13 @@ import os
 import select
 import socket
 import struct
+import subprocess
 import threading
 import time
 
 import pytest
 
-from lab import QUEUE, Arrivals, end, eventually, libc, until
+from lab import QUEUE, Arrivals, end, eventually, libc, program, until
 from nfqueue import Consumer, attribute
 from test_events import Events
 
@@ -254,6 +255,60 @@ def test_rules_flushed_while_no_broker_runs_are_told(own_lab):
     assert repairs(lab, name) == 1
     intact(inner, rules)
     assert len(repaired_lines(lab, name)) == 1
+
+
+class Killer:
+    """Ends the broker as soon as it has changed rules, before it runs on: on the same CPU."""
+
+    def __init__(self, lab, netns):
+        self.broker = lab.broker
+        self.ears = netns.open_socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+        self.ears.bind((0, 0))
+        self.ears.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
+        self.ears.settimeout(20)
+        os.sched_setaffinity(self.broker.pid, {min(os.sched_getaffinity(0))})
+        self.thread = threading.Thread(target=self.wait, daemon=True)
+        self.thread.start()
+
+    def wait(self):
+        ident = threading.get_native_id()
+        os.sched_setaffinity(ident, os.sched_getaffinity(self.broker.pid))
+        os.sched_setscheduler(ident, os.SCHED_FIFO, os.sched_param(1))
+        self.ears.recv(1 << 16)
+        self.broker.kill()
+
+    def done(self):
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+        assert self.broker.wait(10) == -9
+        self.ears.close()
+
+
+def test_broker_that_dies_right_after_a_change_tells_no_tampering(own_lab):
+    """The kernel has the new rules, the record the old ones: that was nobody but ourselves."""
+    lab = own_lab.start()
+    inner, outside = lab.pair()
+    name = lab.attach(inner, **POLICY)
+    for turn in range(6):
+        policy = lab.policy(**POLICY, hooks=["in"] if turn % 2 else ["in", "out"])
+        change = ("namespace", "policy", name, policy) if turn < 5 else ("detach", name)
+        killer = Killer(lab, inner)
+        with subprocess.Popen([program("nsgatectl"), "--runtime-dir", lab.runtime, *change],
+                              stderr=subprocess.DEVNULL) as asking:
+            killer.done()
+            lab.start_broker()
+            lab.wait_ready()
+            asking.wait(60)
+        until(lambda: lab.stats(name)["state"] == "attached", "the rules to be those asked for")
+        assert repairs(lab, name) == 0
+    assert not repaired_lines(lab, name)
+    Traffic(lab, inner, outside).judged()
+    # What others do meanwhile is told all the same.
+    end(lab.broker)
+    inner.nft("flush ruleset")
+    lab.start_broker()
+    lab.wait_ready()
+    until(lambda: repairs(lab, name) == 1, "it to be told")
 
 
 def test_queue_bound_while_both_are_away_is_left_to_whoever_bound_it(own_lab):
