@@ -467,7 +467,7 @@ def test_a_flush_lets_next_to_nothing_pass(own_lab, tampering, record_property):
     record_property("passed", f"{passed} of {sent}")
     print(f"{passed} of {sent} forbidden packets passed, {FLUSHES} flushes")
     until(lambda: repairs(lab, name) >= FLUSHES - 1, "the repairs to be told")
-    assert passed <= 40 * FLUSHES  # with looks twice a second: 250 of each flush
+    assert 4 * passed < sent  # with looks twice a second: nearly all
     Traffic(lab, inner, outside).judged()
 
 
