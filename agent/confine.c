@@ -245,6 +245,15 @@ static const int allowed[] = {
 	SCMP_SYS(membarrier),
 	SCMP_SYS(sched_getaffinity),
 	SCMP_SYS(prlimit64),
+#ifndef __GLIBC__
+/* musl: the oldest system call that an architecture has, and its own for signals to a thread */
+#ifdef SYS_open
+	SCMP_SYS(open),
+	SCMP_SYS(stat),
+	SCMP_SYS(lstat),
+#endif
+	SCMP_SYS(tkill),
+#endif
 };
 
 /* Of the calling thread, by workers (worker_sched.c). To ask for more takes a capability. */

@@ -394,7 +394,9 @@ int main(int argc, char **argv)
 	 * No lists of small chunks kept apart: a large policy's document is a hundred thousand of
 	 * them, and to sort these in again with the rest was a fifth of what reading it cost.
 	 */
+#ifdef M_MXFAST /* glibc's */
 	(void)mallopt(M_MXFAST, 0);
+#endif
 	parse_options(argc, argv);
 	if (started_by != 0 && !confine_may_judge())
 		die(NSGATE_STATUS_REFUSED,

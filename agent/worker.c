@@ -37,13 +37,14 @@
 #include "worker_cpu.h"
 #include "worker_sched.h"
 
-#define ROUND_QUEUES 256     /* ready queues taken from epoll at once */
-#define TIMER_SLACK_NS 1000  /* how late the kernel may end one: the default would double it */
-#define RETRY_MS 10	     /* until verdicts that could not be sent are tried again */
-#define FLOOD_NS 20000000U   /* a backlog that lasts so long is a flood, */
-#define FLOOD_TURNS 32	     /* where the worker had so many turns to be rid of it */
-#define CALM_NS 10000000000U /* without one, after which it is none any more */
-#define DRAIN_POLL_NS 500000 /* between two looks at a queue that is to run empty */
+#define STACK_BYTES (1 << 20) /* musl would give 128 KiB, and one function takes half of that */
+#define ROUND_QUEUES 256      /* ready queues taken from epoll at once */
+#define TIMER_SLACK_NS 1000   /* how late the kernel may end one: the default would double it */
+#define RETRY_MS 10	      /* until verdicts that could not be sent are tried again */
+#define FLOOD_NS 20000000U    /* a backlog that lasts so long is a flood, */
+#define FLOOD_TURNS 32	      /* where the worker had so many turns to be rid of it */
+#define CALM_NS 10000000000U  /* without one, after which it is none any more */
+#define DRAIN_POLL_NS 500000  /* between two looks at a queue that is to run empty */
 
 struct worker {
 	pthread_t thread;
@@ -293,13 +294,18 @@ static int worker_open(struct worker *worker)
 /* Signals are the control thread's: a new thread inherits the mask of its maker. */
 static int start_thread(struct worker *worker)
 {
+	pthread_attr_t with_stack;
 	sigset_t all, before;
-	int err;
+	int err = pthread_attr_init(&with_stack);
 
+	if (err)
+		return -err;
+	pthread_attr_setstacksize(&with_stack, STACK_BYTES);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	err = pthread_create(&worker->thread, NULL, worker_main, worker);
+	err = pthread_create(&worker->thread, &with_stack, worker_main, worker);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_attr_destroy(&with_stack);
 	return -err;
 }
 

@@ -22,6 +22,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,14 +30,20 @@
 
 #define OPEN_TIMEOUT_MS 1000
 
+/* musl has no function of that name. */
+static bool close_between(unsigned int first, unsigned int last)
+{
+	return syscall(SYS_close_range, first, last, 0) == 0;
+}
+
 /* All but these two, of which neither is -1. */
 static bool close_others(int a, int b)
 {
 	unsigned int low = (unsigned int)(a < b ? a : b), high = (unsigned int)(a < b ? b : a);
 
-	return (low == 0 || close_range(0, low - 1, 0) == 0) &&
-	       (high == low + 1 || close_range(low + 1, high - 1, 0) == 0) &&
-	       close_range(high + 1, ~0U, 0) == 0;
+	return (low == 0 || close_between(0, low - 1)) &&
+	       (high == low + 1 || close_between(low + 1, high - 1)) &&
+	       close_between(high + 1, ~0U);
 }
 
 static bool enter_owner(void)

@@ -24,6 +24,10 @@
 
 #define LISTEN_FDS_START 3 /* sd_listen_fds(3) */
 
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71 /* asm-generic/socket.h, since Linux 5.14; musl lacks it */
+#endif
+
 /* How the namespace was attached, and which it is: its cookie is never used twice. */
 static enum nsgate_status look_up(const struct ctl *ctl, const char *name, struct target *ret,
 				  uint64_t *ret_cookie, struct failure *fail)

@@ -5,6 +5,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* asm-generic/mman-common.h; musl lacks it */
+#endif
+
 /*
  * EFAULT stands for the SIGBUS that there would have been (madvise(2)). Other errors say nothing of
  * it; the advice is known since Linux 5.14.
