@@ -91,7 +91,14 @@ $(BUILD)/nsgate-runc: $(RUNC_SHIM_OBJS) $(BUILD)/libctl.a $(BUILD)/libnsgate.a
 $(BUILD)/nsgate-cni: $(CNI_OBJS) $(BUILD)/libctl.a $(BUILD)/libnsgate.a
 	$(link) $(LIBS_cni)
 
-$(BUILD)/%.o: %.c
+# Nothing is compiled before all that it needs is there.
+$(BUILD)/needs $(BUILD)/needs-tests: deploy/needs.c
+	@mkdir -p $(@D)
+	@missing=$$($(CC) $(CFLAGS) $(NSGATE_CPPFLAGS) $(if $(findstring tests,$(@F)),-DNEEDS_TESTS) -E -P $<) || exit; \
+		[ -z "$$missing" ] || { echo "nsgate needs:"; echo "$$missing" | tr -d '"'; exit 1; } >&2; touch $@
+$(UNIT_TESTS:%=%.o) $(PLATFORM_TESTS:%=%.o): | $(BUILD)/needs-tests
+
+$(BUILD)/%.o: %.c | $(BUILD)/needs
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(NSGATE_CFLAGS) -c -o $@ $<
 $(BUILD)/%.o: %.S

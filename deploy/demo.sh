@@ -47,7 +47,7 @@ pause()
 die()
 {
 	printf '%sdemo: %s%s\n' "$red" "$1" "$off" >&2
-	[ -d "${dir:-}" ] && tail -n 5 "$dir"/*.log 2>/dev/null >&2
+	[ -d "${dir:-}" ] && tail -n 5 "$dir"/*.log >&2
 	exit 1
 }
 # until SECONDS COMMAND...: repeat it until it succeeds.

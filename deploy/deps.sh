@@ -60,8 +60,38 @@ install_packages()
 		install --no-install-recommends --no-remove "$@" </dev/null >"$log" 2>&1
 }
 
+# The same of other distributions, where nothing is installed: who builds there is told.
+packages_elsewhere()
+{
+	case $1:$2 in
+	dnf:build) echo make gcc kernel-headers libmnl-devel libnetfilter_queue-devel libnftnl-devel libnl3-devel \
+		nftables-devel json-c-devel libmicrohttpd-devel libcap-devel libseccomp-devel libcurl-devel ;;
+	dnf:demo) echo python3 iproute jq util-linux ;;
+	dnf:test) echo libcmocka-devel libasan libubsan python3 python3-pytest python3-jsonschema iproute \
+		nftables procps-ng setup socat curl jq util-linux ;;
+	apk:build) echo make gcc musl-dev linux-headers libmnl-dev libnetfilter_queue-dev libnftnl-dev libnl3-dev \
+		nftables-dev json-c-dev libmicrohttpd-dev libcap-dev libseccomp-dev curl-dev ;;
+	apk:demo) echo bash python3 iproute2 jq util-linux-misc ;;
+	apk:test) echo bash cmocka-dev python3 py3-pytest py3-jsonschema iproute2 nftables procps-ng socat \
+		curl jq setpriv util-linux-misc ;;
+	esac
+}
+
+# tell MANAGER COMMAND SET...: what a distribution calls it all.
+tell()
+{
+	manager=$1 command=$2 packages=
+	shift 2
+	for set in "$@"; do
+		packages="$packages $(packages_elsewhere "$manager" "$set")"
+	done
+	echo "  $command $(echo "$packages" | tr -s ' ' '\n' | awk 'NF && !seen[$0]++' | paste -sd ' ' -)" >&2
+}
+
 if ! command -v apt-get >/dev/null; then
-	echo "deps.sh: no apt-get here: see README.md for what nsgate needs" >&2
+	echo "deps.sh: no apt-get here; nsgate needs, unless it is there:" >&2
+	command -v apk >/dev/null || tell dnf "dnf install" "$@"
+	command -v dnf >/dev/null || tell apk "apk add" "$@"
 	exit 0
 fi
 
