@@ -102,8 +102,10 @@ void doctor_check_features(struct doctor_report *report, const struct nsgate_msg
 			    "none: nothing can be attached");
 
 	if (features->owned_tables != 0)
-		doctor_note(report, DOCTOR_GRADE_OK, "owned-tables", NULL,
-			    "the rules are safe from a flush inside the namespace");
+		doctor_note(
+			report, DOCTOR_GRADE_OK, "owned-tables", NULL,
+			"the rules are safe from a flush inside the namespace; who saves and "
+			"restores rules in there leaves out the tables nsgate (nsgate-broker(8))");
 	else
 		doctor_note(report, DOCTOR_GRADE_WARN, "owned-tables",
 			    "Linux 6.9 or later, or no CAP_NET_ADMIN for containers",

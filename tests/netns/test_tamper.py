@@ -232,6 +232,34 @@ def test_rules_of_others_are_no_tampering(own_lab):
     assert repairs(lab, name) == 1
 
 
+# As nsgate-broker(8) has it.
+SAVE = """nft list tables | grep -v ' nsgate$' | while read -r _ table; do
+        nft list table $table
+done >"$1"
+"""
+
+
+def test_tables_of_others_are_saved_and_restored(lab):
+    """A listing of all is refused where ours is owned; what the manual says works, and lasts."""
+    inner, _ = lab.pair()
+    inner.nft("add table inet mine\nadd chain inet mine c { type filter hook input priority 0; }\n"
+              "add rule inet mine c tcp dport 1 counter\nadd table ip other")
+    before = inner.ruleset()
+    name = lab.attach(inner, strict=True, **POLICY)
+    saved = f"{lab.dir}/saved.nft"
+    inner.exec("sh", "-c", SAVE, "sh", saved)
+    everything = f"{lab.dir}/everything.nft"
+    inner.exec("sh", "-c", 'nft list ruleset >"$1"', "sh", everything)
+    inner.nft("flush ruleset")
+    refused = inner.exec("nft", "-f", everything, check=False)
+    if "flags owner" in inner.ruleset():
+        assert refused.returncode and "Operation not permitted" in refused.stderr
+    inner.exec("nft", "-f", saved)
+    assert repairs(lab, name) == 0
+    lab.detach(name)
+    assert sorted(inner.ruleset().split()) == sorted(before.split())
+
+
 def test_rules_flushed_while_no_broker_runs_are_told(own_lab):
     lab = own_lab.start()
     inner, outside = lab.pair()
