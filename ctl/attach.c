@@ -154,6 +154,8 @@ static int detach_all(const struct ctl *ctl, struct failure *fail)
 		}
 		status = done;
 		*fail = why;
+		if (done == NSGATE_STATUS_UNREACHABLE)
+			break; /* nor would it for the others */
 	}
 	json_object_put(document);
 	return status;

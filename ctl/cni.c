@@ -28,6 +28,7 @@
 #include "dial.h"
 #include "document.h"
 #include "ipc.h"
+#include "patience.h"
 #include "query.h"
 #include "queue_number.h"
 #include "request.h"
@@ -35,6 +36,7 @@
 
 #define PROGRAM "nsgate"
 #define ASK_ID 1
+#define ANSWERS_MS 20000 /* for all that is asked: less than a runtime waits for us */
 #define LABEL_NETWORK "io.nsgate.network"
 #define LABEL_POD "io.nsgate.pod"
 
@@ -474,6 +476,7 @@ int main(int argc, char **argv)
 
 	if (print_about(argc, argv))
 		return 0;
+	patience_deadline(ANSWERS_MS);
 	code = cni_request_read(&request, &error);
 	if (!code)
 		code = operations[request.command](&request, &error);

@@ -59,7 +59,9 @@ const struct command *command_find(const struct command *table, int argc, char *
 	return NULL;
 }
 
-enum { VALUE_JSON = 256, VALUE_HELP, VALUE_FIRST };
+enum { VALUE_JSON = 256, VALUE_HELP, VALUE_TIMEOUT, VALUE_FIRST };
+
+#define COMMON_OPTIONS 3 /* of every command */
 
 /* The table of getopt_long() for a command. Return: its length without the end mark. */
 static unsigned int make_options(const struct command *command, struct option *ret)
@@ -68,8 +70,10 @@ static unsigned int make_options(const struct command *command, struct option *r
 
 	ret[count++] = (struct option){"json", no_argument, NULL, VALUE_JSON};
 	ret[count++] = (struct option){"help", no_argument, NULL, VALUE_HELP};
+	ret[count++] = (struct option){"timeout", required_argument, NULL, VALUE_TIMEOUT};
 	for (const struct command_option *option = command->options;
-	     option != NULL && option->name != NULL && count < COMMAND_OPTIONS_MAX + 2; option++) {
+	     option != NULL && option->name != NULL && count < COMMAND_OPTIONS_MAX + COMMON_OPTIONS;
+	     option++) {
 		ret[count] = (struct option){
 			option->name, option->value != NULL ? required_argument : no_argument, NULL,
 			VALUE_FIRST + (int)(option - command->options)};
@@ -100,7 +104,7 @@ static enum nsgate_status take_option(const struct command *command,
 enum nsgate_status command_parse(const struct command *command, int argc, char **argv,
 				 struct command_args *ret, struct failure *fail)
 {
-	struct option options[COMMAND_OPTIONS_MAX + 3];
+	struct option options[COMMAND_OPTIONS_MAX + COMMON_OPTIONS + 1];
 	enum nsgate_status status;
 	int value;
 
@@ -116,6 +120,9 @@ enum nsgate_status command_parse(const struct command *command, int argc, char *
 			continue;
 		case VALUE_HELP:
 			ret->help = true;
+			continue;
+		case VALUE_TIMEOUT:
+			ret->timeout = optarg;
 			continue;
 		case ':':
 			return failure_set(fail, NSGATE_STATUS_USAGE,
@@ -183,16 +190,32 @@ void command_help(const struct command *command, FILE *to)
 		fprintf(to, "  %-20s %s%s\n", left, option->summary,
 			option->repeats ? "; may be repeated" : "");
 	}
+	fprintf(to, "  %-20s %s\n", "--timeout SECONDS", COMMAND_TIMEOUT_SUMMARY);
 	fprintf(to, "  %-20s %s\n", "--json", "one JSON document on stdout");
 	fprintf(to, "  %-20s %s\n", "--help", "this text");
 }
 
+static void list_one(const struct command *command, FILE *to)
+{
+	char left[64];
+
+	snprintf(left, sizeof(left), "%s %s", command->name, command->operands);
+	fprintf(to, "  %-30s %s\n", left, command->summary);
+}
+
+bool command_group_help(const struct command *table, int argc, char **argv, FILE *to)
+{
+	if (argc < 2 || strcmp(argv[1], "--help") != 0 || !is_group(table, argv[0]))
+		return false;
+	fprintf(to, "commands, each of which has a --help of its own:\n");
+	for (; table->name != NULL; table++)
+		if (is_group((const struct command[]){*table, {0}}, argv[0]))
+			list_one(table, to);
+	return true;
+}
+
 void command_list(const struct command *table, FILE *to)
 {
-	for (; table->name != NULL; table++) {
-		char left[64];
-
-		snprintf(left, sizeof(left), "%s %s", table->name, table->operands);
-		fprintf(to, "  %-30s %s\n", left, table->summary);
-	}
+	for (; table->name != NULL; table++)
+		list_one(table, to);
 }

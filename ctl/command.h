@@ -17,6 +17,7 @@ typedef int command_fn(const struct ctl *ctl, const struct command_args *args,
 
 #define COMMAND_OPTIONS_MAX 12
 #define COMMAND_VALUES_MAX 512
+#define COMMAND_TIMEOUT_SUMMARY "how long to wait for a daemon's answer; default 5"
 
 /*
  * As operands_max: the operands end in a command line with options of its own, so nothing behind
@@ -44,6 +45,7 @@ struct command_args {
 	char **operands;
 	int operand_count;
 	bool json, help;
+	const char *timeout; /* the value of --timeout; NULL: not given */
 	struct {
 		const struct command_option *option;
 		const char *value; /* NULL for an option that takes none */
@@ -71,6 +73,12 @@ bool command_given(const struct command_args *args, const char *option);
 const char *command_value(const struct command_args *args, const char *option);
 
 void command_help(const struct command *command, FILE *to);
+
+/*
+ * Are these the first of two words of some commands, and --help? Then list those.
+ * Return: whether they are.
+ */
+bool command_group_help(const struct command *table, int argc, char **argv, FILE *to);
 
 /* One line for each command. */
 void command_list(const struct command *table, FILE *to);

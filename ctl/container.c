@@ -10,6 +10,7 @@
 #include "child.h"
 #include "document.h"
 #include "http.h"
+#include "patience.h"
 
 #define DOCKER_SOCKET "/var/run/docker.sock"
 #define PODMAN_TIMEOUT_MS 30000
@@ -84,7 +85,7 @@ static enum nsgate_status docker_answer(const char *socket, const char *what,
 				   socket, strerror(answer->error));
 	if (outcome == HTTP_OUTCOME_TIMED_OUT)
 		return failure_set(fail, NSGATE_STATUS_UNREACHABLE,
-				   "%s: no answer in time; look at the log of docker", socket);
+				   "%s: docker does not answer; look at its log", socket);
 	if (outcome != HTTP_OUTCOME_ANSWERED)
 		return failure_set(fail, NSGATE_STATUS_FAILED, "%s: %s; is it docker's socket?",
 				   socket, answer->text);
@@ -112,7 +113,11 @@ static enum nsgate_status look_up_docker(const char *name, const char *what, str
 	if (status != NSGATE_STATUS_OK)
 		return status;
 	snprintf(path, sizeof(path), "/containers/%s/json", name);
-	outcome = http_request(socket, "GET", path, NULL, 0, &answer);
+	outcome = http_ask(&(struct http_request){.socket_path = socket,
+						  .method = "GET",
+						  .path = path,
+						  .timeout_ms = patience_ms()},
+			   &answer);
 	status = docker_answer(socket, what, outcome, &answer, fail);
 	if (status == NSGATE_STATUS_OK) {
 		document = document_parse(answer.body, answer.length);

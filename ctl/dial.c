@@ -3,37 +3,23 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "ipc.h"
 #include "loop.h"
 #include "options.h"
+#include "patience.h"
 
 #define DAEMON "nsgate-broker"
 
 /* A detach lasts 3 s at most, an attach 5 s. */
 #define BUSY_MS 6000
 #define BUSY_PAUSE_NS 20000000L
-
-static int64_t deadline_ms; /* 0: none */
-
-void dial_deadline(int ms)
-{
-	deadline_ms = loop_now_ms() + ms;
-}
-
-/* How long to wait for the next answer. */
-static int timeout_ms(void)
-{
-	int64_t left = deadline_ms - loop_now_ms();
-
-	if (deadline_ms == 0 || left > DIAL_TIMEOUT_MS)
-		return DIAL_TIMEOUT_MS;
-	return left > 0 ? (int)left : 0;
-}
 
 static enum nsgate_status no_code_for_busy(enum nsgate_status status)
 {
@@ -64,9 +50,11 @@ static enum nsgate_status broken(struct failure *fail, int error)
 			fail, NSGATE_STATUS_FAILED,
 			"%s: not a message of this version; install all of nsgate from one release",
 			DIAL_BROKER_SOCKET);
+	case EAGAIN:
 	case ETIMEDOUT:
 		return failure_set(fail, NSGATE_STATUS_UNREACHABLE,
-				   "%s: no answer in time; look at the log of " DAEMON,
+				   "%s: no answer in time from " DAEMON "; look at its log, or "
+				   "restart it",
 				   DIAL_BROKER_SOCKET);
 	case ENOTCONN:
 	case ECONNRESET:
@@ -95,7 +83,7 @@ static enum nsgate_status outcome(const struct nsgate_msg_reply *reply, struct f
 	return reply->status <= NSGATE_STATUS_BUSY ? reply->status : NSGATE_STATUS_FAILED;
 }
 
-static enum nsgate_status exchange_hello(int fd, struct failure *fail)
+static enum nsgate_status exchange_hello(int fd, int timeout_ms, struct failure *fail)
 {
 	struct nsgate_msg_hello hello = {.pid = (uint32_t)getpid()};
 	struct pollfd ready = {.fd = fd, .events = POLLIN};
@@ -108,7 +96,7 @@ static enum nsgate_status exchange_hello(int fd, struct failure *fail)
 	if (err != 0 && err != -EPIPE) /* closed already: its parting words may be there to read */
 		return broken(fail, err);
 	do
-		n = poll(&ready, 1, timeout_ms());
+		n = poll(&ready, 1, timeout_ms);
 	while (n < 0 && errno == EINTR);
 	if (n <= 0)
 		return broken(fail, n == 0 ? -ETIMEDOUT : -errno);
@@ -127,13 +115,13 @@ enum nsgate_status dial_broker(const char *runtime_dir, int *ret_fd, struct fail
 	int fd, err;
 
 	err = options_path(runtime_dir, DIAL_BROKER_SOCKET, path, sizeof(path));
-	fd = err != 0 ? err : ipc_connect(path, SOCK_SEQPACKET);
+	fd = err != 0 ? err : ipc_connect_within(path, SOCK_SEQPACKET, patience_ms());
 	if (fd < 0)
 		return failure_connect(fail, runtime_dir, DIAL_BROKER_SOCKET, DAEMON, fd);
 
 	status = check_peer(runtime_dir, fd, fail);
 	if (status == NSGATE_STATUS_OK)
-		status = exchange_hello(fd, fail);
+		status = exchange_hello(fd, patience_ms(), fail);
 	if (status != NSGATE_STATUS_OK) {
 		fd_close(&fd);
 		return status;
@@ -142,14 +130,62 @@ enum nsgate_status dial_broker(const char *runtime_dir, int *ret_fd, struct fail
 	return NSGATE_STATUS_OK;
 }
 
+/* Where the broker listens that this connection leads to. */
+static bool broker_path(int fd, char ret[sizeof(((struct sockaddr_un *)0)->sun_path) + 1])
+{
+	struct sockaddr_un address = {.sun_family = AF_UNSPEC};
+	socklen_t length = sizeof(address);
+
+	if (getpeername(fd, (struct sockaddr *)&address, &length) < 0 ||
+	    length <= offsetof(struct sockaddr_un, sun_path) || !address.sun_path[0])
+		return false;
+	snprintf(ret, sizeof(address.sun_path) + 1, "%.*s", (int)sizeof(address.sun_path),
+		 address.sun_path);
+	return true;
+}
+
+/* Does the broker go on, while one answer of it does not come? Asked by another connection. */
+static bool broker_lives(int fd, int timeout_ms)
+{
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path) + 1];
+	struct failure ignored = {0};
+	bool lives = false;
+	int other;
+
+	if (timeout_ms <= 0 || !broker_path(fd, path))
+		return false;
+	other = ipc_connect_within(path, SOCK_SEQPACKET, timeout_ms);
+	if (other >= 0)
+		lives = exchange_hello(other, timeout_ms, &ignored) == NSGATE_STATUS_OK;
+	fd_close(&other);
+	failure_free(&ignored);
+	return lives;
+}
+
+/* The broker waits for the agent, or has much to do. */
+static enum nsgate_status too_long(struct failure *fail)
+{
+	return failure_set(fail, NSGATE_STATUS_UNREACHABLE,
+			   "%s: no answer in time, though " DAEMON " is alive: nsgate-agent may "
+			   "not answer it; look at both logs, or wait longer with --timeout. It "
+			   "may be done later: see nsgatectl ls",
+			   DIAL_BROKER_SOCKET);
+}
+
 /* As dial_ask(), but BUSY is told from FAILED. */
 static enum nsgate_status ask(int fd, const struct nsgate_msg_header *message, const int *fds,
 			      unsigned int fd_count, enum nsgate_msg_type wanted,
 			      union nsgate_msg *ret, struct failure *fail)
 {
-	int err = ipc_ask(fd, message, fds, fd_count, ret, timeout_ms());
+	const int64_t until = loop_now_ms() + patience_long_ms();
+	int err = ipc_ask(fd, message, fds, fd_count, ret, patience_ms());
 	enum nsgate_status status;
 
+	/* What an attach or a detach does may take long; a broker that hangs is not waited for. */
+	while (err == -ETIMEDOUT && loop_now_ms() < until && broker_lives(fd, patience_ms()))
+		err = ipc_await(fd, message->id, ret, patience_ms());
+	if (err == -ETIMEDOUT && broker_lives(fd, PATIENCE_SIGN_MS))
+		return too_long(fail);
 	if (err != 0)
 		return broken(fail, err);
 	if (ret->header.type == NSGATE_MSG_REPLY) {
@@ -181,7 +217,7 @@ enum nsgate_status dial_once(const char *runtime_dir, const struct nsgate_msg_he
 		return status;
 	for (;;) {
 		status = ask(fd, message, fds, fd_count, NSGATE_MSG_REPLY, &answer, fail);
-		if (status != NSGATE_STATUS_BUSY || loop_now_ms() > until || timeout_ms() == 0)
+		if (status != NSGATE_STATUS_BUSY || loop_now_ms() > until || patience_ms() == 0)
 			break;
 		nanosleep(&pause, NULL);
 	}

@@ -6,10 +6,6 @@
 #include "failure.h"
 
 #define DIAL_BROKER_SOCKET "broker.sock"
-#define DIAL_TIMEOUT_MS 30000
-
-/* From now on all answers together may take that long; else each may take DIAL_TIMEOUT_MS. */
-void dial_deadline(int ms);
 
 /*
  * Connect and exchange HELLOs. Whoever answers must be root, this user, or the owner of the
@@ -20,7 +16,8 @@ void dial_deadline(int ms);
 enum nsgate_status dial_broker(const char *runtime_dir, int *ret_fd, struct failure *fail);
 
 /*
- * Send a message with descriptors and wait for its answer.
+ * Send a message with descriptors and wait for its answer: patience_ms(), and after that as long as
+ * the broker shows that it lives, up to patience_long_ms().
  * @wanted: the type that answers it; a REPLY with a bad outcome may come instead
  * Return: the status, its reason in `fail`; `ret` is of type `wanted` where it is OK.
  */

@@ -11,6 +11,7 @@
 #include "dial.h"
 #include "document.h"
 #include "ipc.h"
+#include "patience.h"
 #include "problem.h"
 #include "query.h"
 #include "table.h"
@@ -267,6 +268,7 @@ int ctl_doctor(const struct ctl *ctl, const struct command_args *args, struct fa
 	(void)args;
 	if (report == NULL)
 		return failure_set(fail, NSGATE_STATUS_FAILED, "out of memory; try again");
+	patience_share(2); /* each of the two may hang */
 	doctor_check_machine(report, ctl);
 	doctor_check_modules(report);
 	doctor_check_runtimes(report);

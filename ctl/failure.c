@@ -71,8 +71,9 @@ enum nsgate_status failure_connect(struct failure *fail, const char *runtime_dir
 	case EAGAIN:
 	case ETIMEDOUT:
 		return failure_set(fail, NSGATE_STATUS_UNREACHABLE,
-				   "%s/%s: no answer in time; look at the log of %s", runtime_dir,
-				   socket, daemon);
+				   "%s/%s: no answer in time from %s; look at its log, or restart "
+				   "it",
+				   runtime_dir, socket, daemon);
 	case EACCES:
 	case EPERM:
 		return failure_set(fail, NSGATE_STATUS_REFUSED,

@@ -6,8 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+
+#include "ipc.h"
+#include "loop.h"
 
 struct collector {
+	const struct http_request *request;
+	int64_t sign_at_ms;
 	struct http_answer *answer;
 	size_t capacity;
 	enum http_outcome outcome;
@@ -57,22 +63,48 @@ static struct curl_slist *make_headers(void)
 	return list;
 }
 
-static void set_up(CURL *curl, const char *socket_path, const char *method, const char *url,
-		   const char *body, size_t length)
+/* A CURLOPT_XFERINFOFUNCTION: called about once a second. Return: not 0 to give up. */
+static int look_for_life(void *context, curl_off_t download, curl_off_t downloaded,
+			 curl_off_t upload, curl_off_t uploaded)
 {
-	curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, socket_path);
+	struct collector *collector = context;
+	const int64_t now = loop_now_ms();
+
+	(void)download;
+	(void)downloaded;
+	(void)upload;
+	(void)uploaded;
+	if (now < collector->sign_at_ms)
+		return 0;
+	collector->sign_at_ms = now + collector->request->sign_ms;
+	if (collector->request->lives(collector->request->context))
+		return 0;
+	collector->outcome = HTTP_OUTCOME_TIMED_OUT;
+	return 1;
+}
+
+static void set_up(CURL *curl, const struct http_request *request, const char *url,
+		   struct collector *collector)
+{
+	curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, request->socket_path);
 	curl_easy_setopt(curl, CURLOPT_URL, url);
 	curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http");
 	curl_easy_setopt(curl, CURLOPT_PROXY, ""); /* whatever the environment says */
 	curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)HTTP_TIMEOUT_MS);
 	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L);
-	if (body != NULL) {
-		curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)length);
-		curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
+	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, collect);
+	curl_easy_setopt(curl, CURLOPT_WRITEDATA, collector);
+	if (request->lives != NULL) {
+		curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+		curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, look_for_life);
+		curl_easy_setopt(curl, CURLOPT_XFERINFODATA, collector);
 	}
-	curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
+	if (request->body != NULL) {
+		curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->length);
+		curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request->body);
+	}
+	curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request->method);
 }
 
 static enum http_outcome judge(CURL *curl, CURLcode result, const struct collector *collector,
@@ -100,28 +132,60 @@ static enum http_outcome judge(CURL *curl, CURLcode result, const struct collect
 	return HTTP_OUTCOME_BROKEN;
 }
 
-enum http_outcome http_request(const char *socket_path, const char *method, const char *path,
-			       const char *body, size_t length, struct http_answer *ret)
+static enum http_outcome try_once(const struct http_request *request, int timeout_ms,
+				  struct http_answer *ret)
 {
-	struct collector collector = {.answer = ret, .outcome = HTTP_OUTCOME_ANSWERED};
+	struct collector collector = {
+		.request = request,
+		.answer = ret,
+		.outcome = HTTP_OUTCOME_ANSWERED,
+		.sign_at_ms = loop_now_ms() + request->sign_ms,
+	};
 	enum http_outcome outcome = HTTP_OUTCOME_BROKEN;
 	struct curl_slist *headers = make_headers();
 	CURL *curl = curl_easy_init();
 	char *url = NULL;
 
 	ret->text = "out of memory";
-	if (curl == NULL || headers == NULL || asprintf(&url, "http://localhost%s", path) < 0)
+	if (curl == NULL || headers == NULL ||
+	    asprintf(&url, "http://localhost%s", request->path) < 0)
 		goto out;
-	set_up(curl, socket_path, method, url, body, length);
+	set_up(curl, request, url, &collector);
 	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, collect);
-	curl_easy_setopt(curl, CURLOPT_WRITEDATA, &collector);
+	curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
 	outcome = judge(curl, curl_easy_perform(curl), &collector, ret);
 	free(url);
 out:
 	curl_easy_cleanup(curl);
 	curl_slist_free_all(headers);
 	return outcome;
+}
+
+/* The library does not wait where the listening queue is full. Return: whether there is room. */
+static bool wait_for_room(const char *path, int64_t until)
+{
+	const int64_t left = until - loop_now_ms();
+	int fd = left > 0 ? ipc_connect_within(path, SOCK_STREAM, (int)left) : -ETIMEDOUT;
+
+	fd_close(&fd);
+	return loop_now_ms() < until;
+}
+
+enum http_outcome http_ask(const struct http_request *request, struct http_answer *ret)
+{
+	const int64_t until = loop_now_ms() + request->timeout_ms;
+	enum http_outcome outcome;
+	int64_t left;
+
+	do {
+		left = until - loop_now_ms();
+		if (left <= 0)
+			return HTTP_OUTCOME_TIMED_OUT;
+		outcome = try_once(request, (int)left, ret);
+		if (outcome != HTTP_OUTCOME_NOT_CONNECTED || ret->error != EAGAIN)
+			return outcome;
+	} while (wait_for_room(request->socket_path, until));
+	return HTTP_OUTCOME_TIMED_OUT;
 }
 
 void http_answer_free(struct http_answer *answer)

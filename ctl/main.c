@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include "options.h"
+#include "patience.h"
+#include "request.h"
 
 static const struct command_option attach_options[] = {
 	{"name", "NAME", "name of the attached namespace; default: made from TARGET", false},
@@ -54,6 +56,11 @@ static const struct command_option run_options[] = {
 	{0},
 };
 
+static const struct command_option ready_options[] = {
+	{"wait", "SECONDS", "wait so long for them to work", false},
+	{0},
+};
+
 static const struct command commands[] = {
 	{"attach", "TARGET",
 	 "judge a namespace's packets: netns:NAME, pid:N, path:/FILE, self, podman:NAME, "
@@ -79,7 +86,7 @@ static const struct command commands[] = {
 	 COMMAND_LINE, run_options, ctl_run},
 	{"lend", "NAME -- CMD...", "run a command with a netfilter socket of a namespace", 2,
 	 COMMAND_LINE, NULL, ctl_lend},
-	{"ready", "", "do broker and agent both work? exits with 3 where not", 0, 0, NULL,
+	{"ready", "", "do broker and agent both work? exits with 3 where not", 0, 0, ready_options,
 	 ctl_ready},
 	{"doctor", "", "look for what is missing or wrong on this machine", 0, 0, NULL, ctl_doctor},
 	{"schema", "", "print the JSON Schema of policies", 0, 0, NULL, ctl_schema},
@@ -93,10 +100,11 @@ static void print_help(void)
 	       "or "
 	       "%s\n"
 	       "  --config-dir DIR    where the agent's policies are; default %s\n"
+	       "  --timeout SECONDS   %s\n"
 	       "  --json              one JSON document on stdout\n"
 	       "  --help, --version\n\n"
 	       "commands:\n",
-	       NSGATE_RUNTIME_DIR, NSGATE_CONFIG_DIR);
+	       NSGATE_RUNTIME_DIR, NSGATE_CONFIG_DIR, COMMAND_TIMEOUT_SUMMARY);
 	command_list(commands, stdout);
 	printf("\nFILE may be \"-\", the standard input. nsgatectl COMMAND --help tells its "
 	       "options.\n"
@@ -104,7 +112,26 @@ static void print_help(void)
 	       "5 refused\n");
 }
 
-enum { OPTION_RUNTIME_DIR = 256, OPTION_CONFIG_DIR, OPTION_JSON, OPTION_HELP, OPTION_VERSION };
+enum {
+	OPTION_RUNTIME_DIR = 256,
+	OPTION_CONFIG_DIR,
+	OPTION_TIMEOUT,
+	OPTION_JSON,
+	OPTION_HELP,
+	OPTION_VERSION,
+};
+
+static enum nsgate_status take_timeout(const char *text, struct failure *fail)
+{
+	enum nsgate_status status = NSGATE_STATUS_OK;
+	int ms;
+
+	if (text != NULL)
+		status = request_time("--timeout", text, &ms, fail);
+	if (text != NULL && status == NSGATE_STATUS_OK)
+		patience_set(ms);
+	return status;
+}
 
 /* The options before the command. Return: -1 go on (optind is at the command), or the exit code. */
 static int parse_globals(int argc, char **argv, struct ctl *ctl, struct failure *fail)
@@ -112,6 +139,7 @@ static int parse_globals(int argc, char **argv, struct ctl *ctl, struct failure 
 	static const struct option options[] = {
 		{"runtime-dir", required_argument, NULL, OPTION_RUNTIME_DIR},
 		{"config-dir", required_argument, NULL, OPTION_CONFIG_DIR},
+		{"timeout", required_argument, NULL, OPTION_TIMEOUT},
 		{"json", no_argument, NULL, OPTION_JSON},
 		{"help", no_argument, NULL, OPTION_HELP},
 		{"version", no_argument, NULL, OPTION_VERSION},
@@ -128,6 +156,10 @@ static int parse_globals(int argc, char **argv, struct ctl *ctl, struct failure 
 			break;
 		case OPTION_CONFIG_DIR:
 			ctl->config_dir = optarg;
+			break;
+		case OPTION_TIMEOUT:
+			if (take_timeout(optarg, fail) != NSGATE_STATUS_OK)
+				return NSGATE_STATUS_USAGE;
 			break;
 		case OPTION_JSON:
 			ctl->json = true;
@@ -164,6 +196,8 @@ static int run(int argc, char **argv, struct ctl *ctl, struct failure *fail)
 	argc -= optind;
 	argv += optind;
 
+	if (command_group_help(commands, argc, argv, stdout))
+		return NSGATE_STATUS_OK;
 	command = command_find(commands, argc, argv, &words, fail);
 	if (command == NULL)
 		return NSGATE_STATUS_USAGE;
@@ -172,6 +206,8 @@ static int run(int argc, char **argv, struct ctl *ctl, struct failure *fail)
 		command_help(command, stdout);
 		return NSGATE_STATUS_OK;
 	}
+	if (code == NSGATE_STATUS_OK)
+		code = take_timeout(args.timeout, fail);
 	if (code != NSGATE_STATUS_OK)
 		return code;
 	ctl->json = ctl->json || args.json;

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* What the agent knows of the attached namespaces: ls, show, stats, namespace policy. */
 #include <json-c/json.h>
+#include <time.h>
 
 #include "ctl.h"
 #include "document.h"
+#include "loop.h"
 #include "query.h"
 #include "render.h"
 #include "request.h"
@@ -14,12 +16,26 @@ static enum nsgate_status out_of_memory(struct failure *fail)
 			   "out of memory; use --json, which needs less");
 }
 
+#define READY_PAUSE_NS 50000000L
+
 int ctl_ready(const struct ctl *ctl, const struct command_args *args, struct failure *fail)
 {
+	const struct timespec pause = {.tv_nsec = READY_PAUSE_NS};
+	const char *wait = command_value(args, "wait");
 	struct json_object *document = NULL;
-	enum nsgate_status status = query_get(ctl, fail, &document, "/readyz");
+	enum nsgate_status status;
+	int64_t until;
+	int ms = 0;
 
-	(void)args;
+	if (wait != NULL && request_time("--wait", wait, &ms, fail) != NSGATE_STATUS_OK)
+		return NSGATE_STATUS_USAGE;
+	until = loop_now_ms() + ms;
+	status = query_get(ctl, fail, &document, "/readyz");
+	while (status == NSGATE_STATUS_UNREACHABLE && loop_now_ms() < until) {
+		nanosleep(&pause, NULL);
+		failure_free(fail);
+		status = query_get(ctl, fail, &document, "/readyz");
+	}
 	if (status == NSGATE_STATUS_OK && ctl->json)
 		document_print(ctl, document);
 	json_object_put(document);

@@ -36,6 +36,7 @@
 #include "ipc.h"
 #include "name.h"
 #include "options.h"
+#include "patience.h"
 #include "queue_number.h"
 #include "request.h"
 
@@ -268,7 +269,7 @@ int main(int argc, char **argv)
 		goto out;
 	sigaction(SIGALRM, &on_alarm, NULL);
 	alarm(ALARM_S);
-	dial_deadline(ANSWER_MS);
+	patience_deadline(ANSWER_MS);
 	code = file_read("-", STATE_BYTES_MAX, &text, &length, &fail);
 	if (code == NSGATE_STATUS_OK) {
 		document = document_parse(text, length);

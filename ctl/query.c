@@ -9,26 +9,69 @@
 #include "ctl.h"
 #include "document.h"
 #include "options.h"
+#include "patience.h"
 #include "problem.h"
 
 #define DAEMON "nsgate-agent"
+
+/* Is there an answer to a question that takes no time? Who is not there at all is told later. */
+static bool answers_within(const char *path, int timeout_ms)
+{
+	const struct http_request request = {
+		.socket_path = path, .method = "GET", .path = "/healthz", .timeout_ms = timeout_ms};
+	struct http_answer answer = {0};
+	const enum http_outcome outcome = http_ask(&request, &answer);
+
+	http_answer_free(&answer);
+	return outcome != HTTP_OUTCOME_TIMED_OUT;
+}
+
+static bool lives(void *path)
+{
+	return answers_within(path, patience_ms());
+}
+
+/* The agent does not answer, or it lives and waits for the broker. */
+static enum nsgate_status too_long(const struct ctl *ctl, const char *path, struct failure *fail)
+{
+	if (!answers_within(path, PATIENCE_SIGN_MS))
+		return failure_connect(fail, ctl->runtime_dir, QUERY_SOCKET, DAEMON, ETIMEDOUT);
+	return failure_set(fail, NSGATE_STATUS_UNREACHABLE,
+			   "%s: no answer in time, though " DAEMON " is alive: nsgate-broker may "
+			   "not answer it; look at both logs, or wait longer with --timeout",
+			   QUERY_SOCKET);
+}
 
 enum nsgate_status query_answer(const struct ctl *ctl, const struct query *query,
 				struct http_answer *ret, struct failure *fail)
 {
 	char path[NSGATE_TARGET_MAX];
+	const bool lasts = strcmp(query->method, "GET") != 0;
+	struct http_request request = {
+		.socket_path = path,
+		.method = query->method,
+		.path = query->path,
+		.body = query->body,
+		.length = query->length,
+		.lives = lasts ? lives : NULL,
+		.context = path,
+		.sign_ms = patience_ms(),
+	};
 	int err = options_path(ctl->runtime_dir, QUERY_SOCKET, path, sizeof(path));
 
 	if (err != 0)
 		return failure_connect(fail, ctl->runtime_dir, QUERY_SOCKET, DAEMON, err);
 
-	switch (http_request(path, query->method, query->path, query->body, query->length, ret)) {
+	request.timeout_ms = lasts ? patience_long_ms() : patience_ms();
+	if (lasts && !lives(path))
+		return failure_connect(fail, ctl->runtime_dir, QUERY_SOCKET, DAEMON, ETIMEDOUT);
+	switch (http_ask(&request, ret)) {
 	case HTTP_OUTCOME_ANSWERED:
 		return NSGATE_STATUS_OK;
 	case HTTP_OUTCOME_NOT_CONNECTED:
 		return failure_connect(fail, ctl->runtime_dir, QUERY_SOCKET, DAEMON, ret->error);
 	case HTTP_OUTCOME_TIMED_OUT:
-		return failure_connect(fail, ctl->runtime_dir, QUERY_SOCKET, DAEMON, ETIMEDOUT);
+		return too_long(ctl, path, fail);
 	case HTTP_OUTCOME_TOO_LARGE:
 		return failure_set(fail, NSGATE_STATUS_FAILED,
 				   "%s: the answer is larger than %zu MiB; ask for one namespace",

@@ -9,6 +9,7 @@
 #include "queue_number.h"
 
 #define QUEUE_NUMBER_MAX 65535
+#define TIME_MAX_MS 86400000
 #define LABEL_KEY_RULE "letters, digits, '_', '.', '-' and '/'"
 
 enum nsgate_status request_number(const char *what, const char *text, unsigned long min,
@@ -28,6 +29,39 @@ enum nsgate_status request_number(const char *what, const char *text, unsigned l
 				   "%s: %s is out of range; give one from %lu to %lu", what, text,
 				   min, max);
 	*ret = number;
+	return NSGATE_STATUS_OK;
+}
+
+/* Milliseconds that one of the unit is; 0: no such unit. */
+static double unit_ms(const char *unit)
+{
+	static const struct {
+		const char *unit;
+		double ms;
+	} units[] = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
+
+	for (size_t i = 0; i < sizeof(units) / sizeof(*units); i++)
+		if (strcmp(units[i].unit, unit) == 0)
+			return units[i].ms;
+	return 0;
+}
+
+enum nsgate_status request_time(const char *what, const char *text, int *ret_ms,
+				struct failure *fail)
+{
+	const size_t length = strspn(text, "0123456789.");
+	char *end = NULL;
+	double ms = 0;
+
+	if (length > 0 && length <= 10 && text[0] != '.')
+		ms = strtod(text, &end) * unit_ms(text + length);
+	if (end != text + length || ms < 1 || ms > TIME_MAX_MS)
+		return failure_set(
+			fail, NSGATE_STATUS_USAGE,
+			"%s: \"%s\" is not a time from 1ms to 24h; give seconds, as 5 or "
+			"0.5, or a unit, as 500ms, 2s, 1m, 1h",
+			what, text);
+	*ret_ms = (int)ms;
 	return NSGATE_STATUS_OK;
 }
 
@@ -109,7 +143,7 @@ enum nsgate_status request_add_label(char labels[NSGATE_LABELS_MAX], const char 
 enum nsgate_status request_take_queues(const char *first, const char *count,
 				       struct nsgate_msg_attach *ret, struct failure *fail)
 {
-	unsigned long queue, queues = 1;
+	unsigned long queue = 0, queues = 1;
 	enum nsgate_status status;
 
 	if (first != NULL) {

@@ -9,6 +9,11 @@
 enum nsgate_status request_number(const char *what, const char *text, unsigned long min,
 				  unsigned long max, unsigned long *ret, struct failure *fail);
 
+/* A time in seconds, "0.5", or with a unit, "500ms", "2s", "1m", "1h", into milliseconds, above 0.
+ */
+enum nsgate_status request_time(const char *what, const char *text, int *ret_ms,
+				struct failure *fail);
+
 /* Is it a name for a namespace or a policy? `what` names it in the error. */
 enum nsgate_status request_name(const char *what, const char *text, struct failure *fail);
 

@@ -53,7 +53,15 @@ static int unix_address(const char *path, struct sockaddr_un *ret)
 	return 0;
 }
 
-int ipc_connect(const char *path, int type)
+static void limit_sending(int fd, int timeout_ms)
+{
+	const struct timeval limit = {.tv_sec = timeout_ms / 1000,
+				      .tv_usec = timeout_ms % 1000 * 1000L};
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)); /* connects, too */
+}
+
+int ipc_connect_within(const char *path, int type, int timeout_ms)
 {
 	struct sockaddr_un address;
 	int fd, err = unix_address(path, &address);
@@ -63,14 +71,21 @@ int ipc_connect(const char *path, int type)
 	fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
+	if (timeout_ms)
+		limit_sending(fd, timeout_ms);
 	while (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
 		if (errno == EINTR)
 			continue;
-		err = -errno;
+		err = timeout_ms && errno == EAGAIN ? -ETIMEDOUT : -errno;
 		close(fd);
 		return err;
 	}
 	return fd;
+}
+
+int ipc_connect(const char *path, int type)
+{
+	return ipc_connect_within(path, type, 0);
 }
 
 int ipc_accept(int listener)
@@ -310,12 +325,17 @@ int ipc_receive(int fd, union nsgate_msg *ret, int *ret_fds, unsigned int fds_ma
 int ipc_ask(int fd, const struct nsgate_msg_header *message, const int *fds, unsigned int fd_count,
 	    union nsgate_msg *ret, int timeout_ms)
 {
+	const int err = ipc_send(fd, message, fds, fd_count);
+
+	return err ? err : ipc_await(fd, message->id, ret, timeout_ms);
+}
+
+int ipc_await(int fd, uint32_t id, union nsgate_msg *ret, int timeout_ms)
+{
 	int64_t deadline = loop_now_ms() + timeout_ms;
 	unsigned int none;
-	int err = ipc_send(fd, message, fds, fd_count);
+	int err;
 
-	if (err)
-		return err;
 	for (;;) {
 		struct pollfd ready = {.fd = fd, .events = POLLIN};
 		int64_t left = deadline - loop_now_ms();
@@ -330,7 +350,7 @@ int ipc_ask(int fd, const struct nsgate_msg_header *message, const int *fds, uns
 		err = ipc_receive(fd, ret, NULL, 0, &none);
 		if (err && err != -EAGAIN)
 			return err;
-		if (!err && ret->header.id == message->id)
+		if (!err && ret->header.id == id)
 			return 0;
 	}
 }

@@ -20,8 +20,13 @@ int ipc_listen(const char *path, int type, mode_t mode, uid_t owner, gid_t group
 /* Nobody sends descriptors on a stream of ours; closing one can take as long as it likes. */
 void ipc_refuse_rights(int stream_fd);
 
-/* A connected, blocking socket. Return: the fd or -errno. `type` as above. */
+/*
+ * A connected, blocking socket. Return: the fd or -errno. `type` as above. A listener that hangs
+ * makes connecting wait when its queue is full; the second waits no longer than timeout_ms
+ * (-ETIMEDOUT), and what is sent later neither.
+ */
 int ipc_connect(const char *path, int type);
+int ipc_connect_within(const char *path, int type, int timeout_ms);
 
 /*
  * A connection to a listening socket, non-blocking. Pauses where descriptors or memory are short.
@@ -67,6 +72,9 @@ int ipc_receive(int fd, union nsgate_msg *ret, int *ret_fds, unsigned int fds_ma
  * (-ETIMEDOUT). `ret` holds whatever message answered. */
 int ipc_ask(int fd, const struct nsgate_msg_header *message, const int *fds, unsigned int fd_count,
 	    union nsgate_msg *ret, int timeout_ms);
+
+/* Go on waiting for the answer to a question of that id. */
+int ipc_await(int fd, uint32_t id, union nsgate_msg *ret, int timeout_ms);
 
 /* Close and set to -1; takes -1. */
 void fd_close(int *fd);

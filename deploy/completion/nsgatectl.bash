@@ -33,7 +33,7 @@ _nsgatectl()
 		mapfile -t COMPREPLY < <(compgen -W "$(_nsgatectl_names policy ls)" -- "$cur")
 		return
 		;;
-	--name | --label | --queue | --queues)
+	--name | --label | --queue | --queues | --timeout | --wait)
 		return
 		;;
 	--network)
@@ -53,6 +53,7 @@ _nsgatectl()
 			globals+=("$word" "${COMP_WORDS[i + 1]}")
 			((i++))
 			;;
+		--timeout) ((i++)) ;;
 		-*) ;;
 		*) words_given+=("$word") ;;
 		esac
@@ -65,7 +66,7 @@ _nsgatectl()
 	fi
 
 	if [[ $cur == -* ]]; then
-		local options='--json --help'
+		local options='--timeout --json --help'
 
 		case $command in
 		'') options+=' --runtime-dir --config-dir --version' ;;
@@ -73,6 +74,7 @@ _nsgatectl()
 		run) options+=' --name --policy --label --pending --network --user' ;;
 		attach) options+=' --name --policy --label --pending --allow-host --replace --queue --queues' ;;
 		detach) options+=' --all' ;;
+		ready) options+=' --wait' ;;
 		'policy rm') options+=' --force' ;;
 		esac
 		mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")

@@ -167,6 +167,10 @@ static void test_prints_help(void **state)
 	(void)state;
 	command_help(&table[0], memory);
 	command_list(table, memory);
+	assert_true(command_group_help(table, 2, WORDS("policy", "--help"), memory));
+	assert_false(command_group_help(table, 2, WORDS("policy", "set"), memory));
+	assert_false(command_group_help(table, 2, WORDS("ls", "--help"), memory));
+	assert_false(command_group_help(table, 1, WORDS("policy"), memory));
 	fclose(memory);
 	assert_string_equal(text, "usage: nsgatectl attach [options] TARGET\n"
 				  "attach it\n"
@@ -174,10 +178,14 @@ static void test_prints_help(void **state)
 				  "  --name NAME          its name\n"
 				  "  --label K=V          a label; may be repeated\n"
 				  "  --pending            a flag\n"
+				  "  --timeout SECONDS    " COMMAND_TIMEOUT_SUMMARY "\n"
 				  "  --json               one JSON document on stdout\n"
 				  "  --help               this text\n"
 				  "  attach TARGET                  attach it\n"
 				  "  ls                             list\n"
+				  "  policy check FILE              check\n"
+				  "  policy set NAME FILE           set\n"
+				  "commands, each of which has a --help of its own:\n"
 				  "  policy check FILE              check\n"
 				  "  policy set NAME FILE           set\n");
 	free(text);

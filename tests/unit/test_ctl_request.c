@@ -116,6 +116,30 @@ static void test_queues(void **state)
 	assert_int_equal(message.queue_count, 1);
 }
 
+static void test_times(void **state)
+{
+	static const struct {
+		const char *text;
+		int ms; /* 0: refused */
+	} cases[] = {
+		{"5", 5000},	{"0.5", 500},	    {"1.25s", 1250},   {"500ms", 500},
+		{"2m", 120000}, {"1h", 3600000},    {"24h", 86400000}, {"", 0},
+		{"0", 0},	{"-1", 0},	    {"x", 0},	       {"1x", 0},
+		{".5", 0},	{"1.2.3", 0},	    {"25h", 0},	       {"1e3", 0},
+		{"inf", 0},	{"99999999999", 0}, {"0.0001", 0},     {" 1", 0},
+	};
+	struct failure fail = {0};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		int ms = -1;
+
+		assert_int_equal(request_time("--for", cases[i].text, &ms, &fail),
+				 cases[i].ms ? NSGATE_STATUS_OK : NSGATE_STATUS_USAGE);
+		assert_int_equal(ms, cases[i].ms ? cases[i].ms : -1);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -124,6 +148,7 @@ int main(void)
 		cmocka_unit_test(test_labels_fill_the_field_and_no_more),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_queues),
+		cmocka_unit_test(test_times),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
