@@ -95,15 +95,19 @@ def steer(chance, packet, rule):
                 setattr(packet, name, int(start[0], 0))
 
 
+LOGGED = 16  # rules that one packet can be logged by
+
+
 def line(decision):
     """As the engine prints it."""
+    log = "".join(f"{rule}," for rule in decision.log[:LOGGED])
     queue = ""
     if decision.queue:
         number, down_open, (value, mask) = decision.queue
         queue = f" queue={number} open={down_open:d} bypass={value}/{mask}"
     return (
         f"{decision.verdict} rule={decision.rule} would_drop={decision.would_drop:d}"
-        f" repeated={decision.repeated:d} log={decision.log} mark={decision.mark}"
+        f" repeated={decision.repeated:d} log={log} mark={decision.mark}"
         f" ttl={decision.ttl} dscp={decision.dscp} flow={decision.flow:d}{queue}"
     )
 

@@ -261,10 +261,12 @@ static void print_queue(const struct policy *policy, const struct policy_decisio
 static void print_decision(const struct policy *policy, const struct policy_decision *decision,
 			   bool for_flow)
 {
-	printf("%s rule=%d would_drop=%d repeated=%d log=%d mark=%u ttl=%d dscp=%d flow=%d",
-	       verdict_names[decision->verdict], decision->rule, decision->would_drop,
-	       decision->repeated, decision->log ? decision->log_rule : -1, decision->mark,
-	       decision->set_ttl, decision->set_dscp, for_flow);
+	printf("%s rule=%d would_drop=%d repeated=%d log=", verdict_names[decision->verdict],
+	       decision->rule, decision->would_drop, decision->repeated);
+	for (uint32_t i = 0; i < decision->log_count && i < POLICY_LOGS_MAX; i++)
+		printf("%d,", decision->log_rules[i]);
+	printf(" mark=%u ttl=%d dscp=%d flow=%d", decision->mark, decision->set_ttl,
+	       decision->set_dscp, for_flow);
 	if (decision->verdict == POLICY_VERDICT_QUEUE)
 		print_queue(policy, decision);
 	printf("\n");

@@ -197,7 +197,7 @@ class Decision:
     queue: tuple = ()  # its number, is a packet that finds nobody let pass, the bypass mark
     would_drop: bool = False
     repeated: bool = False
-    log: int = -1  # the last rule with `log` that matched
+    log: tuple = ()  # rules with `log` that matched, and the one that an audit did not obey
     mark: int = 0
     ttl: int = -1
     dscp: int = -1
@@ -253,7 +253,7 @@ class Policy:
                 packets, octets = self.counts.get(index, (0, 0))
                 self.counts[index] = packets + 1, octets + packet.length
             if rule.get("log"):
-                decision.log = index
+                decision.log += (index,)
             change = rule.get("set", {}).get("mark") or rule.get("mark")
             if isinstance(change, dict):
                 mask = number_of(change.get("mask", ALL_OF_A_MARK))
@@ -289,6 +289,8 @@ class Policy:
         audit = self.document.get("mode") == "audit" or rule.get("audit", False)
         if audit and action in FORBIDS:
             decision.verdict, decision.would_drop = "accept", True
+            if not rule.get("log"):
+                decision.log += (index,)
             self.met.add(("audit", action))
         if untold is None and packet.sport is not None and not packet.fragment:
             decision.flow = self.holds_for_flow(packet, decision)
