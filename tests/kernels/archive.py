@@ -20,7 +20,7 @@ import time
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 KERNEL = "linux-image-cloud-amd64"  # for virtual machines: a tenth of the drivers
 # Packages that a kernel consists of; others that it asks for are how it is installed.
-KERNEL_PARTS = re.compile(r"linux-(image|binary|modules)-\d\S*-cloud-amd64$")
+KERNEL_PARTS = re.compile(r"linux-(base|image|binary|modules)-(\d\S*-)?cloud-amd64$")
 TOOLS = ("iproute2", "nftables", "procps", "netbase", "socat", "curl", "jq", "kmod", "python3",
          "python3-pytest", "python3-jsonschema")
 KEPT_SECONDS = 7 * 24 * 3600
