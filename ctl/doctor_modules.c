@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What `doctor` finds of the kernel's modules. One that is not loaded is missing only where the
- * kernel may load none, or where its file is not there; in a container the host's files cannot be
- * seen, and nothing is said of what may be built in.
+ * What `doctor` finds of the kernel's modules. One that is not loaded is missing where the kernel
+ * loads none by itself, or where the kernel's configuration has it neither built in nor with its
+ * file on this machine. In a container the host's files cannot be seen: then nothing is said of it.
  */
 #include "doctor.h"
 
@@ -22,7 +22,7 @@ static const struct module {
 	{"nf_tables", "CONFIG_NF_TABLES", NO_QUEUES, DOCTOR_GRADE_FAIL},
 	{"nft_queue", "CONFIG_NFT_QUEUE", NO_QUEUES, DOCTOR_GRADE_FAIL},
 	{"nft_ct", "CONFIG_NFT_CT", "no flow is remembered", DOCTOR_GRADE_WARN},
-	{"nft_reject_inet", "CONFIG_NFT_REJECT", "policies that reject cannot be put in force",
+	{"nft_reject_inet", "CONFIG_NFT_REJECT_INET", "policies that reject cannot be put in force",
 	 DOCTOR_GRADE_WARN},
 	{"nf_conntrack_netlink", "CONFIG_NF_CT_NETLINK",
 	 "flows that were accepted by a policy before are not ended", DOCTOR_GRADE_WARN},
@@ -30,8 +30,9 @@ static const struct module {
 #define MODULE_COUNT (sizeof(modules) / sizeof(modules[0]))
 
 struct kernel {
-	bool locked;		     /* it loads no module by itself */
-	char builtin[256], dep[256]; /* lists of modules: in the kernel, as files */
+	bool locked;	      /* it loads no module by itself */
+	char dep[256];	      /* the list of modules that are files */
+	char configs[2][256]; /* where its configuration may be */
 };
 
 static bool is_loaded(const char *name)
@@ -42,10 +43,10 @@ static bool is_loaded(const char *name)
 	return access(path, F_OK) == 0;
 }
 
-/* Lines of such lists begin with kernel/net/netfilter/NAME.ko, perhaps compressed. */
-static bool lists(const char *path, const char *name)
+/* Its lines begin with kernel/net/netfilter/NAME.ko, perhaps compressed. */
+static bool has_file(const struct kernel *kernel, const char *name)
 {
-	FILE *file = fopen(path, "re");
+	FILE *file = fopen(kernel->dep, "re");
 	char line[4096], wanted[64];
 	bool found = false;
 
@@ -56,6 +57,27 @@ static bool lists(const char *path, const char *name)
 	}
 	if (file != NULL)
 		fclose(file);
+	return found;
+}
+
+/*
+ * What the kernel's configuration has for an option: 'y', 'm', 'n', or '?' where it is not to be
+ * found. (modules.builtin does not list all that is built in.)
+ */
+static char configured(const struct kernel *kernel, const char *option)
+{
+	const size_t length = strlen(option);
+	FILE *file = fopen(kernel->configs[0], "re");
+	char line[256], found = 'n';
+
+	if (file == NULL)
+		file = fopen(kernel->configs[1], "re");
+	if (file == NULL)
+		return '?';
+	while (found == 'n' && fgets(line, sizeof(line), file) != NULL)
+		if (strncmp(line, option, length) == 0 && line[length] == '=')
+			found = line[length + 1];
+	fclose(file);
 	return found;
 }
 
@@ -78,37 +100,32 @@ static void learn(struct kernel *kernel)
 	(void)uname(&name);
 	kernel->locked = first_of("/proc/sys/kernel/modules_disabled") == '1' ||
 			 first_of("/proc/sys/kernel/modprobe") == '\n';
-	snprintf(kernel->builtin, sizeof(kernel->builtin), "/lib/modules/%s/modules.builtin",
+	snprintf(kernel->configs[0], sizeof(kernel->configs[0]), "/lib/modules/%s/config",
 		 name.release);
+	snprintf(kernel->configs[1], sizeof(kernel->configs[1]), "/boot/config-%s", name.release);
 	snprintf(kernel->dep, sizeof(kernel->dep), "/lib/modules/%s/modules.dep", name.release);
 }
 
-static bool is_there(const struct kernel *kernel, const char *name)
-{
-	return is_loaded(name) || lists(kernel->builtin, name);
-}
-
 /* Another one does the same. */
-static bool is_replaced(const struct kernel *kernel, const char *name)
+static bool is_replaced(const char *name)
 {
-	return strcmp(name, "nft_queue") == 0 && is_there(kernel, "nft_compat") &&
-	       is_there(kernel, "xt_NFQUEUE");
+	return strcmp(name, "nft_queue") == 0 && is_loaded("nft_compat") && is_loaded("xt_NFQUEUE");
 }
 
 /* Return: was a finding made? */
 static bool check(struct doctor_report *report, const struct kernel *kernel,
 		  const struct module *module)
 {
+	const bool file = has_file(kernel, module->name);
+	const char setting = configured(kernel, module->option);
 	char title[64], remedy[256];
-	const bool has_files = access(kernel->dep, R_OK) == 0;
-	const bool has_file = has_files && lists(kernel->dep, module->name);
 
-	if (is_there(kernel, module->name) || is_replaced(kernel, module->name))
+	if (is_loaded(module->name) || is_replaced(module->name) || setting == 'y')
 		return false;
-	if (!has_files || (has_file && !kernel->locked))
+	if (file ? !kernel->locked : setting == '?')
 		return false;
 	snprintf(title, sizeof(title), "module %s", module->name);
-	if (has_file)
+	if (file)
 		snprintf(remedy, sizeof(remedy),
 			 "modprobe %s, and have it loaded at boot by "
 			 "/etc/modules-load.d/nsgate.conf",
@@ -117,7 +134,7 @@ static bool check(struct doctor_report *report, const struct kernel *kernel,
 		snprintf(remedy, sizeof(remedy),
 			 "install all modules of this kernel, or run one with %s", module->option);
 	doctor_note(report, module->grade, title, remedy, "not loaded, and %s: %s",
-		    has_file ? "this kernel loads none by itself" : "it is not on this machine",
+		    file ? "this kernel loads none by itself" : "not on this machine",
 		    module->lost);
 	return true;
 }
