@@ -18,6 +18,7 @@
 
 #include "../../broker/agent_link.h"
 #include "../../broker/attach.h"
+#include "../../broker/audit.h"
 #include "../../broker/broker.h"
 #include "../../broker/conntrack.h"
 #include "../../broker/enforce.h"
@@ -263,6 +264,7 @@ static void run_broker(void)
 		takeup_tick();
 		attach_tick();
 		enforce_tick();
+		audit_tick();
 		parting_tick();
 		agent_link_pump();
 		attach_answer();
