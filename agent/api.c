@@ -19,14 +19,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #include "api_change.h"
 #include "api_events.h"
+#include "api_peers.h"
 #include "api_ready.h"
 #include "api_request.h"
-#include "ipc.h"
 #include "log.h"
 #include "stats_socket.h"
 
@@ -34,23 +35,7 @@
 #define BODY_FIRST 4096
 
 static struct MHD_Daemon *daemon_;
-static struct api_config config_;
 static int epoll_fd = -1;
-
-/* ---- permission ---- */
-
-static bool may_change(struct MHD_Connection *connection)
-{
-	const union MHD_ConnectionInfo *info =
-		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-	uid_t uid;
-	gid_t gid;
-	pid_t pid;
-
-	if (!info || ipc_peer(info->connect_fd, &uid, &gid, &pid) < 0)
-		return false;
-	return uid == 0 || daemon_is_admin(config_.admins, uid);
-}
 
 /* ---- a request ---- */
 
@@ -65,6 +50,10 @@ static uint64_t announced_length(struct MHD_Connection *connection)
 static enum MHD_Result refuse(struct api_request *request)
 {
 	switch (request->refused) {
+	case MHD_HTTP_BAD_REQUEST:
+		return api_problem(request, MHD_HTTP_BAD_REQUEST, "host-bad",
+				   "a request of HTTP/1.1 has one header Host, a host's name or "
+				   "nothing (RFC 9112); \"Host: localhost\" will do");
 	case MHD_HTTP_METHOD_NOT_ALLOWED:
 		return api_problem_method(request, request->url);
 	case MHD_HTTP_FORBIDDEN:
@@ -90,13 +79,61 @@ static enum MHD_Result dispatch(struct api_request *request)
 	return request->route->handler(request);
 }
 
+/* The path of a URL in absolute form, http://HOST/PATH; any other is returned as it is. */
+static const char *path_of(const char *url)
+{
+	static const char scheme[] = "http://";
+	const char *authority = url + sizeof(scheme) - 1;
+
+	if (strncasecmp(url, scheme, sizeof(scheme) - 1) != 0)
+		return url;
+	url = authority + strcspn(authority, "/");
+	return *url ? url : "/";
+}
+
+struct hosts {
+	unsigned int count;
+	bool good;
+};
+
+static enum MHD_Result look_at_host(void *context, enum MHD_ValueKind kind, const char *key,
+				    const char *value)
+{
+	/* RFC 3986: unreserved, sub-delims, the brackets of IPv6, an escape, the port's colon */
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				      "0123456789-._~!$&'()*+,;=[]%:";
+	struct hosts *hosts = context;
+
+	(void)kind;
+	if (strcasecmp(key, MHD_HTTP_HEADER_HOST) != 0)
+		return MHD_YES;
+	hosts->count++;
+	hosts->good = !value || !value[strspn(value, allowed)];
+	return MHD_YES;
+}
+
+/* RFC 9112, 3.2: without it, or with two, who is asked is not clear. */
+static bool host_good(struct MHD_Connection *connection, const char *version)
+{
+	struct hosts hosts = {.count = 0};
+
+	if (strncmp(version, "HTTP/1.", 7) != 0 || strcmp(version, MHD_HTTP_VERSION_1_0) == 0)
+		return true;
+	(void)MHD_get_connection_values(connection, MHD_HEADER_KIND, look_at_host, &hosts);
+	return hosts.count == 1 && hosts.good;
+}
+
 /* The headers are there. */
-static enum MHD_Result begin_request(struct api_request *request, const char *method)
+static enum MHD_Result begin_request(struct api_request *request, const char *method,
+				     const char *version)
 {
 	const uint64_t length = announced_length(request->connection);
 
-	request->refused = api_route_find(request, method, request->url);
-	if (!request->refused && request->route->changes && !may_change(request->connection))
+	request->refused = host_good(request->connection, version)
+				   ? api_route_find(request, method, request->url)
+				   : MHD_HTTP_BAD_REQUEST;
+	if (!request->refused && request->route->changes &&
+	    !api_peers_may_change(request->connection))
 		request->refused = MHD_HTTP_FORBIDDEN;
 	if (!request->refused && length > API_BODY_MAX)
 		request->refused = MHD_HTTP_CONTENT_TOO_LARGE;
@@ -148,17 +185,16 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection, 
 	struct api_request *request = *state;
 
 	(void)context;
-	(void)version;
 	if (!request) {
 		request = calloc(1, sizeof(*request));
 		if (!request)
 			return MHD_NO;
 		*state = request;
 		request->connection = connection;
-		request->url = url;
-		return begin_request(request, method);
+		request->url = path_of(url);
+		return begin_request(request, method, version);
 	}
-	request->url = url;
+	request->url = path_of(url);
 	if (*length > 0) {
 		const size_t part = *length;
 
@@ -241,16 +277,17 @@ static void log_daemon(void *context, const char *format, va_list args)
 		  NULL);
 }
 
-static int start_daemon(void)
+static int start_daemon(const struct api_config *config)
 {
 	errno = 0;
 	daemon_ = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0,
 				   NULL, NULL, handle, NULL, MHD_OPTION_EXTERNAL_LOGGER, log_daemon,
-				   NULL, MHD_OPTION_LISTEN_SOCKET, config_.api_listen_fd,
+				   NULL, MHD_OPTION_LISTEN_SOCKET, config->api_listen_fd,
 				   MHD_OPTION_CONNECTION_LIMIT, (unsigned int)API_CONNECTIONS_MAX,
 				   MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int)API_IDLE_S,
 				   MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)API_HEADER_BYTES_MAX,
 				   MHD_OPTION_NOTIFY_COMPLETED, completed, NULL,
+				   MHD_OPTION_NOTIFY_CONNECTION, api_peers_notify, NULL,
 				   MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL, MHD_OPTION_END);
 	if (!daemon_)
 		return errno ? -errno : -EIO;
@@ -269,7 +306,7 @@ int api_start(const struct api_config *config)
 	const union MHD_DaemonInfo *info;
 	int err;
 
-	config_ = *config;
+	api_peers_start(config->admins);
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (epoll_fd < 0)
 		return -errno;
@@ -277,7 +314,7 @@ int api_start(const struct api_config *config)
 	if (!err)
 		err = stats_socket_start(config->stats_listen_fd);
 	if (!err)
-		err = start_daemon();
+		err = start_daemon(config);
 	if (!err) {
 		info = MHD_get_daemon_info(daemon_, MHD_DAEMON_INFO_EPOLL_FD);
 		err = info ? watch(info->epoll_fd) : -EIO;

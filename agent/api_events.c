@@ -26,6 +26,7 @@
 
 #include "api.h"
 #include "api_json.h"
+#include "api_peers.h"
 #include "api_request.h"
 #include "json_writer.h"
 #include "name.h"
@@ -206,12 +207,13 @@ static enum MHD_Result answer_stream(struct api_request *request, struct stream 
 
 enum MHD_Result api_get_events(struct api_request *request)
 {
+	const unsigned int kept = api_peers_may_change(request->connection) ? 0 : API_STREAMS_KEPT;
 	struct stream *stream;
 
-	if (stream_count >= API_STREAMS_MAX)
+	if (stream_count >= API_STREAMS_MAX - kept)
 		return api_problem(request, MHD_HTTP_SERVICE_UNAVAILABLE, "too-many-streams",
-				   "%d readers of events are connected, the most there can be",
-				   API_STREAMS_MAX);
+				   "%u readers of events are connected, the most there can be",
+				   stream_count);
 	stream = calloc(1, sizeof(*stream));
 	if (!stream)
 		return MHD_NO;

@@ -19,11 +19,11 @@ struct jw;
 struct policy_problems;
 
 #define API_BODY_MAX NSGATE_POLICY_BYTES_MAX	/* bytes of a request's body: 413 above */
-#define API_CONNECTIONS_MAX 128			/* further ones wait in the listening queue */
 #define API_IDLE_S 30				/* a connection where nothing moves is closed */
 #define API_HEADER_BYTES_MAX (32 * 1024)	/* memory for a request's headers */
 #define API_IN_FLIGHT_MAX (128UL * 1024 * 1024) /* bytes of answers not yet sent: 503 above */
 #define API_STREAMS_MAX 32			/* readers of /v1/events: 503 above */
+#define API_STREAMS_KEPT 8			/* of them for those who may change things */
 #define API_CHANGE_TIMEOUT_MS 30000		/* for the kernel to follow a change: 503 above */
 #define API_READY_MS 2000			/* for the broker's sign of life: 503 above */
 

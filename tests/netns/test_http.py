@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the API makes of bad requests and bad clients, while packets go on."""
 import contextlib
+import grp
 import json
+import os
 import socket
 import time
 
@@ -216,6 +218,121 @@ def test_more_connections_than_there_is_room_for(lab):
         assert name in lab.stats_sock()["namespaces"]
         assert lab.stats(name)["state"] == "attached"
     lab.wait_fds(before)
+
+
+@contextlib.contextmanager
+def as_reader(uid):
+    """One who may read and not change: a member of the socket's group."""
+    os.setegid(grp.getgrnam("daemon").gr_gid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+def hold(lab, uid, count):
+    """Connections of that uid, as many as connect at once."""
+    held = []
+    with as_reader(uid):
+        for _ in range(count):
+            client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            client.setblocking(False)
+            held.append(client)
+            with contextlib.suppress(BlockingIOError):
+                client.connect(f"{lab.runtime}/api.sock")
+    return held
+
+
+def test_readers_cannot_hold_all_connections(lab):
+    before = lab.fds()
+    held = hold(lab, 4001, 300)
+    try:
+        for _ in range(20):
+            assert lab.http("GET", "/healthz", timeout=3).status == 200
+        with as_reader(4002):  # nor does one of them keep others out
+            assert lab.http("GET", "/healthz", timeout=3).status == 200
+        with as_reader(4001):
+            refused = lab.http("GET", "/healthz", timeout=3)
+        assert refused.status == 503 and refused.json["code"] == "too-many-connections"
+        for uid in range(4003, 4010):
+            held += hold(lab, uid, 40)
+        for _ in range(20):
+            assert lab.http("GET", "/healthz", timeout=3).status == 200
+        changed = lab.http("PUT", "/v1/policies/x", {"version": 1}, timeout=3)
+        assert changed.status == 201
+    finally:
+        for client in held:
+            client.close()
+
+    def answered():
+        with as_reader(4001):
+            return lab.http("GET", "/healthz").status == 200
+    until(answered, "the places to be free again")
+    lab.wait_fds(before)
+
+
+def test_readers_cannot_hold_all_streams(lab):
+    streams = []
+
+    def follow():
+        streams.append(UnixHTTP(f"{lab.runtime}/api.sock"))
+        streams[-1].request("GET", "/v1/events")
+        return streams[-1].getresponse().status
+    with as_reader(4001):
+        while (status := follow()) == 200:
+            assert len(streams) < 32
+        assert status == 503
+    assert follow() == 200
+    for stream in streams:
+        stream.close()
+
+
+@pytest.mark.parametrize("target", ["http://localhost/v1/stats", "HTTP://a.b:80/v1/stats?x=y",
+                                    "http://[::1]:1/v1/stats", "http:///v1/stats"])
+def test_targets_in_absolute_form(lab, target):
+    """RFC 9112, 3.2.2: a server must accept them."""
+    answer = lab.http("GET", target)
+    assert answer.status == 200 and "namespaces" in answer.json
+
+
+@pytest.mark.parametrize("method, target, status", [
+    ("GET", "http://localhost", 404), ("GET", "http://localhost/", 404),
+    ("GET", "http://localhost?x=y", 404), ("GET", "ftp://localhost/v1/stats", 404),
+    ("DELETE", "http://localhost/v1/stats", 405), ("GET", "http://x/v1/policies/nope", 404)])
+def test_wrong_targets_in_absolute_form(lab, method, target, status):
+    is_problem(lab.http(method, target), status)
+
+
+def test_changes_by_targets_in_absolute_form(lab):
+    put = lab.http("PUT", "http://localhost/v1/policies/x", {"version": 1})
+    assert put.status == 201 and lab.get("/v1/policies/x") == {"version": 1}
+    assert lab.http("DELETE", "http://localhost/v1/policies/x").status == 204
+
+
+@pytest.mark.parametrize("version, hosts, status", [
+    ("1.1", [], 400), ("1.1", ["a", "a"], 400), ("1.1", ["a", "b"], 400), ("1.1", ["a/b"], 400),
+    ("1.1", ["a b"], 400), ("1.1", ["a@b"], 400), ("1.1", [""], 200), ("1.1", ["a:80"], 200),
+    ("1.1", ["[::1]:80"], 200), ("1.0", [], 200), ("1.0", ["a"], 200)])
+@pytest.mark.parametrize("target", ["/healthz", "http://localhost/healthz"])
+def test_host_is_there_once(lab, version, hosts, status, target):
+    """RFC 9112, 3.2: else 400, for HTTP/1.1."""
+    lines = [f"GET {target} HTTP/{version}", *(f"Host: {host}" for host in hosts),
+             "Connection: close", "", ""]
+    client = raw(lab, "\r\n".join(lines).encode())
+    answer = read_all(client)
+    client.close()
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer
+    assert (b"application/problem+json" in answer) == (status == 400)
+
+
+def test_change_without_a_host_is_none(lab):
+    client = raw(lab, b"PUT /v1/policies/x HTTP/1.1\r\nContent-Length: 13\r\n"
+                      b"Connection: close\r\n\r\n{\"version\":1}")
+    assert read_all(client).startswith(b"HTTP/1.1 400 ")
+    client.close()
+    assert lab.http("GET", "/v1/policies/x").status == 404
 
 
 def test_large_policies_travel_whole(lab):
