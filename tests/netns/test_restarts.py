@@ -240,6 +240,26 @@ def test_packets_wait_while_the_agent_is_away(scene):
     assert arrived.total() == 500
 
 
+def test_counters_of_an_earlier_release_are_begun_anew(scene):
+    """A new agent beside the old broker, whose file has another layout and less in it."""
+    lab, inner, outside = scene
+    cookie = lab.stats("x")["netns"]["cookie"]
+    end(lab.agent)
+    path = f"{lab.runtime}/attached/{cookie}.counters"
+    size = os.path.getsize(path)
+    with open(path, "r+b") as file:
+        file.write(struct.pack("=I", 0x4e534733))
+        file.truncate(size // 2)
+    lab.start_agent()
+    lab.wait_ready()
+    assert os.path.getsize(path) == size
+    before = lab.stats("x")["packets"]["seen"]
+    arrived = Arrivals(inner, 7)
+    outside.send("10.77.0.1", 7, 10)
+    arrived.wait(10)
+    lab.expect("x", {"packets.seen": before + 10, "rules.ok": 10})
+
+
 def test_tcp_connection_survives_both(scene):
     lab, inner, outside = scene
     listener = inner.tcp_listen(80)
