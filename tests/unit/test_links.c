@@ -19,8 +19,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../../broker/broker.h"
 #include "../../broker/holding.h"
 #include "netlink.h"
+
+struct rules_features broker_features; /* the broker's own, which probes at start */
 
 #define SKIP 77
 
