@@ -74,8 +74,8 @@ def stolen_table(inner):
     """Somebody inside owns the table for a while, where nsgate may not own it."""
     thief = inner.popen("nft", "-i", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
                         stderr=subprocess.DEVNULL)
-    thief.stdin.write(b"delete table inet nsgate\n"
-                      b"add table inet nsgate { flags owner; }\n")
+    # One transaction: in between, the broker would put its own back at once.
+    thief.stdin.write(b"delete table inet nsgate; add table inet nsgate { flags owner; }\n")
     thief.stdin.flush()
     until(lambda: "flags owner" in inner.ruleset(), "the table to be somebody else's")
     yield
