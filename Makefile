@@ -168,6 +168,15 @@ kernels-check kernel-check:
 	@deploy/deps.sh build test kernels
 	@$(MAKE) $(jobs) --no-print-directory --silent all platform-programs $(BUILD)/bench/load
 	@NSGATE_RESULTS="$${NSGATE_RESULTS:-$(RESULTS)}" tests/kernels/run --build $(BUILD) $(KERNELS_RUN)
+#: make userlands-check   the same in Debian 13 and testing, for arm64, by clang, and against musl; fetches
+#:                      Debian trees (root, an hour). userland-check: a part of Debian 13's, in minutes
+USERLANDS := trixie testing arm64 clang musl
+userlands-check: USERLANDS_RUN = $(USERLANDS)
+userland-check: USERLANDS_RUN = trixie:unit,netns/test_main_path,netns/test_not_ascii musl
+userlands-check userland-check:
+	$(need_root)
+	@deploy/deps.sh build test userlands
+	@NSGATE_RESULTS="$${NSGATE_RESULTS:-$(RESULTS)}" tests/userlands/run $(USERLANDS_RUN)
 support:
 	@tests/support merge $(RESULTS)
 soak: all $(BUILD)/bench/load
@@ -196,7 +205,7 @@ deps:
 
 SOURCES := $(wildcard $(addsuffix /*.c,agent broker ctl lib bench bench/peers tests/unit tests/model tests/platform tests/netns/runtimes tests/fuzz tests/faults))
 HEADERS := $(wildcard $(addsuffix /*.h,agent broker ctl lib include/nsgate bench bench/peers tests/unit tests/platform tests/fuzz tests/faults))
-SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/debian/nsgate.p* deploy/completion/* tests/*.sh tests/fuzz/run tests/netns/run tests/kernels/guest-init)
+SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/debian/nsgate.p* deploy/completion/* tests/*.sh tests/fuzz/run tests/netns/run tests/kernels/guest-init tests/userlands/enter tests/userlands/musl)
 MAN := $(wildcard doc/man/*.[1578])
 
 LINTERS := lint-format lint-tidy lint-cppcheck lint-shell lint-man
@@ -270,12 +279,12 @@ fuzz fuzz-check: all
 	@$(MAKE) $(jobs) --no-print-directory --silent -f tests/fuzz/fuzz.mk PROGRAMS_DIR=$(BUILD) run-$@
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan build-fuzz
+	rm -rf $(BUILD) $(BUILD)-asan build-fuzz build-clang
 help:
 	@sed -n 's/^#: //p' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: all unit-programs platform-programs asan-programs check unit asan-unit model platform netns soak runtimes-check systemd-check \
-	kernels-check kernel-check support \
+	kernels-check kernel-check userlands-check userland-check support \
 	faults faults-check demo deps fuzz fuzz-check \
 	lint $(LINTERS) install uninstall deb clean help
 .SECONDARY:

@@ -3,8 +3,8 @@
 # Install those Debian packages of the named sets that are not there yet. Asks nothing, touches no
 # package that is there, and prints a line only where there is something to install.
 #
-# usage: deploy/deps.sh SET...  SET: build, demo, test, fleet, deb, runtimes, systemd, kernels, lint,
-#        bench, fuzz
+# usage: deploy/deps.sh SET...  SET: build, demo, test, fleet, deb, runtimes, systemd, kernels,
+#        userlands, lint, bench, fuzz
 set -eu
 
 packages_of()
@@ -28,6 +28,7 @@ packages_of()
 	runtimes) echo runc crun podman busybox-static uidmap slirp4netns docker.io \
 		containernetworking-plugins ;;
 	systemd) echo systemd-container debootstrap debian-archive-keyring ;;
+	userlands) echo debootstrap debian-archive-keyring clang musl-tools git ;;
 	kernels)
 		echo debootstrap debian-archive-keyring qemu-system-x86 busybox-static cpio kmod e2fsprogs \
 			xz-utils zstd
@@ -38,7 +39,7 @@ packages_of()
 	lint) echo clang-format clang-tidy cppcheck shellcheck mandoc valgrind ;;
 	fuzz) echo clang libclang-rt-dev ;;
 	*)
-		echo "deps.sh: no set $1: build, demo, test, fleet, deb, runtimes, systemd, kernels, lint, bench or fuzz" >&2
+		echo "deps.sh: no set $1: build, demo, test, fleet, deb, runtimes, systemd, kernels, userlands, lint, bench or fuzz" >&2
 		return 2
 		;;
 	esac

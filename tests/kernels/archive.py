@@ -159,6 +159,16 @@ def libraries(programs):
     return sorted({line.split(":")[0] for line in listed.splitlines()})
 
 
+def debootstrap(tree, suite, packages):
+    """A small Debian in the directory `tree`; `packages`: more, with commas between them."""
+    proxy = re.search(r'"(.+)"', run("apt-config", "dump", "Acquire::http::Proxy"))
+    run("debootstrap", "--variant=minbase", f"--include={packages}", suite, tree, mirror(),
+        env={**os.environ, **({"http_proxy": proxy[1]} if proxy else {}), "LC_ALL": "C.UTF-8"})
+    if proxy:
+        (tree / "etc" / "apt" / "apt.conf.d" / "proxy").write_text(
+            f'Acquire::http::Proxy "{proxy[1]}";\n')
+
+
 def root(cache, programs):
     """An ext4 image of a Debian tree; one for all kernels."""
     packages = ",".join([*TOOLS, *libraries(programs)])
@@ -168,9 +178,7 @@ def root(cache, programs):
         return directory / "image"
     with made(directory) as place:
         tree = place / "tree"
-        proxy = re.search(r'"(.+)"', run("apt-config", "dump", "Acquire::http::Proxy"))
-        run("debootstrap", "--variant=minbase", f"--include={packages}", release(), tree, mirror(),
-            env={**os.environ, **({"http_proxy": proxy[1]} if proxy else {}), "LC_ALL": "C.UTF-8"})
+        debootstrap(tree, release(), packages)
         shutil.rmtree(tree / "var" / "cache" / "apt" / "archives")
         (tree / "etc" / "hostname").write_text("nsgate\n")
         (tree / "etc" / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")

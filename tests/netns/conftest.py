@@ -4,6 +4,7 @@ Fixtures: `lab` shares two daemons among all tests and leaves nothing behind of 
 `own_lab` has daemons of its own, for tests that kill or restart them, not started yet.
 """
 import os
+import subprocess
 import sys
 
 import pytest
@@ -17,11 +18,20 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "soak: also run at full size, by `make soak`")
 
 
+def in_a_chroot():
+    """There root may make no user namespace (user_namespaces(7)); more fails than those who try."""
+    done = subprocess.run(["unshare", "--user", "true"], stderr=subprocess.PIPE, check=False,
+                          env={**os.environ, "LC_ALL": "C"})
+    return done.returncode != 0 and b"Operation not permitted" in done.stderr
+
+
 def pytest_collection_modifyitems(items):
     missing = [p for p in laboratory.PROGRAMS if not os.access(laboratory.program(p), os.X_OK)]
     reason = None
     if os.geteuid() != 0:
         reason = "namespaces need root"
+    elif in_a_chroot():
+        reason = "namespaces need more than a chroot: tests/userlands/enter enters a tree"
     elif missing:
         reason = f"{missing[0]} is not built in {laboratory.BUILD}"
     if reason:
