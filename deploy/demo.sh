@@ -50,10 +50,12 @@ die()
 	[ -d "${dir:-}" ] && tail -n 5 "$dir"/*.log >&2
 	exit 1
 }
-# until SECONDS COMMAND...: repeat it until it succeeds.
+# until SECONDS COMMAND...: repeat it until it succeeds. The seconds are those of a machine that is not
+# slow.
 until_true()
 {
-	local end=$((SECONDS + $1))
+	local slow=${NSGATE_TEST_SLOW:-1}
+	local end=$((SECONDS + $1 * ${slow%.*}))
 	shift
 	until "$@" >/dev/null 2>&1; do
 		[ "$SECONDS" -lt "$end" ] || return 1
