@@ -3,6 +3,8 @@
 #: make demo       install what is missing, build, and show nsgate at work on real packets (root)
 #: make check      install what is missing, build, and run all tests (root)
 #: make runtimes-check    install container runtimes, and test nsgate with them (root)
+#: make programs-check    install servers and clients of many kinds, and see that they do under nsgate
+#:                 what they do without (root)
 #: make systemd-check   build the Debian package, and run it and the units under a systemd in a machine of
 #:                      its own; fetches a Debian tree (root)
 #: make kernels-check   run suites on Debian's own kernels in virtual machines; fetches them and a Debian
@@ -153,6 +155,11 @@ runtimes-check:
 	@deploy/deps.sh build test runtimes
 	@$(MAKE) $(jobs) --no-print-directory --silent all
 	@tests/run-all --build $(BUILD) runtimes
+programs-check:
+	$(need_root)
+	@deploy/deps.sh build test programs
+	@$(MAKE) $(jobs) --no-print-directory --silent all
+	@tests/run-all --build $(BUILD) programs
 systemd-check:
 	$(need_root)
 	@deploy/deps.sh build test deb systemd
@@ -283,7 +290,7 @@ clean:
 help:
 	@sed -n 's/^#: //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all unit-programs platform-programs asan-programs check unit asan-unit model platform netns soak runtimes-check systemd-check \
+.PHONY: all unit-programs platform-programs asan-programs check unit asan-unit model platform netns soak runtimes-check programs-check systemd-check \
 	kernels-check kernel-check userlands-check userland-check support \
 	faults faults-check demo deps fuzz fuzz-check \
 	lint $(LINTERS) install uninstall deb clean help

@@ -3,8 +3,8 @@
 # Install those Debian packages of the named sets that are not there yet. Asks nothing, touches no
 # package that is there, and prints a line only where there is something to install.
 #
-# usage: deploy/deps.sh SET...  SET: build, demo, test, fleet, deb, runtimes, systemd, kernels,
-#        userlands, lint, bench, fuzz
+# usage: deploy/deps.sh SET...  SET: build, demo, test, fleet, deb, runtimes, programs, systemd,
+#        kernels, userlands, lint, bench, fuzz
 set -eu
 
 packages_of()
@@ -27,6 +27,10 @@ packages_of()
 	deb) echo build-essential debhelper dpkg-dev fakeroot lintian ;;
 	runtimes) echo runc crun podman busybox-static uidmap slirp4netns docker.io \
 		containernetworking-plugins ;;
+	programs) echo wireguard-tools wireguard-go vsftpd lftp tftpd-hpa tftp-hpa redis-server nginx-light \
+		haproxy nghttp2-client etcd-server etcd-client mosquitto mosquitto-clients samba smbclient \
+		openssh-server openssh-client rsync udhcpc udhcpd iptables ndisc6 traceroute keepalived \
+		postgresql-15 ;;
 	systemd) echo systemd-container debootstrap debian-archive-keyring ;;
 	userlands) echo debootstrap debian-archive-keyring clang musl-tools git ;;
 	kernels)
@@ -39,10 +43,20 @@ packages_of()
 	lint) echo clang-format clang-tidy cppcheck shellcheck mandoc valgrind ;;
 	fuzz) echo clang libclang-rt-dev ;;
 	*)
-		echo "deps.sh: no set $1: build, demo, test, fleet, deb, runtimes, systemd, kernels, userlands, lint, bench or fuzz" >&2
+		echo "deps.sh: no set $1: build, demo, test, fleet, deb, runtimes, programs, systemd, kernels, userlands, lint, bench or fuzz" >&2
 		return 2
 		;;
 	esac
+}
+
+# Nobody has asked for servers to run: without an answer of a policy, apt starts what it installs.
+no_services()
+{
+	policy=/usr/sbin/policy-rc.d
+	[ -e $policy ] && return
+	trap 'rm -f "$log" $policy' EXIT
+	printf '#!/bin/sh\nexit 101\n' >$policy
+	chmod 755 $policy
 }
 
 installed()
@@ -113,6 +127,7 @@ fi
 echo "installing:$missing"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
+case " $* " in *" programs "*) no_services ;; esac
 # shellcheck disable=SC2086 # a list of words
 if ! install_packages $missing; then
 	# The package lists are absent or stale: only now is it worth the time to fetch them.
