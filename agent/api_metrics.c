@@ -101,6 +101,13 @@ static const struct figure figures[] = {
 		"Dropped by the kernel because nobody had bound a queue, or no longer.",
 		unbound_dropped),
 	COUNTER("would_drop_packets", "Accepted only because of audit.", would_drop),
+	COUNTER("unserved_packets",
+		"For another program's queue that nobody served; dropped, or accepted if the rule says "
+		"so.",
+		unserved),
+	COUNTER("notice_packets",
+		"Passed unasked: the kernel's own errors, neighbour discovery, multicast reports.",
+		notices),
 	COUNTER("malformed_packets", "Dropped because their headers cannot be trusted.", malformed),
 	COUNTER("repeated_packets", "Judged twice because of a repeat rule.", repeated),
 	COUNTER("default_packets", "Decided by the policy's default.", fallback.packets),

@@ -53,6 +53,7 @@ void counters_publish(struct shm_queue *shm, struct counters *counters)
 	add(&shm->malformed, counters->malformed);
 	add(&shm->repeated, counters->repeated);
 	add(&shm->would_drop, counters->would_drop);
+	add(&shm->unserved, counters->unserved);
 	add(&shm->readmitted, counters->readmitted);
 	memset(counters, 0, sizeof(*counters));
 }

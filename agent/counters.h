@@ -24,7 +24,7 @@ struct counters {
 	struct shm_count direction[SHM_DIRECTION_MAX];
 	struct shm_count fallback, replies, no_policy;
 	uint64_t protocol[SHM_PROTO_MAX];
-	uint64_t malformed, repeated, would_drop, readmitted;
+	uint64_t malformed, repeated, would_drop, unserved, readmitted;
 };
 
 static inline void counters_add(struct shm_count *count, uint32_t bytes)

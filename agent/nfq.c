@@ -137,6 +137,14 @@ static enum nfq_kind read_packet(const uint8_t *cursor, size_t left, struct nfq_
 	return has_id ? NFQ_KIND_PACKET : NFQ_KIND_NO_ID;
 }
 
+static uint16_t read_number(const uint8_t *generic)
+{
+	struct nfgenmsg header;
+
+	memcpy(&header, generic, sizeof(header));
+	return ntohs(header.res_id);
+}
+
 static enum nfq_kind read_error(const uint8_t *body, size_t length, int *ret_errno)
 {
 	int error;
@@ -162,9 +170,15 @@ enum nfq_kind nfq_parse(const void *message, size_t length, struct nfq_packet *r
 	if (length > header.nlmsg_len)
 		length = header.nlmsg_len;
 
-	if (header.nlmsg_type == QUEUE_MESSAGE(NFQNL_MSG_PACKET))
-		return length < fixed ? NFQ_KIND_NO_ID
-				      : read_packet(bytes + fixed, length - fixed, ret);
+	if (header.nlmsg_type == QUEUE_MESSAGE(NFQNL_MSG_PACKET)) {
+		enum nfq_kind kind;
+
+		if (length < fixed)
+			return NFQ_KIND_NO_ID;
+		kind = read_packet(bytes + fixed, length - fixed, ret);
+		ret->number = read_number(bytes + NLMSG_HDRLEN);
+		return kind;
+	}
 	if (header.nlmsg_type == NLMSG_ERROR && length >= NLMSG_HDRLEN)
 		return read_error(bytes + NLMSG_HDRLEN, length - NLMSG_HDRLEN, ret_errno);
 	return NFQ_KIND_OTHER;

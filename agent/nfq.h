@@ -21,6 +21,7 @@ struct nfq_packet {
 	uint32_t uid, gid;
 	uint32_t caplen;
 	const uint8_t *data; /* inside the message; may be NULL */
+	uint16_t number;     /* of the queue */
 	uint8_t hook;	     /* enum nsgate_hook */
 	bool has_uid, has_gid, has_mac;
 	uint8_t mac[6];

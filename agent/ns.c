@@ -182,8 +182,12 @@ static void take_fds(struct ns *ns, const int *fds)
 			.fd = fds[n++],
 			.proc_fd = ns->proc_fd,
 			.number = (uint16_t)(ns->record.queue_first + i),
+			.stride = ns->record.queue_count,
 			.cookie = ns->record.cookie,
 		};
+		for (unsigned int answer = 0; answer < NSGATE_ANSWER_MAX; answer++)
+			ns->queues[i].answers[answer] = nsgate_answer_mark(
+				ns->record.cookie, (enum nsgate_answer)answer);
 	}
 }
 
@@ -263,6 +267,24 @@ static bool rebalance(struct ns *ns, unsigned int i)
 	return true;
 }
 
+/* A consumer has gone or come back, as far as packets for it have met it. */
+static void tell_unserved(struct ns *ns, unsigned int i)
+{
+	const uint32_t unserved = __atomic_load_n(&ns->queues[i].unserved, __ATOMIC_RELAXED);
+	char what[NSGATE_TEXT_MAX];
+
+	if (unserved == ns->unserved[i])
+		return;
+	snprintf(what, sizeof(what),
+		 unserved ? "nobody serves queue %u, to which rules of the policy hand packets: "
+			    "start that program again"
+			  : "queue %u is served again",
+		 (unserved ? unserved : ns->unserved[i]) - 1);
+	ns_log(unserved ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO,
+	       unserved ? "consumer.gone" : "consumer.back", ns, what);
+	ns->unserved[i] = unserved;
+}
+
 #define REBALANCE_MS 1000
 
 static int64_t rebalance_at_ms; /* 0: every queue is with a worker of its kind */
@@ -271,9 +293,11 @@ void ns_rebalance(void)
 {
 	bool done = true;
 
-	for (struct ns *ns = first; flood_workers && ns; ns = ns->next)
-		for (unsigned int i = 0; i < ns->record.queue_count; i++)
-			done = rebalance(ns, i) && done;
+	for (struct ns *ns = first; ns; ns = ns->next)
+		for (unsigned int i = 0; i < ns->record.queue_count; i++) {
+			done = (!flood_workers || rebalance(ns, i)) && done;
+			tell_unserved(ns, i);
+		}
 	rebalance_at_ms = done ? 0 : loop_now_ms() + REBALANCE_MS;
 	ns_state_judge_all(); /* a worker may have given a queue up */
 }

@@ -47,6 +47,7 @@ struct ns {
 	int shm_fd, proc_fd, aux_fd, watch_fd;
 	struct queue queues[NSGATE_QUEUES_MAX]; /* record.queue_count of them */
 	struct worker *workers[NSGATE_QUEUES_MAX];
+	uint32_t unserved[NSGATE_QUEUES_MAX];		/* as struct queue says, when it was told */
 	bool flooded[NSGATE_QUEUES_MAX];		/* is with a worker for such */
 	struct worker_adding adding[NSGATE_QUEUES_MAX]; /* until ns_settle() */
 	unsigned int adding_count;

@@ -27,7 +27,7 @@
 #include "loop.h"
 #include "ns_state.h"
 #include "nsgate/hook.h"
-#include "nsgate/mark.h"
+#include "nsgate/flow.h"
 #include "worker.h"
 
 /* ---- changes: who waits for what ---- */
@@ -59,7 +59,42 @@ void ns_change_end(struct ns *ns, uint32_t status, const char *text)
 
 static uint32_t next_generation(uint32_t generation)
 {
-	return generation >= NSGATE_CTMARK_GEN_MAX ? 1 : generation + 1;
+	return generation >= NSGATE_GENERATION_MAX ? 1 : generation + 1;
+}
+
+static bool hands_on(const struct policy_info *info)
+{
+	for (size_t i = 0; i < info->rule_count; i++)
+		if (info->rules[i].action == POLICY_ACTION_QUEUE)
+			return true;
+	return false;
+}
+
+/* Is not all accepted that passes? Then the agent says of what was. */
+static bool is_selective(const struct policy_info *info)
+{
+	return info->open_on_agent_down || info->open_on_overload || hands_on(info);
+}
+
+static bool has_bypass(const struct nsgate_rules_spec *spec, const struct nsgate_bypass_mark *mark)
+{
+	for (uint32_t i = 0; i < spec->bypass_count; i++)
+		if (spec->bypass[i].value == mark->value && spec->bypass[i].mask == mark->mask)
+			return true;
+	return false;
+}
+
+/* How many different ones there may be is for the policy's compiler to see. */
+static void want_bypass(struct nsgate_rules_spec *spec, const struct policy_info *info)
+{
+	for (size_t i = 0; i < info->rule_count; i++) {
+		const struct nsgate_bypass_mark mark = {info->rules[i].bypass_value,
+							info->rules[i].bypass_mask};
+
+		if (mark.mask && spec->bypass_count < NSGATE_BYPASS_MARKS_MAX &&
+		    !has_bypass(spec, &mark))
+			spec->bypass[spec->bypass_count++] = mark;
+	}
 }
 
 static struct nsgate_rules_spec wanted_spec(const struct ns *ns, uint32_t generation)
@@ -80,6 +115,9 @@ static struct nsgate_rules_spec wanted_spec(const struct ns *ns, uint32_t genera
 			spec.flags |= NSGATE_RULES_DENIED;
 		if (info->strict)
 			spec.flags |= NSGATE_RULES_STRICT;
+		if (hands_on(info))
+			spec.flags |= NSGATE_RULES_CONSUMERS;
+		want_bypass(&spec, info);
 	} else {
 		/* Nothing is known but that it is to be policed: as before, else both ways. */
 		spec.hooks = ns->record.rules.hooks ? ns->record.rules.hooks
@@ -113,7 +151,9 @@ bool ns_rules_settled(const struct ns *ns)
 	const struct nsgate_rules_spec *wanted = &ns->wanted, *in_force = &ns->record.rules;
 
 	return wanted->hooks == in_force->hooks && wanted->flags == in_force->flags &&
-	       wanted->generation == in_force->generation;
+	       wanted->generation == in_force->generation &&
+	       wanted->bypass_count == in_force->bypass_count &&
+	       memcmp(wanted->bypass, in_force->bypass, sizeof(wanted->bypass)) == 0;
 }
 
 /* ---- binding a policy to the queues ---- */
@@ -177,6 +217,7 @@ static int binding_make(struct ns *ns, struct policy *policy, struct queue_bindi
 		size_t rules = policy_info(policy)->rule_count;
 
 		binding.policy = policy_ref(policy);
+		binding.selective = is_selective(policy_info(policy));
 		binding.scratch = calloc(rules ? rules : 1, sizeof(*binding.scratch));
 		err = binding.scratch ? 0 : -ENOMEM;
 		if (!err && first)
@@ -259,7 +300,7 @@ bool ns_policy_conflicts(const struct ns *ns, const struct policy *policy,
 		const struct policy_rule_info *rule = &info->rules[i];
 
 		if (rule->action != POLICY_ACTION_QUEUE || rule->queue < first ||
-		    rule->queue >= first + count)
+		    rule->queue >= first + NSGATE_FLOW_MAX * count)
 			continue;
 		snprintf(ret_text, NSGATE_TEXT_MAX,
 			 "rule %s hands packets to queue %u, which is nsgate's own in %s: use "

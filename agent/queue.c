@@ -110,12 +110,26 @@ static int receive(const struct queue *queue, struct queue_buffers *buffers)
 }
 
 /* Copied for an earlier policy: let it come again, with all that this one wants to see. */
-static bool is_stale(struct queue *queue, uint32_t id)
+static bool is_stale(struct queue *queue, struct queue_id id)
 {
-	if (!queue->has_stale)
+	struct queue_number *number = &queue->numbers[id.flow];
+
+	if (!number->has_stale)
 		return false;
-	queue->has_stale = queue_id_reached(id, queue->stale_id);
-	return queue->has_stale;
+	number->has_stale = queue_id_reached(id.id, number->stale_id);
+	return number->has_stale;
+}
+
+/* Return: false where it came by none of our numbers. */
+static bool identify(const struct queue *queue, const struct nfq_packet *packet,
+		     struct queue_id *ret)
+{
+	const unsigned int distance = (uint16_t)(packet->number - queue->number);
+
+	if (distance % queue->stride != 0 || distance / queue->stride >= NSGATE_FLOW_MAX)
+		return false;
+	*ret = (struct queue_id){(enum nsgate_flow)(distance / queue->stride), packet->id};
+	return true;
 }
 
 /* Return: whether it was for us to decide. */
@@ -123,14 +137,19 @@ static bool handle_packet(struct queue *queue, struct queue_buffers *buffers,
 			  const struct nfq_packet *packet)
 {
 	struct queue_verdict verdict = {.verdict = NF_REPEAT};
+	struct queue_id id;
 
-	if (queue->in_takeover && queue_takeover_packet(queue, packet->id))
+	if (!identify(queue, packet, &id)) {
+		queue_note_error(queue, EBADMSG);
 		return false;
-	if (is_stale(queue, packet->id))
+	}
+	if (queue->numbers[id.flow].is_regaining && queue_takeover_packet(queue, id))
+		return false;
+	if (is_stale(queue, id))
 		buffers->counters.readmitted++;
 	else
-		queue_judge(queue, buffers, packet, &verdict);
-	queue_say(queue, buffers, packet->id, &verdict);
+		queue_judge(queue, buffers, id.flow, packet, &verdict);
+	queue_say(queue, buffers, id, &verdict);
 	return true;
 }
 

@@ -2,8 +2,9 @@
 /*
  * Theory of Operation
  *
- * A queue is one NFQUEUE queue of one namespace: the socket that serves it, the policy that
- * judges it, the counters it keeps. One worker thread owns it. A turn is: receive a batch, judge
+ * A queue is a row of NFQUEUE numbers of one namespace, by which the kernel tells what it knows of
+ * a packet's flow (nsgate/flow.h), and what goes with them: the socket that serves all of them, the
+ * policy that judges their packets, the counters it keeps. Each number counts its ids by itself. One worker thread owns it. A turn is: receive a batch, judge
  * every packet, send every verdict in one datagram. Whatever else must happen to a queue (a new
  * policy, new links, its end) happens between two turns of its worker (worker_call()), so the hot
  * path takes no lock and a batch is never judged by a mixture of two policies.
@@ -14,6 +15,9 @@
  * (queue_takeover()), when others that waited with it have vanished (queue_look()), when it was
  * copied under a configuration that a new policy finds too small
  * (`stale_id`), and when the send of its verdict failed (`owed_id`).
+ *
+ * Two answers go round the hook as well, with a mark that the rules look out for: a rejection, and
+ * a denial that the kernel is to remember. These packets do not come back.
  */
 #ifndef NSGATE_QUEUE_H
 #define NSGATE_QUEUE_H
@@ -21,6 +25,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "consumer.h"
+#include "nsgate/flow.h"
 #include "nsgate/shm.h"
 #include "policy.h"
 #include "queue_kernel.h"
@@ -32,10 +38,20 @@ struct queue_link { /* a link of the namespace, sorted by index */
 	uint64_t bits; /* of the policy's interface patterns */
 };
 
+/* What the worker has to remember of one of the queue's numbers. Ids up to ... */
+struct queue_number {
+	bool is_regaining, has_stale, owes;
+	uint32_t regained_id; /* were sent round when the queue was taken over: ignore their messages */
+	uint32_t stale_id;    /* were copied under an earlier configuration: send them round */
+	uint32_t owed_id;     /* have verdicts that could not be sent: send them round */
+};
+
 struct queue {
 	int fd;	     /* the queue's socket; the ns owns it */
 	int proc_fd; /* nfnetlink_queue in that namespace's /proc; the ns owns it */
-	uint16_t number;
+	uint16_t number; /* the first: NSGATE_FLOW_NEW; the others are `stride` apart */
+	uint16_t stride;
+	struct queue_number numbers[NSGATE_FLOW_MAX];
 	uint64_t cookie; /* of the namespace, for events */
 	struct shm_queue *shm;
 
@@ -47,12 +63,11 @@ struct queue {
 	struct queue_link *links;
 	uint32_t link_count;
 	bool notes_denied; /* the kernel notes flows that are denied: its rules are this policy's */
+	bool selective;	   /* accepted flows are noted where the agent says so, and no others */
+	uint32_t answers[NSGATE_ANSWER_MAX]; /* marks */
 
 	/* The worker's own. */
-	bool in_takeover;	    /* messages of the predecessor's time may still be unread */
-	uint32_t takeover_id;	    /* ids up to this were sent round by queue_takeover(): ignore */
-	uint32_t takeover_last;	    /* the last id of the predecessor's time */
-	uint32_t takeover_count;    /* packets waiting then, less those met since in messages */
+	uint32_t regained_count;    /* packets that were sent round: counted when that is over */
 	uint32_t lost;		    /* numbered and nowhere (counters_missing()), and no news */
 	unsigned int unlooked;	    /* packets read since queue_look() looked */
 	uint64_t looked_at_ns;	    /* CLOCK_MONOTONIC */
@@ -61,20 +76,19 @@ struct queue {
 	unsigned int backlog_turns; /* in a row that did not read all there was */
 	uint64_t backlog_at_ns;	    /* of the first of them */
 	uint64_t flooded_at_ns;	    /* when that last had lasted for too long; 0: never */
-	bool has_stale;
-	uint32_t stale_id; /* ids up to this were copied under an earlier configuration */
-	bool config_owed;  /* the kernel was not told yet what the policy wants to see */
-	bool owes;
-	uint32_t owed_id;     /* the verdicts up to this id could not be sent: send them round */
+	bool config_owed;     /* the kernel was not told yet what the policy wants to see */
+	bool owes;	      /* any of the numbers does */
 	bool older_undecided; /* something older than the turn waits: decide nothing by range */
 	bool broken;	      /* the socket failed for good: no longer polled */
 	bool kernel_only;     /* nobody but the kernel can have sent what is to be read */
 	uint32_t config_flags, copy_range; /* as last told to the kernel */
+	struct consumer consumers[CONSUMERS_KNOWN];
 	struct queue *worker_next;	   /* the queues of one worker */
 
 	/* Written by the worker, read by the control thread (relaxed loads). */
 	bool flooded; /* has had more than was judged: wants a worker that quiet queues do not share
 		       */
+	uint32_t unserved; /* 1 + number of the consumer's queue that nobody serves, or 0 */
 	/* What the kernel refused. */
 	uint64_t errors;
 	int last_error;	 /* errno */
@@ -115,6 +129,7 @@ struct queue_binding {
 	uint32_t link_count;
 	uint32_t generation;
 	bool accept_without_policy;
+	bool selective; /* as struct queue */
 	uint64_t fallback_key; /* tells the default of one policy from another's; no rule's hash */
 	/*
 	 * For each rule of the new policy the counters it starts with, in order (the old rule of

@@ -18,7 +18,7 @@
 #include "queue_internal.h"
 
 #define CONFIG_MASK (NFQA_CFG_F_GSO | NFQA_CFG_F_FAIL_OPEN | NFQA_CFG_F_UID_GID)
-#define CONFIG_SIZE 128 /* bytes of the message that sets it */
+#define CONFIG_SIZE (64 * NSGATE_FLOW_MAX) /* bytes of the messages that set it */
 
 /* ---- counters of the rules ---- */
 
@@ -238,12 +238,27 @@ static uint32_t wanted_flags(const struct policy_info *info)
 /* Without the id nothing can be marked: packets copied too short are malformed then. */
 static void mark_stale(struct queue *queue)
 {
-	struct queue_kernel kernel;
+	struct queue_lines kernel;
 
-	if (queue_kernel_read(queue->proc_fd, queue->number, &kernel) < 0 || kernel.pending == 0)
+	if (queue_kernel_read_lines(queue->proc_fd, queue->number, queue->stride, &kernel) < 0)
 		return;
-	queue->has_stale = true;
-	queue->stale_id = kernel.id_sequence;
+	for (unsigned int flow = 0; flow < NSGATE_FLOW_MAX; flow++) {
+		if (kernel.pending[flow] == 0)
+			continue;
+		queue->numbers[flow].has_stale = true;
+		queue->numbers[flow].stale_id = kernel.id_sequence[flow];
+	}
+}
+
+/* All of a queue's numbers are configured alike. */
+static bool append_config(const struct queue *queue, struct nfq_batch *batch, uint32_t copy_range,
+			  uint32_t flags)
+{
+	for (unsigned int flow = 0; flow < NSGATE_FLOW_MAX; flow++)
+		if (!nfq_append_config(batch, queue_number_of(queue, (enum nsgate_flow)flow),
+				       copy_range, flags, CONFIG_MASK))
+			return false;
+	return true;
 }
 
 /*
@@ -266,7 +281,7 @@ void queue_configure(struct queue *queue)
 	queue->config_owed = false;
 	if (flags == queue->config_flags && copy_range == queue->copy_range)
 		return;
-	if (!nfq_append_config(&batch, queue->number, copy_range, flags, CONFIG_MASK))
+	if (!append_config(queue, &batch, copy_range, flags))
 		return;
 	err = queue_send(queue, &batch);
 	if (err) {
@@ -297,6 +312,7 @@ void queue_bind(struct queue *queue, struct queue_binding *binding)
 	SWAP(queue->link_count, binding->link_count);
 	SWAP(queue->generation, binding->generation);
 	SWAP(queue->accept_without_policy, binding->accept_without_policy);
+	SWAP(queue->selective, binding->selective);
 	queue->state.counters = queue->shm->rules;
 	queue->state.touched = queue->shm->rules_touched;
 	queue->config_owed = false;

@@ -35,10 +35,16 @@ struct queue_verdict {
 	size_t payload_length;
 };
 
-/* A run of packets, one after the other in the queue, that get the same verdict and mark. */
+/* A packet: which of the queue's numbers it came by, and its id there. */
+struct queue_id {
+	enum nsgate_flow flow;
+	uint32_t id;
+};
+
+/* A run of packets, one after the other by one number, that get the same verdict and mark. */
 struct queue_run {
 	unsigned int packets; /* 0: no run */
-	uint32_t last_id;
+	struct queue_id last;
 	struct queue_verdict verdict;
 };
 
@@ -55,15 +61,16 @@ struct queue_buffers {
 	struct counters counters;
 	struct queue_run run;
 	struct nfq_batch batch;
-	uint32_t batch_last_id; /* of what is in `batch` */
+	uint32_t batch_flows;			  /* mask of 1 << flow: of whose packets it has verdicts */
+	uint32_t batch_last_id[NSGATE_FLOW_MAX]; /* of these */
 };
 
-/* Decide packet `id`. Sends what has been gathered where the batch is full. */
-void queue_say(struct queue *queue, struct queue_buffers *buffers, uint32_t id,
+/* Decide a packet. Sends what has been gathered where the batch is full. */
+void queue_say(struct queue *queue, struct queue_buffers *buffers, struct queue_id id,
 	       const struct queue_verdict *verdict);
 
 /* Send every packet up to `id` round its hook again: a message of its own in the batch. */
-void queue_repeat_up_to(struct queue *queue, struct queue_buffers *buffers, uint32_t id);
+void queue_repeat_up_to(struct queue *queue, struct queue_buffers *buffers, struct queue_id id);
 
 /*
  * Publish the counters and send what has been gathered. Where the kernel has no memory for it the
@@ -77,24 +84,24 @@ int queue_send(const struct queue *queue, const struct nfq_batch *batch);
 
 /* ---- judging (queue_judge.c) ---- */
 
-/* Decide and count one packet. */
-void queue_judge(struct queue *queue, struct queue_buffers *buffers, const struct nfq_packet *in,
-		 struct queue_verdict *ret);
+/* Decide and count one packet, of whose flow the kernel knows that. */
+void queue_judge(struct queue *queue, struct queue_buffers *buffers, enum nsgate_flow flow,
+		 const struct nfq_packet *in, struct queue_verdict *ret);
 
 /* ---- taking over (queue_takeover.c) ---- */
 
 /*
- * A packet of the predecessor's time, or the first of ours.
+ * A packet of the predecessor's time, or the first of ours by that number.
  * Return: true where it has gone round already and the message is to be ignored.
  */
-bool queue_takeover_packet(struct queue *queue, uint32_t id);
+bool queue_takeover_packet(struct queue *queue, struct queue_id id);
 
 /*
  * Begin anew with what waits, as `kernel` says: all of it goes round, and the messages that nobody
  * has read yet are ignored. Between two turns. Return: 0 or -errno.
  */
 int queue_regain(struct queue *queue, struct queue_buffers *buffers,
-		 const struct queue_kernel *kernel);
+		 const struct queue_lines *kernel);
 
 /* ---- packets that vanish (queue_look.c) ---- */
 
@@ -103,7 +110,7 @@ int queue_regain(struct queue *queue, struct queue_buffers *buffers,
  * its way in; 0 where packets came in all the while, and then it is the line of several in which
  * the least is missing; -errno.
  */
-int queue_snapshot(const struct queue *queue, unsigned int tries, struct queue_kernel *ret);
+int queue_snapshot(const struct queue *queue, unsigned int tries, struct queue_lines *ret);
 
 /*
  * Before a turn: have packets vanished whose messages are still to be read? Then these messages
@@ -125,6 +132,11 @@ static inline bool queue_sent_by_kernel(const struct sockaddr_nl *sender)
 
 /* Note that the kernel refused something. */
 void queue_note_error(struct queue *queue, int error);
+
+static inline uint16_t queue_number_of(const struct queue *queue, enum nsgate_flow flow)
+{
+	return (uint16_t)(queue->number + nsgate_flow_offset(flow, queue->stride));
+}
 
 /* Is id `a` at or before `b`? Ids wrap around. */
 static inline bool queue_id_reached(uint32_t a, uint32_t b)

@@ -17,9 +17,10 @@
  * they would have been judged within LOOK_NS.
  *
  * A packet has its number a moment before it waits, and the line is not read in one go. So a
- * difference is only a suspicion. Then the queue's lock is passed (nfq_append_barrier()), which no
- * packet on its way in does: if the last number is the same before it and after, the line is exact.
- * In a flood it never is. There, only one packet can be on its way in, under the lock.
+ * difference is only a suspicion. Then the locks of the queue's numbers are passed
+ * (nfq_append_barrier()), which no packet on its way in does: if the sum of the last ids is the same
+ * before it and after, the lines are exact. In a flood they never are. There, only one packet by
+ * each number can be on its way in, under the lock.
  *
  * Once it is certain, queue_regain() asks for everything that still waits to come again under a
  * new number, and the old messages are ignored. What vanished is then in no account: the
@@ -36,40 +37,41 @@
 #define TRIES 8
 #define BARRIER_SIZE 64 /* bytes of the message */
 
-static int read_line(const struct queue *queue, struct queue_kernel *ret)
+static int read_line(const struct queue *queue, struct queue_lines *ret)
 {
-	return queue_kernel_read(queue->proc_fd, queue->number, ret);
+	return queue_kernel_read_lines(queue->proc_fd, queue->number, queue->stride, ret);
 }
 
-/* Return: 0 or -errno: no memory for the message. */
-static int pass_lock(const struct queue *queue)
+/* Of all the numbers. Return: 0 or -errno: no memory for the messages. */
+static int pass_locks(const struct queue *queue)
 {
-	uint8_t buffer[BARRIER_SIZE];
+	uint8_t buffer[NSGATE_FLOW_MAX * BARRIER_SIZE];
 	struct nfq_batch batch = {.buffer = buffer, .size = sizeof(buffer)};
 
-	nfq_append_barrier(&batch, queue->number);
+	for (unsigned int flow = 0; flow < NSGATE_FLOW_MAX; flow++)
+		nfq_append_barrier(&batch, queue_number_of(queue, (enum nsgate_flow)flow));
 	return queue_send(queue, &batch);
 }
 
-int queue_snapshot(const struct queue *queue, unsigned int tries, struct queue_kernel *ret)
+int queue_snapshot(const struct queue *queue, unsigned int tries, struct queue_lines *ret)
 {
 	int32_t least = INT32_MAX;
-	struct queue_kernel after;
+	struct queue_lines after;
 	int err = read_line(queue, &after);
 
 	for (unsigned int i = 0; !err && i < tries; i++) {
-		const uint32_t before = after.id_sequence;
-		const bool passed = pass_lock(queue) == 0;
-		struct queue_kernel line;
+		const uint32_t before = after.sum.id_sequence;
+		const bool passed = pass_locks(queue) == 0;
+		struct queue_lines line;
 
 		err = read_line(queue, &line);
 		if (!err)
 			err = read_line(queue, &after);
-		if (!err && counters_missing(queue->shm, &line) <= least) {
-			least = counters_missing(queue->shm, &line);
+		if (!err && counters_missing(queue->shm, &line.sum) <= least) {
+			least = counters_missing(queue->shm, &line.sum);
 			*ret = line;
 		}
-		if (!err && passed && before == after.id_sequence) {
+		if (!err && passed && before == after.sum.id_sequence) {
 			*ret = line;
 			return 1;
 		}
@@ -94,23 +96,23 @@ static bool is_due(struct queue *queue)
 	return true;
 }
 
-static int32_t news(const struct queue *queue, const struct queue_kernel *kernel)
+static int32_t news(const struct queue *queue, const struct queue_lines *kernel)
 {
-	return (int32_t)((uint32_t)counters_missing(queue->shm, kernel) - queue->lost);
+	return (int32_t)((uint32_t)counters_missing(queue->shm, &kernel->sum) - queue->lost);
 }
 
 /* Return: how many have vanished; 0 also where it is not certain; or below 0. */
-static int32_t certain_news(const struct queue *queue, struct queue_kernel *ret)
+static int32_t certain_news(const struct queue *queue, struct queue_lines *ret)
 {
 	const int exact = queue_snapshot(queue, TRIES, ret);
 	const int32_t vanished = exact < 0 ? 0 : news(queue, ret);
 
-	return exact || vanished > 1 ? vanished : 0;
+	return exact || vanished > NSGATE_FLOW_MAX ? vanished : 0;
 }
 
 int queue_look(struct queue *queue, struct queue_buffers *buffers)
 {
-	struct queue_kernel kernel;
+	struct queue_lines kernel;
 	int32_t vanished;
 
 	if (queue->shm->resending || queue->older_undecided || queue->owes || !is_due(queue))
@@ -120,7 +122,7 @@ int queue_look(struct queue *queue, struct queue_buffers *buffers)
 	vanished = certain_news(queue, &kernel);
 	if (vanished < 0)
 		queue->lost += (uint32_t)vanished;
-	if (vanished <= 0 || (kernel.pending > 0 && queue_fails_open(queue)))
+	if (vanished <= 0 || (kernel.sum.pending > 0 && queue_fails_open(queue)))
 		return 0;
 	return queue_regain(queue, buffers, &kernel);
 }

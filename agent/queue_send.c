@@ -3,8 +3,8 @@
  * Theory of Operation
  *
  * Verdicts leave in the order of the packets, all of a turn in one datagram. Packets in a row
- * that get the same verdict and mark are one message, NFQNL_MSG_VERDICT_BATCH, which decides
- * every packet of the queue up to an id. That is right only where everything up to that id is to
+ * that came by one number and get the same verdict and mark are one message,
+ * NFQNL_MSG_VERDICT_BATCH, which decides every packet of that number up to an id. That is right only where everything up to that id is to
  * be decided alike or is decided already; hence a run is written out before a packet is decided
  * otherwise, and there are no runs while something older waits (`older_undecided`, `owes`).
  *
@@ -57,10 +57,14 @@ static int send_singly(const struct queue *queue, const struct nfq_batch *batch)
 	return err;
 }
 
-static void owe(struct queue *queue, uint32_t id)
+static void owe(struct queue *queue, const struct queue_buffers *buffers)
 {
-	queue->owes = true;
-	queue->owed_id = id;
+	for (unsigned int flow = 0; flow < NSGATE_FLOW_MAX; flow++) {
+		if (!(buffers->batch_flows & 1U << flow))
+			continue;
+		queue->owes = queue->numbers[flow].owes = true;
+		queue->numbers[flow].owed_id = buffers->batch_last_id[flow];
+	}
 }
 
 static void send_batch(struct queue *queue, struct queue_buffers *buffers)
@@ -75,23 +79,26 @@ static void send_batch(struct queue *queue, struct queue_buffers *buffers)
 		err = send_singly(queue, &buffers->batch);
 	if (err) {
 		queue_note_error(queue, -err);
-		owe(queue, buffers->batch_last_id);
+		owe(queue, buffers);
 	}
 	buffers->batch.used = 0;
+	buffers->batch_flows = 0;
 }
 
 /* Append to the batch, which is sent first where it is full; an empty one holds any message. */
-static void append(struct queue *queue, struct queue_buffers *buffers, uint32_t id, bool up_to,
-		   const struct queue_verdict *verdict)
+static void append(struct queue *queue, struct queue_buffers *buffers, struct queue_id id,
+		   bool up_to, const struct queue_verdict *verdict)
 {
 	for (int i = 0; i < 2; i++) {
-		if (nfq_append(&buffers->batch, queue->number, id, up_to, verdict->verdict,
+		if (nfq_append(&buffers->batch, queue_number_of(queue, id.flow), id.id, up_to,
+			       verdict->verdict,
 			       verdict->set_mark, verdict->mark, verdict->payload,
 			       verdict->payload_length))
 			break;
 		send_batch(queue, buffers);
 	}
-	buffers->batch_last_id = id;
+	buffers->batch_flows |= 1U << id.flow;
+	buffers->batch_last_id[id.flow] = id.id;
 }
 
 static void end_run(struct queue *queue, struct queue_buffers *buffers)
@@ -100,7 +107,7 @@ static void end_run(struct queue *queue, struct queue_buffers *buffers)
 
 	if (run->packets == 0)
 		return;
-	append(queue, buffers, run->last_id, run->packets > 1, &run->verdict);
+	append(queue, buffers, run->last, run->packets > 1, &run->verdict);
 	run->packets = 0;
 }
 
@@ -108,31 +115,31 @@ static void end_run(struct queue *queue, struct queue_buffers *buffers)
  * May this packet be decided together with those before it? Packets that wait for more of their
  * flow to be seen will set `older_undecided` when there are such: a range would decide them too.
  */
-static bool joins_run(const struct queue *queue, const struct queue_run *run,
+static bool joins_run(const struct queue *queue, const struct queue_run *run, enum nsgate_flow flow,
 		      const struct queue_verdict *verdict)
 {
-	return run->packets > 0 && !queue->older_undecided && !queue->owes && !verdict->payload &&
+	return run->packets > 0 && run->last.flow == flow && !queue->older_undecided && !queue->owes && !verdict->payload &&
 	       !run->verdict.payload && run->verdict.verdict == verdict->verdict &&
 	       run->verdict.set_mark == verdict->set_mark && run->verdict.mark == verdict->mark;
 }
 
-void queue_say(struct queue *queue, struct queue_buffers *buffers, uint32_t id,
+void queue_say(struct queue *queue, struct queue_buffers *buffers, struct queue_id id,
 	       const struct queue_verdict *verdict)
 {
 	struct queue_run *run = &buffers->run;
 
-	if (!joins_run(queue, run, verdict)) {
+	if (!joins_run(queue, run, id.flow, verdict)) {
 		end_run(queue, buffers);
 		run->verdict = *verdict;
 	}
-	run->last_id = id;
+	run->last = id;
 	run->packets++;
 	/* The next packet's rewriting overwrites the payload. */
 	if (verdict->payload)
 		end_run(queue, buffers);
 }
 
-void queue_repeat_up_to(struct queue *queue, struct queue_buffers *buffers, uint32_t id)
+void queue_repeat_up_to(struct queue *queue, struct queue_buffers *buffers, struct queue_id id)
 {
 	const struct queue_verdict repeat = {.verdict = NF_REPEAT};
 
@@ -150,6 +157,14 @@ void queue_flush(struct queue *queue, struct queue_buffers *buffers)
 void queue_settle(struct queue *queue, struct queue_buffers *buffers)
 {
 	queue->owes = false;
-	queue_repeat_up_to(queue, buffers, queue->owed_id);
+	for (unsigned int flow = 0; flow < NSGATE_FLOW_MAX; flow++) {
+		struct queue_number *number = &queue->numbers[flow];
+
+		if (!number->owes)
+			continue;
+		number->owes = false;
+		queue_repeat_up_to(queue, buffers,
+				   (struct queue_id){(enum nsgate_flow)flow, number->owed_id});
+	}
 	queue_flush(queue, buffers);
 }

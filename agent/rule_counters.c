@@ -61,12 +61,12 @@ bool rule_counters_read(struct ns *ns)
 			step_count(ns->last.offloaded[i],
 				   &counts.of[NSGATE_COUNTER_OFFLOADED_IN + i]);
 	read_denied(&ns->last, &counts);
+	if (counts.found[NSGATE_COUNTER_NOTICES])
+		step_counter(&ns->last.notices.total, &ns->last.notices.raw,
+			     counts.of[NSGATE_COUNTER_NOTICES].packets);
 	if (counts.found[NSGATE_COUNTER_AGENT_DOWN])
 		step_counter(&control->passed_down, &control->passed_down_raw,
 			     counts.of[NSGATE_COUNTER_AGENT_DOWN].packets);
-	if (counts.found[NSGATE_COUNTER_OVERLOAD])
-		step_counter(&control->passed_overload, &control->passed_overload_raw,
-			     counts.of[NSGATE_COUNTER_OVERLOAD].packets);
 	if (counts.found[NSGATE_COUNTER_ASKED])
 		step_counter(&control->asked, &control->asked_raw,
 			     counts.of[NSGATE_COUNTER_ASKED].packets);
@@ -79,13 +79,13 @@ void rule_counters_begin(struct ns *ns)
 
 	(void)rule_counters_read(ns);
 	control->passed_down = 0;
-	control->passed_overload = 0;
 	control->asked = 0;
 	for (int i = 0; i < SHM_DIRECTION_MAX; i++)
 		for (int unit = 0; unit < 2; unit++) {
 			ns->last.offloaded[i][unit].total = 0;
 			ns->last.denied[i][unit].total = 0;
 		}
+	ns->last.notices.total = 0;
 	for (int i = 0; i < SHM_PROTO_MAX; i++)
 		ns->last.denied_protocol[i].total = 0;
 }

@@ -23,9 +23,9 @@
  * no packet was numbered since and it is still away. At most one such pause is made per document.
  * What was seen as pending and is gone without a decision needs no second look.
  *
- * Where the policy lets packets pass on overload, those were numbered and never pending; the
- * kernel does not count them, but the rules do, together with those that found the queue full and
- * were not numbered. Which of the missing ones were flushed cannot be told, unless they were seen
+ * Where the policy lets packets pass on overload, those whose message was not deliverable were
+ * numbered and never pending; those that found the queue full were not numbered (agent/unbound.c).
+ * The kernel counts neither. Which of the missing ones were flushed cannot be told, unless they were seen
  * as pending before.
  */
 #include "stats.h"
@@ -48,6 +48,7 @@
 #include "loop.h"
 
 #define TRIES 8
+#define NOTICES_MS 5000
 #define SETTLE_MS 4 /* no packet takes that long from its number into the queue */
 
 /* ---- a block of shared memory ---- */
@@ -90,6 +91,7 @@ static void add_block(struct stats *stats, const struct shm_queue *block)
 	stats->malformed += block->malformed;
 	stats->repeated += block->repeated;
 	stats->would_drop += block->would_drop;
+	stats->unserved += block->unserved;
 	for (int i = 0; i < SHM_LATENCY_BUCKETS; i++)
 		stats->latency[i] += block->latency[i];
 	if (block->latency_max_us > stats->latency_max_us)
@@ -109,7 +111,8 @@ struct reading {
 static void read_line(const struct ns *ns, unsigned int i, struct reading *reading)
 {
 	reading->kernel_error = queue_kernel_read(
-		ns->proc_fd, (uint16_t)(ns->record.queue_first + i), &reading->kernel);
+		ns->proc_fd, (uint16_t)(ns->record.queue_first + i),
+				  ns->record.queue_count, &reading->kernel);
 }
 
 /* The reader's side of the sequence lock that counters.h describes. */
@@ -263,27 +266,35 @@ static bool lets_pass(const struct policy *policy)
 	return info->offload || info->open_on_agent_down || info->open_on_overload;
 }
 
-/* Those that were not delivered were numbered; those that found the queue full were not. */
-static void read_passed(struct ns *ns, struct stats *stats)
+/*
+ * Those that were not delivered were numbered; those that found the queue full were not. What the
+ * broker let pass had waited.
+ */
+static void read_passed(struct ns *ns, struct stats *stats, bool of_many)
 {
 	const struct shm_control *control = &ns->shm->control;
-	uint64_t numbered = 0;
+	uint64_t numbered = 0, released = 0;
 
 	if (ns->record.rules.flags & STATS_PASSING || (ns->policy && lets_pass(ns->policy)))
 		ns->last.passes = true;
-	if (ns->last.passes)
+	/* Where the kernel decides nothing for us its counters hold notices alone: not each time. */
+	if (ns->last.passes || !of_many ||
+	    loop_now_ms() - ns->last.counters_read_at_ms >= NOTICES_MS) {
+		ns->last.counters_read_at_ms = loop_now_ms();
 		(void)rule_counters_read(ns);
+	}
 	for (int i = 0; i < SHM_DIRECTION_MAX; i++) {
 		stats->offloaded[i].packets = ns->last.offloaded[i][0].total;
 		stats->offloaded[i].bytes = ns->last.offloaded[i][1].total;
 	}
-	for (unsigned int i = 0; i < ns->record.queue_count && i < NSGATE_QUEUES_MAX; i++)
+	for (unsigned int i = 0; i < ns->record.queue_count && i < NSGATE_QUEUES_MAX; i++) {
 		numbered += ns->shm[i].control.unaccounted;
-	stats->unjudged[STATS_UNJUDGED_AGENT_DOWN] = control->passed_down;
-	if (numbered > control->passed_overload)
-		numbered = control->passed_overload;
+		released += ns->shm[i].control.released;
+	}
+	stats->notices = ns->last.notices.total;
+	stats->unjudged[STATS_UNJUDGED_AGENT_DOWN] = control->passed_down + control->passed_unbound + released;
 	stats->unjudged[STATS_UNJUDGED_UNDELIVERED] = numbered;
-	stats->unjudged[STATS_UNJUDGED_QUEUE_FULL] = control->passed_overload - numbered;
+	stats->unjudged[STATS_UNJUDGED_QUEUE_FULL] = control->passed_overload;
 }
 
 /* Decided by the agent for their whole flow, so they are among those seen. */
@@ -315,10 +326,10 @@ static void read_guard(struct ns *ns, struct stats *stats)
 	}
 }
 
-/* What the kernel decided without asking. */
-static void read_kernel(struct ns *ns, struct stats *stats)
+/* What the kernel decided without asking. `of_many`: for a document of all namespaces. */
+static void read_kernel(struct ns *ns, struct stats *stats, bool of_many)
 {
-	read_passed(ns, stats);
+	read_passed(ns, stats, of_many);
 	add_denied(ns, stats);
 	read_guard(ns, stats);
 }
@@ -371,7 +382,7 @@ void stats_read(struct ns *ns, struct stats *ret)
 		settle();
 		read_once(ns, ret, true);
 	}
-	read_kernel(ns, ret);
+	read_kernel(ns, ret, false);
 }
 
 int stats_read_all(struct stats_all *ret)
@@ -396,7 +407,7 @@ int stats_read_all(struct stats_all *ret)
 	for (size_t i = 0; i < all.count; i++) {
 		if (again[i])
 			read_once(all.list[i].ns, &all.list[i].stats, true);
-		read_kernel(all.list[i].ns, &all.list[i].stats);
+		read_kernel(all.list[i].ns, &all.list[i].stats, true);
 	}
 	free(again);
 	*ret = all;

@@ -31,7 +31,8 @@ struct stats {
 	struct shm_count direction[SHM_DIRECTION_MAX];
 	struct shm_count fallback, replies, no_policy;
 	uint64_t protocol[SHM_PROTO_MAX];
-	uint64_t malformed, repeated, would_drop;
+	uint64_t malformed, repeated, would_drop, unserved;
+	uint64_t notices; /* accepted by the kernel alone: its own errors, and what a link needs */
 
 	uint64_t seen;		  /* packets */
 	uint64_t pending;	  /* waiting in the kernel's queues */

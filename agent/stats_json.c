@@ -64,9 +64,11 @@ static void write_packets(struct jw *w, const struct stats *stats)
 		jw_uint(w, fate_names[i], stats->fate[i].packets);
 	jw_uint(w, "repeated", stats->repeated);
 	jw_uint(w, "queued_elsewhere", stats->fate[SHM_FATE_QUEUED_ELSEWHERE].packets);
+	jw_uint(w, "unserved", stats->unserved);
 	jw_uint(w, "malformed", stats->malformed);
 	jw_uint(w, "offloaded", stats_offloaded(stats).packets);
 	jw_uint(w, "offloaded_dropped", stats_denied(stats).packets);
+	jw_uint(w, "notices", stats->notices);
 	jw_close(w, '}');
 	jw_open(w, "bytes", '{');
 	jw_uint(w, "seen", stats_bytes_seen(stats));

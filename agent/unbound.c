@@ -6,7 +6,7 @@
  * one when its last socket was closed. But the rules count every packet right before the queue,
  * each time that it comes there, and that counter outlives both daemons. So
  *
- *     asked = taken by the queues + let pass + unbound
+ *     asked = taken by the queues + unbound
  *
  * where a queue that lives has taken what it has numbered and what found it full; one that is gone
  * has taken what the shared counters account for, as far as anybody has read it. A packet that
@@ -22,9 +22,10 @@
  * been counted: segments that the kernel cuts from one packet (where a policy matches on length or
  * rewrites, and until the agent has told a new queue otherwise), or counts that went with a table.
  * Then, if nothing moved, the rest is `unasked`, and the sum holds
- * again. Those that pass by a policy's leave are all held against the counter, though some of
- * them had a number: where a policy is open, more is `unasked` than needed, and of what is lost at
- * that moment too little may be counted.
+ * again.
+ *
+ * What was not taken is lost, unless the policy lets it pass: then it passed because the queue was
+ * full, where that is open, or because nobody had bound it.
  *
  * Packets are lost before a queue is bound, not while it is. So once an exact reading was had of a
  * binding, the counter is left alone until the next one: it costs a request for each namespace and
@@ -48,8 +49,8 @@ static bool read_taken(const struct ns *ns, uint32_t *ret)
 	for (unsigned int i = 0; i < ns->record.queue_count; i++) {
 		struct queue_kernel line;
 
-		if (queue_kernel_read(ns->proc_fd, (uint16_t)(ns->record.queue_first + i), &line) <
-		    0)
+		if (queue_kernel_read(ns->proc_fd, (uint16_t)(ns->record.queue_first + i),
+				      ns->record.queue_count, &line) < 0)
 			return false;
 		taken += line.id_sequence + line.dropped + (uint32_t)ns->shm[i].control.taken;
 	}
@@ -60,7 +61,8 @@ static bool read_taken(const struct ns *ns, uint32_t *ret)
 /* How much more was asked about than is known of. */
 static int32_t excess(const struct shm_control *control, uint64_t asked, uint32_t taken)
 {
-	const uint64_t known = control->passed_down + control->passed_overload + control->unbound;
+	const uint64_t known =
+		control->passed_unbound + control->passed_overload + control->unbound;
 
 	return (int32_t)((uint32_t)(asked + control->unasked - known) - taken);
 }
@@ -70,15 +72,14 @@ static void read_exactly(struct ns *ns)
 {
 	struct shm_control *control = &ns->shm->control;
 	uint32_t before, after;
-	uint64_t asked, passed;
+	uint64_t asked;
 	int32_t rest;
 
 	if (!read_taken(ns, &before) || !rule_counters_read(ns))
 		return;
 	asked = control->asked;
-	passed = control->passed_down + control->passed_overload;
 	if (!rule_counters_read(ns) || !read_taken(ns, &after) || before != after ||
-	    asked != control->asked || passed != control->passed_down + control->passed_overload)
+	    asked != control->asked)
 		return;
 	rest = excess(control, asked, after);
 	if (rest < 0)
@@ -112,6 +113,17 @@ bool unbound_suspect(struct ns *ns)
 	return rest > 0;
 }
 
+static uint64_t *account_of(struct ns *ns)
+{
+	struct shm_control *control = &ns->shm->control;
+
+	if (ns->record.rules.flags & NSGATE_RULES_OVERLOAD)
+		return &control->passed_overload;
+	if (ns->record.rules.flags & NSGATE_RULES_BYPASS)
+		return &control->passed_unbound;
+	return &control->unbound;
+}
+
 void unbound_settle(struct ns *ns)
 {
 	struct shm_control *control = &ns->shm->control;
@@ -123,6 +135,6 @@ void unbound_settle(struct ns *ns)
 	ns->last.unbound_suspected = false;
 	rest = excess(control, ns->last.asked, taken);
 	if (rest > 0)
-		control->unbound += (uint64_t)rest;
+		*account_of(ns) += (uint64_t)rest;
 	read_exactly(ns);
 }

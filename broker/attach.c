@@ -250,7 +250,8 @@ static void finish(struct holding *holding)
 	if (!holding->orphaned)
 		for (unsigned int i = 0; i < holding->kit.queue_count; i++)
 			queue_unbind(holding->kit.queues[i],
-				     (uint16_t)(holding->record.queue_first + i));
+				     (uint16_t)(holding->record.queue_first + i),
+				     holding->record.queue_count);
 	if (err)
 		log_event(LOG_LEVEL_ERROR, "detach.rules", "netns", holding->record.name, "error",
 			  log_errno(err), NULL);

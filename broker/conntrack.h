@@ -6,13 +6,14 @@
 #include <stdint.h>
 
 /*
- * Remove the entries of flows that bear `generation` in their mark (nsgate/mark.h) from the
- * namespace of `fd` (NETLINK_NETFILTER, opened there). Their next packet is judged afresh.
+ * Take the bits of `generation` off the labels of all conntrack entries (nsgate/flow.h) in the
+ * namespace of `fd` (NETLINK_NETFILTER, opened there). The next packet of such a flow is judged
+ * afresh. Costs a dump of the table: some 2 us for each entry.
  * Return: 0 or -errno; -EOPNOTSUPP or -EINVAL where the kernel has no conntrack netlink.
  */
 int conntrack_forget(int fd, uint32_t generation);
 
-/* The same for every flow that any policy ever accepted there: what an earlier attachment left. */
+/* The same for all that nsgate ever noted there: what an earlier attachment left. */
 int conntrack_forget_all(int fd);
 
 #endif

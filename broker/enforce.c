@@ -44,6 +44,8 @@ static struct rules_queues queues_of(const struct nsgate_ns_record *record,
 	return (struct rules_queues){
 		.backend = (enum nsgate_backend)record->backend,
 		.owned = broker_features.owned_tables,
+		.fib = broker_features.fib,
+		.cookie = record->cookie,
 		.first = record->queue_first,
 		.count = record->queue_count,
 		.links = *links,
@@ -356,7 +358,8 @@ static void release(struct holding *holding, unsigned int i)
 				 offsetof(struct shm_queue, control.released));
 	uint64_t released = 0;
 	int waited = queue_release(holding->kit.queues[i],
-				   (uint16_t)(holding->record.queue_first + i), holding->kit.proc);
+				   (uint16_t)(holding->record.queue_first + i),
+				   holding->record.queue_count, holding->kit.proc);
 
 	if (waited < 0)
 		log_event(LOG_LEVEL_ERROR, "release.failed", "netns", holding->record.name, "error",

@@ -18,10 +18,10 @@
 #include "netlink.h"
 
 /*
- * Five hooks of some 25 rules of about 400 bytes, and the links of a guard, of 250; below the
- * default send buffer.
+ * Five hooks of up to 60 rules of about 500 bytes, and the links of a guard, of 200. A message takes
+ * no more of the default send buffer (netlink_sendmsg() in net/netlink/af_netlink.c).
  */
-#define BATCH_BYTES 196608
+#define BATCH_BYTES (212992 - 32)
 #define NF_NETDEV_EGRESS 1 /* enum nf_dev_hooks of linux/netfilter.h, since Linux 5.16 */
 
 /* More than any one message takes: libnftnl writes without looking at the space left. */

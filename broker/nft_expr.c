@@ -2,7 +2,8 @@
 /*
  * Registers: a match loads into NFT_REG_1, narrows it there and compares; nothing is kept from
  * one match to the next. Meta and ct values are 32-bit numbers in host order, payload is bytes.
- * Only a flow takes several, from NFT_REG_1 on, four bytes each: what is shorter is padded.
+ * A label takes sixteen bytes, all of NFT_REG_1. Only a flow takes several registers, from
+ * NFT_REG_1 on, four bytes each: what is shorter is padded.
  */
 #include "nft_expr.h"
 
@@ -14,6 +15,7 @@
 #include <linux/in6.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/xt_NFQUEUE.h>
+#include <linux/rtnetlink.h>
 #include <stdlib.h>
 
 #define IPV4_FRAGMENT_OFFSET 6
@@ -209,6 +211,73 @@ void nft_match_ct_direction(struct nft_batch *batch, uint8_t direction)
 	compare(batch, NFT_CMP_EQ, &direction, sizeof(direction));
 }
 
+void nft_label_add(struct nft_label *label, unsigned int bit)
+{
+	label->words[bit / 32] |= 1U << bit % 32;
+}
+
+void nft_match_label(struct nft_batch *batch, const struct nft_label *label, enum nft_cmp_ops op)
+{
+	const struct nft_label none = {.words = {0}};
+
+	load_ct(batch, NFT_CT_LABELS);
+	narrow(batch, label, &none, sizeof(*label));
+	compare(batch, op, &none, sizeof(none));
+}
+
+static void load_constant(struct nft_batch *batch, const void *value, uint32_t size)
+{
+	struct nftnl_expr *expr = add(batch, "immediate");
+
+	if (!expr)
+		return;
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_IMM_DREG, NFT_REG_1);
+	nftnl_expr_set(expr, NFTNL_EXPR_IMM_DATA, value, size);
+}
+
+void nft_set_label(struct nft_batch *batch, const struct nft_label *label)
+{
+	struct nftnl_expr *expr;
+
+	load_constant(batch, label, sizeof(*label));
+	expr = add(batch, "ct");
+	if (!expr)
+		return;
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_CT_KEY, NFT_CT_LABELS);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_CT_SREG, NFT_REG_1);
+}
+
+void nft_match_local_source(struct nft_batch *batch, enum nft_cmp_ops op)
+{
+	struct nftnl_expr *expr = add(batch, "fib");
+
+	if (!expr)
+		return;
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_FIB_FLAGS, NFTA_FIB_F_SADDR);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_FIB_DREG, NFT_REG_1);
+	compare_number(batch, UINT32_MAX, op, RTN_LOCAL);
+}
+
+void nft_match_prefix(struct nft_batch *batch, enum nft_payload_bases base, uint32_t offset,
+		      const void *prefix, uint32_t bits)
+{
+	load_bytes(batch, base, offset, bits / 8);
+	compare(batch, NFT_CMP_EQ, prefix, bits / 8);
+}
+
+void nft_limit(struct nft_batch *batch, uint32_t packets, uint32_t burst)
+{
+	struct nftnl_expr *expr = add(batch, "limit");
+
+	if (!expr)
+		return;
+	nftnl_expr_set_u64(expr, NFTNL_EXPR_LIMIT_RATE, packets);
+	nftnl_expr_set_u64(expr, NFTNL_EXPR_LIMIT_UNIT, 1);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_LIMIT_BURST, burst);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_LIMIT_TYPE, NFT_LIMIT_PKTS);
+}
+
 void nft_match_byte(struct nft_batch *batch, enum nft_payload_bases base, uint32_t offset,
 		    uint8_t mask, uint8_t value)
 {
@@ -296,38 +365,17 @@ void nft_add_element(struct nft_batch *batch, const char *set)
 	nftnl_expr_set_str(expr, NFTNL_EXPR_DYNSET_SET_NAME, set);
 }
 
-/* x | bits is (x & ~bits) ^ bits, the only form that all kernels have. */
-static void change_number(struct nft_batch *batch, uint32_t keep, uint32_t bits)
+void nft_clear_meta_mark(struct nft_batch *batch)
 {
-	const uint32_t mask = keep & ~bits;
-
-	narrow(batch, &mask, &bits, sizeof(bits));
-}
-
-void nft_set_meta_mark(struct nft_batch *batch, uint32_t keep, uint32_t bits)
-{
+	const uint32_t zero = 0;
 	struct nftnl_expr *expr;
 
-	load_meta(batch, NFT_META_MARK);
-	change_number(batch, keep, bits);
+	load_constant(batch, &zero, sizeof(zero));
 	expr = add(batch, "meta");
 	if (!expr)
 		return;
 	nftnl_expr_set_u32(expr, NFTNL_EXPR_META_KEY, NFT_META_MARK);
 	nftnl_expr_set_u32(expr, NFTNL_EXPR_META_SREG, NFT_REG_1);
-}
-
-void nft_set_ct_mark(struct nft_batch *batch, uint32_t keep, uint32_t bits)
-{
-	struct nftnl_expr *expr;
-
-	load_ct(batch, NFT_CT_MARK);
-	change_number(batch, keep, bits);
-	expr = add(batch, "ct");
-	if (!expr)
-		return;
-	nftnl_expr_set_u32(expr, NFTNL_EXPR_CT_KEY, NFT_CT_MARK);
-	nftnl_expr_set_u32(expr, NFTNL_EXPR_CT_SREG, NFT_REG_1);
 }
 
 void nft_count(struct nft_batch *batch, const char *name)

@@ -33,12 +33,37 @@ void nft_match_fragment(struct nft_batch *batch, uint8_t family);
 /* meta length <= bytes. Of the packet from its network header on. */
 void nft_match_length_max(struct nft_batch *batch, uint32_t bytes);
 
-/* ct KEY & mask OP value. For MARK and STATE; breaks the rule where conntrack has no entry. */
+/*
+ * ct KEY & mask OP value. For STATE, which every packet has, and STATUS, which breaks the rule where
+ * conntrack has no entry.
+ */
 void nft_match_ct(struct nft_batch *batch, enum nft_ct_keys key, uint32_t mask, enum nft_cmp_ops op,
 		  uint32_t value);
 
 /* ct direction DIRECTION (enum ip_conntrack_dir). */
 void nft_match_ct_direction(struct nft_batch *batch, uint8_t direction);
+
+/* Bits of a conntrack entry's label, NSGATE_LABEL_BITS of them. */
+struct nft_label {
+	uint32_t words[4];
+};
+void nft_label_add(struct nft_label *label, unsigned int bit);
+
+/* ct label & label OP 0 (NEQ: any of the bits is set); breaks the rule where there is no entry. */
+void nft_match_label(struct nft_batch *batch, const struct nft_label *label, enum nft_cmp_ops op);
+
+/* ct label set ct label | label. Without a place for labels in the entry, the rule ends. */
+void nft_set_label(struct nft_batch *batch, const struct nft_label *label);
+
+/* fib saddr type local, or != local. */
+void nft_match_local_source(struct nft_batch *batch, enum nft_cmp_ops op);
+
+/* The first `bits` of @BASE,offset are those of `prefix`; a multiple of 8. */
+void nft_match_prefix(struct nft_batch *batch, enum nft_payload_bases base, uint32_t offset,
+		      const void *prefix, uint32_t bits);
+
+/* limit rate PACKETS/second burst BURST packets: the rule goes on below it. */
+void nft_limit(struct nft_batch *batch, uint32_t packets, uint32_t burst);
 
 /* @BASE,offset,8 & mask == value. */
 void nft_match_byte(struct nft_batch *batch, enum nft_payload_bases base, uint32_t offset,
@@ -65,11 +90,8 @@ void nft_lookup(struct nft_batch *batch, const char *set);
 /* add @SET { ... }; breaks the rule where the set is full. */
 void nft_add_element(struct nft_batch *batch, const char *set);
 
-/* meta mark set (meta mark & keep) | bits. */
-void nft_set_meta_mark(struct nft_batch *batch, uint32_t keep, uint32_t bits);
-
-/* ct mark set (ct mark & keep) | bits. */
-void nft_set_ct_mark(struct nft_batch *batch, uint32_t keep, uint32_t bits);
+/* meta mark set 0. */
+void nft_clear_meta_mark(struct nft_batch *batch);
 
 /* counter name NAME. */
 void nft_count(struct nft_batch *batch, const char *name);

@@ -70,7 +70,7 @@ static int check_texts(const struct nsgate_msg_attach *message, struct refusal *
 		return refuse(refusal, NSGATE_STATUS_USAGE, "the labels take more than %d bytes",
 			      NSGATE_LABELS_MAX);
 	if (message->queue_count < 1 || message->queue_count > NSGATE_QUEUES_MAX ||
-	    message->queue_first + message->queue_count > 0x10000)
+	    message->queue_first + NSGATE_FLOW_MAX * message->queue_count > 0x10000)
 		return refuse(refusal, NSGATE_STATUS_USAGE,
 			      "the queues are not valid: 1 to %d of them, numbered up to 65535",
 			      NSGATE_QUEUES_MAX);
@@ -256,7 +256,7 @@ static int bind_queues(struct holding *holding, struct refusal *refusal)
 	record->bound_at_ns = clock_ns(CLOCK_BOOTTIME);
 	for (unsigned int i = 0; i < record->queue_count; i++) {
 		unsigned int number = record->queue_first + i;
-		int err = queue_setup(holding->kit.queues[i], (uint16_t)number,
+		int err = queue_setup(holding->kit.queues[i], (uint16_t)number, record->queue_count,
 				      broker_config.queue_length);
 
 		if (err == -EBUSY) {

@@ -5,8 +5,9 @@
  * The socket may have to take packets from the moment on that the queue can deliver any, and a
  * packet read here would never get its verdict. A queue just bound is in copy mode NONE and
  * delivers nothing (nfqnl_enqueue_packet() in net/netfilter/nfnetlink_queue.c), so everything
- * that is acknowledged comes before the copy mode; the copy mode comes last, without
- * acknowledgement. A refusal would be in the receive queue when the send returns, alone.
+ * that is acknowledged comes before the copy mode, for all numbers of the queue; the copy mode comes
+ * last, without acknowledgement. A refusal of the first would be in the receive queue when the send
+ * returns, alone.
  */
 #include "queue_setup.h"
 
@@ -124,17 +125,32 @@ static int start_delivery(int fd, uint16_t number)
 	return r < 0 ? r : read_refusal(fd);
 }
 
-int queue_setup(int fd, uint16_t number, uint32_t length)
+/* What the agent shall answer must not come before there is nothing else to read. */
+static int setup(int fd, uint16_t number, uint16_t stride, unsigned int count, uint32_t length)
 {
 	int one = 1;
-	int r = bind_queue(fd, number, length);
+	int r = 0;
 
+	for (unsigned int i = 0; i < count && r == 0; i++)
+		r = bind_queue(fd, (uint16_t)(number + i * stride), length);
 	if (r < 0)
 		return r;
 	set_receive_buffer(fd, length);
 	if (setsockopt(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, &one, sizeof(one)) < 0)
 		return -errno;
-	return start_delivery(fd, number);
+	for (unsigned int i = 0; i < count && r == 0; i++)
+		r = start_delivery(fd, (uint16_t)(number + i * stride));
+	return r;
+}
+
+int queue_setup(int fd, uint16_t number, uint16_t stride, uint32_t length)
+{
+	return setup(fd, number, stride, NSGATE_FLOW_MAX, length);
+}
+
+int queue_setup_one(int fd, uint16_t number, uint32_t length)
+{
+	return setup(fd, number, 1, 1, length);
 }
 
 /*
@@ -143,13 +159,8 @@ int queue_setup(int fd, uint16_t number, uint32_t length)
  */
 static const uint32_t every_id[] = {0x7fffffff, 0xffffffff};
 
-int queue_release(int fd, uint16_t number, int proc)
+static int release_all(int fd, uint16_t number)
 {
-	struct queue_kernel kernel = {.pending = 0};
-	char none;
-
-	if (queue_kernel_read(proc, number, &kernel) < 0)
-		kernel.pending = 0;
 	for (size_t i = 0; i < sizeof(every_id) / sizeof(every_id[0]); i++) {
 		_Alignas(struct nlmsghdr) char buffer[MESSAGE_BYTES];
 		struct nlmsghdr *nlh = message_begin(buffer, NFQNL_MSG_VERDICT_BATCH, number);
@@ -162,16 +173,34 @@ int queue_release(int fd, uint16_t number, int proc)
 		if (r < 0)
 			return r;
 	}
+	return 0;
+}
+
+int queue_release(int fd, uint16_t number, uint16_t stride, int proc)
+{
+	struct queue_kernel kernel = {.pending = 0};
+	char none;
+
+	if (queue_kernel_read(proc, number, stride, &kernel) < 0)
+		kernel.pending = 0;
+	for (unsigned int i = 0; i < NSGATE_FLOW_MAX; i++) {
+		int r = release_all(fd, (uint16_t)(number + i * stride));
+
+		if (r < 0)
+			return r;
+	}
 	while (recv(fd, &none, 0, MSG_DONTWAIT | MSG_TRUNC) >= 0)
 		;
 	return (int)kernel.pending;
 }
 
-void queue_unbind(int fd, uint16_t number)
+void queue_unbind(int fd, uint16_t number, uint16_t stride)
 {
-	_Alignas(struct nlmsghdr) char buffer[MESSAGE_BYTES];
-	struct nlmsghdr *nlh = config_begin(buffer, number);
+	for (unsigned int i = 0; i < NSGATE_FLOW_MAX; i++) {
+		_Alignas(struct nlmsghdr) char buffer[MESSAGE_BYTES];
+		struct nlmsghdr *nlh = config_begin(buffer, (uint16_t)(number + i * stride));
 
-	put_command(nlh, NFQNL_CFG_CMD_UNBIND);
-	(void)netlink_send(fd, nlh, nlh->nlmsg_len);
+		put_command(nlh, NFQNL_CFG_CMD_UNBIND);
+		(void)netlink_send(fd, nlh, nlh->nlmsg_len);
+	}
 }

@@ -17,7 +17,7 @@
 #include "log.h"
 #include "record.h"
 
-#define RECORD_MAGIC 0x3152534eU /* "NSR1"; changes with the layout */
+#define RECORD_MAGIC 0x3252534eU /* "NSR2"; changes with the layout */
 #define FILE_NAME_MAX 48
 #define TEMPORARY "record.tmp"
 #define MEMBERS_SUFFIX ".members"

@@ -8,7 +8,8 @@
  * name that is not as we would have made it was made by somebody inside the namespace, and is
  * replaced whole in the same batch. The agent's answers to packets that waited meanwhile must not
  * be lost either, as a rejection would turn into an acceptance: a hook that is no longer named
- * keeps its settling rules, and a pause leaves them all.
+ * keeps its settling rules, and a pause leaves them all. In the hooks in, out and forward they are
+ * there always.
  *
  * Sets of denied flows (rules_denied.c) are replaced in the batch, too: rules begin with empty
  * ones.
@@ -16,7 +17,7 @@
  * The table of the guard (rules_guard.c) is of another family and changes in the same batch.
  *
  * The kernel is not asked what it can do in each namespace. Where it refuses an expression, the
- * batch is built again without sets of denied flows, without connection marks, then without
+ * batch is built again without sets of denied flows, without conntrack's labels, then without
  * conntrack at all.
  */
 #include "rules.h"
@@ -30,7 +31,7 @@
 #include <sys/ioctl.h>
 
 #include "nsgate/hook.h"
-#include "nsgate/mark.h"
+#include "nsgate/flow.h"
 #include "rules_guard.h"
 #include "rules_set.h"
 
@@ -106,7 +107,7 @@ static void build(const struct rules_set *set, bool owned, const struct rules_li
 		rules_denied_sets(set, hook, inventory->denied[hook]);
 		if (named)
 			rules_judge(set, hook);
-		if (named || inventory->hook[hook])
+		if (named || inventory->hook[hook] || rules_hook_offloads(hook))
 			rules_settle(set, hook);
 	}
 	guard_fragments(set->batch, set->strict);
@@ -257,27 +258,31 @@ static bool valid(const struct rules_queues *queues, const struct nsgate_rules_s
 {
 	if (spec->hooks & ~(NSGATE_HOOK_BIT(NSGATE_HOOK_MAX) - 1))
 		return false;
-	if (spec->generation < 1 || spec->generation > NSGATE_CTMARK_GEN_MAX)
+	if (spec->generation < 1 || spec->generation > NSGATE_GENERATION_MAX)
 		return false;
 	if (queues->backend != NSGATE_BACKEND_NFT_QUEUE && queues->backend != NSGATE_BACKEND_NFT_XT)
 		return false;
-	return queues->count >= 1 && queues->first + queues->count - 1 <= UINT16_MAX;
+	return queues->count >= 1 &&
+	       queues->first + NSGATE_FLOW_MAX * queues->count - 1U <= UINT16_MAX;
 }
 
 static int install_set(int fd, const struct rules_queues *queues,
 		       const struct nsgate_rules_spec *spec, bool opened)
 {
 	const uint32_t denying = NSGATE_RULES_OFFLOAD | NSGATE_RULES_DENIED;
-	const bool on_overload = spec->flags & NSGATE_RULES_OVERLOAD && !opened;
+	const uint32_t selective =
+		NSGATE_RULES_BYPASS | NSGATE_RULES_OVERLOAD | NSGATE_RULES_CONSUMERS;
 	struct rules_set set = {
 		.hooks = spec->hooks,
 		.generation = spec->generation,
 		.offload = spec->flags & NSGATE_RULES_OFFLOAD,
 		.denied = (spec->flags & denying) == denying,
 		.opened = opened,
-		.may_pass = spec->flags & (NSGATE_RULES_BYPASS | NSGATE_RULES_OVERLOAD),
-		.unjudged = on_overload ? NSGATE_COUNTER_OVERLOAD : NSGATE_COUNTER_AGENT_DOWN,
+		.selective = spec->flags & selective,
 		.strict = spec->flags & NSGATE_RULES_STRICT,
+		.fib = queues->fib,
+		.bypass = spec->bypass,
+		.bypass_count = spec->bypass_count,
 		.queue = {.backend = queues->backend,
 			  .first = queues->first,
 			  .count = queues->count,
@@ -285,7 +290,7 @@ static int install_set(int fd, const struct rules_queues *queues,
 	};
 	/* From all that conntrack and sets offer to none of it. */
 	static const struct {
-		bool sets, state, mark;
+		bool sets, state, label;
 	} levels[] = {{true, true, true},
 		      {false, true, true},
 		      {false, true, false},
@@ -294,6 +299,8 @@ static int install_set(int fd, const struct rules_queues *queues,
 
 	if (!valid(queues, spec))
 		return -EINVAL;
+	for (unsigned int i = 0; i < NSGATE_ANSWER_MAX; i++)
+		set.answers[i] = nsgate_answer_mark(queues->cookie, (enum nsgate_answer)i);
 	if (set.strict && queues->links.count > RULES_GUARDED_LINKS_MAX)
 		return -E2BIG;
 	for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
@@ -303,7 +310,7 @@ static int install_set(int fd, const struct rules_queues *queues,
 			continue; /* an answer that is late is understood all the same */
 		set.sets = levels[i].sets;
 		set.ct_state = levels[i].state;
-		set.ct_mark = levels[i].mark;
+		set.ct_label = levels[i].label;
 		r = install(fd, &set, queues);
 		if (means_foreign_table(r)) {
 			int again = install_anew(fd, &set, queues);
@@ -446,11 +453,23 @@ static void fill_queue_xt(struct nft_batch *batch)
 	fill_queue(batch, NSGATE_BACKEND_NFT_XT);
 }
 
-static void fill_connmark(struct nft_batch *batch)
+static void fill_label(struct nft_batch *batch)
+{
+	struct nft_label label = {.words = {0}};
+
+	nft_label_add(&label, NSGATE_LABEL_UNSURE);
+	nft_add_base_chain(batch, "trial", "filter", NSGATE_HOOK_OUT, RULES_JUDGE_PRIORITY);
+	nft_rule_begin(batch, "trial");
+	nft_set_label(batch, &label);
+	nft_rule_end(batch);
+}
+
+static void fill_fib(struct nft_batch *batch)
 {
 	nft_add_base_chain(batch, "trial", "filter", NSGATE_HOOK_OUT, RULES_JUDGE_PRIORITY);
 	nft_rule_begin(batch, "trial");
-	nft_set_ct_mark(batch, UINT32_MAX, NSGATE_CTMARK_REJECTED);
+	nft_match_local_source(batch, NFT_CMP_NEQ);
+	nft_verdict(batch, NF_DROP);
 	nft_rule_end(batch);
 }
 
@@ -466,7 +485,8 @@ int rules_probe(int fd, struct rules_features *ret)
 	else if (try_table(fd, 0, fill_queue_xt) == 0)
 		features.backend = NSGATE_BACKEND_NFT_XT;
 	features.owned_tables = try_table(fd, NFT_TABLE_F_OWNER | NFT_TABLE_PERSIST, NULL) == 0;
-	features.connmark = try_table(fd, 0, fill_connmark) == 0;
+	features.label = try_table(fd, 0, fill_label) == 0;
+	features.fib = try_table(fd, 0, fill_fib) == 0;
 	features.guard = try_table(fd, 0, guard_try) == 0;
 	*ret = features;
 	return 0;

@@ -17,7 +17,8 @@ struct rules_features {
 	enum nsgate_backend
 		backend;   /* NSGATE_BACKEND_NONE: this kernel cannot queue from nftables */
 	bool owned_tables; /* NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST is understood */
-	bool connmark;	   /* ct mark can be read and set */
+	bool label;	   /* conntrack labels can be read and set */
+	bool fib;	   /* whose an address is can be told */
 	bool guard;	   /* what leaves by a link can be guarded: a policy may be strict */
 };
 
@@ -39,8 +40,10 @@ struct rules_links {
 struct rules_queues {
 	enum nsgate_backend backend;
 	bool owned; /* make the tables owned, persistent ones */
+	bool fib;   /* the kernel can tell whose an address is */
+	uint64_t cookie; /* of the namespace: its answers are made of it */
 	uint16_t first;
-	uint16_t count;
+	uint16_t count; /* that packets are spread over; each has NSGATE_FLOW_MAX numbers */
 	struct rules_links links; /* to be guarded where the specification is strict */
 
 	/*

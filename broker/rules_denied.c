@@ -2,20 +2,17 @@
 /*
  * Theory of Operation
  *
- * A dropped first packet never confirms its conntrack entry, so no connection mark can say that a
- * flow was denied. Sets do: denied4_<hook> and denied6_<hook> hold the flows, and judge_<hook>
+ * A dropped first packet never confirms its conntrack entry, so no label can say that a flow was
+ * denied. Sets do: denied4_<hook> and denied6_<hook> hold the flows, and judge_<hook>
  * sends what is in there to dropped_<hook>, which counts and drops it. Only packets of the original
  * direction come so far (rules_judge.c): replies, and what the kernel itself says of a flow, are
  * none of a denial's business.
  *
- * The agent answers a packet whose flow is to be noted with NF_REPEAT and NSGATE_MARK_DENIED.
- * So the packet enters judge_<hook> again at once, and nothing stands between the answer and the
- * drop: whoever may add chains inside the namespace can take a mark off a packet that was accepted
- * on its way to settle_<hook>, but never sees this one. A container that sends packets with that
- * mark denies its own flows. The chain ends with the drop, whether there was room in the set or
- * not, a flow to note or none, and sets in this kernel or none. Where the rules do not know that
- * mark they clear it and queue the packet again, and the agent just drops it; where judge_<hook> is
- * empty, settle_<hook> does.
+ * The agent answers a packet whose flow is to be noted with NF_REPEAT and the mark
+ * NSGATE_ANSWER_DENY. So the packet enters judge_<hook> again at once, and nothing stands between the answer and the
+ * drop. A container that sends packets with that mark denies its own flows. The chain ends with the
+ * drop, whether there was room in the set or not, a flow to note or none, and sets in this kernel
+ * or none. Where judge_<hook> is empty, settle_<hook> drops it.
  *
  * Each replacement of the rules begins with new sets. The kernel adds to the old ones until the
  * moment that the new ones are in force; and the agent tells of no denial by one policy while the
@@ -28,7 +25,6 @@
 #include <stdio.h>
 
 #include "nsgate/hook.h"
-#include "nsgate/mark.h"
 
 /*
  * How long a denial lasts. Long enough for what is tried again (TCP sends most of its SYNs in that
@@ -95,7 +91,7 @@ static enum nsgate_counter denied_counter(uint32_t hook)
 	return hook == NSGATE_HOOK_IN ? NSGATE_COUNTER_DENIED_IN : NSGATE_COUNTER_DENIED_OUT;
 }
 
-/* chain denied_<hook>: what has a mark. It returns to be judged, or is an answer. */
+/* chain denied_<hook>: packets that the agent sent round with that answer. */
 static void note_rules(const struct rules_set *set, uint32_t hook)
 {
 	struct nft_batch *batch = set->batch;
@@ -103,13 +99,6 @@ static void note_rules(const struct rules_set *set, uint32_t hook)
 
 	rules_chain_name(chain, "denied", hook);
 	nft_add_chain(batch, chain);
-
-	/* meta mark != 0xa9c35e71 meta mark set meta mark & 0x00ffffff return */
-	nft_rule_begin(batch, chain);
-	nft_match_meta(batch, NFT_META_MARK, UINT32_MAX, NFT_CMP_NEQ, NSGATE_MARK_DENIED);
-	nft_set_meta_mark(batch, ~NSGATE_MARK_MASK, 0);
-	nft_verdict(batch, NFT_RETURN);
-	nft_rule_end(batch);
 
 	/* add @denied4_in { ip saddr . ip daddr . meta l4proto . th sport . th dport } */
 	for (int family = 0; remembers(set, hook) && family < RULES_FAMILIES; family++) {

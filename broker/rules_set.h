@@ -9,11 +9,11 @@
 #include "nft_batch.h"
 #include "nft_expr.h"
 #include "nsgate/counter.h"
+#include "nsgate/flow.h"
 #include "nsgate/proto.h"
 
 /* Priorities of the two base chains of each hook: after conntrack, NAT and everybody's filter. */
 #define RULES_JUDGE_PRIORITY 10
-#define RULES_CLEAR_PRIORITY 19 /* right before settling */
 #define RULES_SETTLE_PRIORITY 20
 
 /*
@@ -28,26 +28,32 @@ struct rules_set {
 	uint32_t hooks; /* mask of NSGATE_HOOK_BIT() */
 	uint32_t generation;
 	bool offload;
-	bool denied;		      /* the agent's answer "denied" is to be understood */
-	bool sets;		      /* and the kernel has sets, to remember denied flows in */
-	bool ct_state;		      /* the kernel has conntrack expressions */
-	bool ct_mark;		      /* and connection marks */
-	bool opened;		      /* nobody judges: let everything pass */
-	bool may_pass;		      /* or may some of it pass without a verdict? */
-	enum nsgate_counter unjudged; /* which counts that */
-	bool strict;		      /* guard what leaves */
-	struct nft_queue_range queue;
+	bool denied;	/* the agent's answer "denied" is to be understood */
+	bool sets;	/* and the kernel has sets, to remember denied flows in */
+	bool ct_state;	/* the kernel has conntrack expressions */
+	bool ct_label;	/* and labels */
+	bool fib;	/* and can tell whose an address is */
+	bool opened;	/* nobody judges: let everything pass */
+	bool selective; /* not all that passes was accepted: the agent says what was */
+	bool strict;	/* guard what leaves */
+	uint32_t answers[NSGATE_ANSWER_MAX];
+	const struct nsgate_bypass_mark *bypass; /* by which consumers accept whole flows */
+	uint32_t bypass_count;
+	struct nft_queue_range queue; /* of NSGATE_FLOW_NEW */
 };
 
 /* Longest chain name and its NUL, as in "notices_postrouting". */
 #define RULES_CHAIN_NAME_MAX 32
 
 /*
- * Chains and rules of one hook: those that queue its packets, and those that act on the answer.
+ * Chains and rules of one hook: those that queue its packets, and those that note its flows.
  * The table must exist in the batch and must have been flushed before.
  */
 void rules_judge(const struct rules_set *set, uint32_t hook);
 void rules_settle(const struct rules_set *set, uint32_t hook);
+
+bool rules_hook_incoming(uint32_t hook); /* in, prerouting */
+bool rules_hook_outgoing(uint32_t hook); /* out, postrouting */
 
 /* Hooks where the flow memory can do without asking. */
 bool rules_hook_offloads(uint32_t hook);
@@ -74,13 +80,10 @@ void rules_denied_drop(const struct rules_set *set, const char *chain, uint32_t 
 /* The chain of `hook` whose name begins with `role`, as in "judge_in". */
 void rules_chain_name(char name[RULES_CHAIN_NAME_MAX], const char *role, uint32_t hook);
 
-/*
- * Which bit of the connection mark says that a flow was accepted in `hook`. Bits stand for the
- * hooks in, out and forward. Prerouting and postrouting borrow one that no named hook asks for,
- * so that being accepted there is not taken for being accepted by a hook that sees more.
- * Return: NSGATE_CTMARK_IN, _OUT or _FORWARD; 0 where all three hooks are named: then every flow
- * passes one of them, and that one remembers it.
- */
-uint32_t rules_remember_bit(uint32_t hooks, uint32_t hook);
+/* A match: the packet's mark is that answer. */
+void rules_match_answer(const struct rules_set *set, enum nsgate_answer answer);
+
+/* The chain reject_<hook>, where a packet ends that is to be rejected. */
+void rules_reject_chain(const struct rules_set *set, uint32_t hook);
 
 #endif

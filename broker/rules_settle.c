@@ -2,47 +2,48 @@
 /*
  * Theory of Operation
  *
- * settle_<hook> sees every packet that judge_<hook> or the agent let through, and acts on the
- * agent's answer in the packet mark. A packet that was not queued carries nothing there and
- * leaves at the first rule. One that was queued and let pass without the agent still bears
- * NSGATE_MARK_UNJUDGED, and is counted. In the hook out the chain is of type route: where the agent
- * changed the mark, the kernel has just routed the packet by a mark with nsgate's byte in it, and
- * has to do so again by the mark that the routing rules may know. The notice that a rejection sends
- * passes the hooks as any packet, so the flow is noted as rejected before it is made (see
- * rules_judge.c).
+ * settle_<hook> sees every packet that judge_<hook> or the agent let through, and notes its flow in
+ * the conntrack entry's label: that it passed this way, and that the policy in force accepted it.
+ * It is there in the hooks in, out and forward whether they are judged or not, as replies are known
+ * by the way that the first packets came. It decides nothing, and leaves marks as they are.
+ *
+ * What reaches it was accepted, with three exceptions that may only pass: where nobody judges
+ * (`opened`), and where a policy lets packets pass without a verdict or hands them to other
+ * programs (`selective`). There a flow is accepted if the agent's mark "remember" says so, or if
+ * the mark that the policy names for it does, which a consumer sets ("bypass_mark").
+ *
+ * Errors and replies note nothing. A first packet of TCP that is no SYN is of a connection that
+ * was there before; which of its ends opened it is not known, and that is noted, too.
+ *
+ * An answer that goes round the hook ends in judge_<hook>. Where that has been emptied, as before a
+ * detach, the packet comes here, and is dropped.
  */
-#include "rules_set.h"
-
 #include <linux/in.h>
 #include <linux/netfilter.h>
+#include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nf_conntrack_tuple_common.h>
 
 #include "nsgate/hook.h"
-#include "nsgate/mark.h"
+#include "rules_set.h"
+#include "rules_way.h"
 
-/*
- * chain clear_out: what the agent accepted without touching the mark has only judge_out's own bits
- * in it, and was routed before they came. Without them it is at settle_out as if it had not been
- * queued, and is not routed again, which is a twelfth of what a leaving packet costs.
- */
-static void clear_rules(const struct rules_set *set)
+#define STATE_NEW NF_CT_STATE_BIT(IP_CT_NEW)
+#define STATE_RELATED NF_CT_STATE_BIT(IP_CT_RELATED)
+#define TCP_FLAGS_OFFSET 13
+#define TCP_FLAG_BYTE_SYN 0x02
+
+void rules_match_answer(const struct rules_set *set, enum nsgate_answer answer)
 {
-	const uint32_t for_settling =
-		NSGATE_MARK_REMEMBER | NSGATE_MARK_REJECT | NSGATE_MARK_UNJUDGED;
-	struct nft_batch *batch = set->batch;
-	char chain[RULES_CHAIN_NAME_MAX];
-
-	rules_chain_name(chain, "clear", NSGATE_HOOK_OUT);
-	nft_add_base_chain(batch, chain, "filter", NSGATE_HOOK_OUT, RULES_CLEAR_PRIORITY);
-
-	/* meta mark & 0x70000000 == 0 meta mark set meta mark & 0x00ffffff */
-	nft_rule_begin(batch, chain);
-	nft_match_meta(batch, NFT_META_MARK, for_settling, NFT_CMP_EQ, 0);
-	nft_set_meta_mark(batch, ~NSGATE_MARK_MASK, 0);
-	nft_rule_end(batch);
+	nft_match_meta(set->batch, NFT_META_MARK, UINT32_MAX, NFT_CMP_EQ, set->answers[answer]);
 }
 
-/* chain reject_<hook> */
-static void reject_rules(const struct rules_set *set, uint32_t hook)
+/* ---- answers ---- */
+
+/*
+ * chain reject_<hook>. Its answer goes to the packet's source, which the sender chose: it is sent
+ * only if it comes back here, or to the link that the packet came by.
+ */
+void rules_reject_chain(const struct rules_set *set, uint32_t hook)
 {
 	struct nft_batch *batch = set->batch;
 	char chain[RULES_CHAIN_NAME_MAX];
@@ -50,28 +51,27 @@ static void reject_rules(const struct rules_set *set, uint32_t hook)
 	rules_chain_name(chain, "reject", hook);
 	nft_add_chain(batch, chain);
 
-	/* meta mark 0xa9c35e71 drop: an answer to judge_<hook>, which has been emptied since */
-	nft_rule_begin(batch, chain);
-	nft_match_meta(batch, NFT_META_MARK, UINT32_MAX, NFT_CMP_EQ, NSGATE_MARK_DENIED);
-	nft_verdict(batch, NF_DROP);
-	nft_rule_end(batch);
-
-	/* ct mark set ct mark | 0x10000000; a rule of its own: a packet may have no entry */
-	if (set->ct_mark) {
-		nft_rule_begin(batch, chain);
-		nft_set_ct_mark(batch, UINT32_MAX, NSGATE_CTMARK_REJECTED);
-		nft_rule_end(batch);
-	}
-
 	/* The kernel takes `reject` in every hook but postrouting: there, just drop. */
-	nft_rule_begin(batch, chain);
 	if (hook == NSGATE_HOOK_POSTROUTING) {
+		nft_rule_begin(batch, chain);
 		nft_verdict(batch, NF_DROP);
 		nft_rule_end(batch);
 		return;
 	}
 
+	/* out: fib saddr type != local drop; in: iif lo fib saddr type != local drop */
+	if (hook != NSGATE_HOOK_FORWARD) {
+		nft_rule_begin(batch, chain);
+		if (rules_hook_incoming(hook))
+			rules_match_links(batch, RULES_LOOP_IN);
+		if (set->fib)
+			nft_match_local_source(batch, NFT_CMP_NEQ);
+		nft_verdict(batch, NF_DROP);
+		nft_rule_end(batch);
+	}
+
 	/* meta l4proto tcp reject with tcp reset */
+	nft_rule_begin(batch, chain);
 	nft_match_protocol(batch, NFT_META_L4PROTO, IPPROTO_TCP);
 	nft_reject_tcp_reset(batch);
 	nft_rule_end(batch);
@@ -82,67 +82,166 @@ static void reject_rules(const struct rules_set *set, uint32_t hook)
 	nft_rule_end(batch);
 }
 
-static void remember_rules(const struct rules_set *set, const char *chain, uint32_t hook)
+/* ---- noting ---- */
+
+static void accept_if_noted(const struct rules_set *set, const char *chain,
+			    const struct rules_ways *ways)
 {
-	struct nft_batch *batch = set->batch;
-	uint32_t bit = rules_remember_bit(set->hooks, hook);
-	uint32_t generation = set->generation << NSGATE_CTMARK_GEN_SHIFT;
+	uint32_t wanted = 0;
 
-	if (!set->ct_mark || !bit)
-		return;
+	/*
+	 * Over the loopback a packet passes two hooks, so the other one's note says nothing of this
+	 * one; on a link it does.
+	 */
+	for (size_t i = 0; i < ways->count; i++) {
+		wanted |= 1U << ways->list[i].own;
+		wanted |= ways->list[i].answers & ~(1U << NSGATE_WAY_IN_LOOP) &
+			  ~(1U << NSGATE_WAY_OUT_LOOP);
+	}
+	/* ct label & L != 0 accept */
+	nft_rule_begin(set->batch, chain);
+	rules_match_accepted(set, wanted);
+	nft_verdict(set->batch, NF_ACCEPT);
+	nft_rule_end(set->batch);
+}
 
-	/* meta mark & 0x10000000 != 0 ct mark & 0x0fff0000 == 0x00010000 ct mark set ct mark | B */
-	nft_rule_begin(batch, chain);
-	nft_match_meta(batch, NFT_META_MARK, NSGATE_MARK_REMEMBER, NFT_CMP_NEQ, 0);
-	nft_match_ct(batch, NFT_CT_MARK, NSGATE_CTMARK_GEN_MASK, NFT_CMP_EQ, generation);
-	nft_set_ct_mark(batch, UINT32_MAX, bit);
-	nft_rule_end(batch);
+static void accept_if_no_original(const struct rules_set *set, const char *chain)
+{
+	/* ct direction reply accept */
+	nft_rule_begin(set->batch, chain);
+	nft_match_ct_direction(set->batch, IP_CT_DIR_REPLY);
+	nft_verdict(set->batch, NF_ACCEPT);
+	nft_rule_end(set->batch);
 
-	/* ... != 0x00010000 ct mark set ct mark & 0x0000ffff | 0x00010000 | B */
-	nft_rule_begin(batch, chain);
-	nft_match_meta(batch, NFT_META_MARK, NSGATE_MARK_REMEMBER, NFT_CMP_NEQ, 0);
-	nft_match_ct(batch, NFT_CT_MARK, NSGATE_CTMARK_GEN_MASK, NFT_CMP_NEQ, generation);
-	nft_set_ct_mark(batch, ~NSGATE_CTMARK_MASK, generation | bit);
-	nft_rule_end(batch);
+	/* ct state related ct status & expected == 0 accept */
+	nft_rule_begin(set->batch, chain);
+	nft_match_ct(set->batch, NFT_CT_STATE, STATE_RELATED, NFT_CMP_NEQ, 0);
+	nft_match_ct(set->batch, NFT_CT_STATUS, IPS_EXPECTED, NFT_CMP_EQ, 0);
+	nft_verdict(set->batch, NF_ACCEPT);
+	nft_rule_end(set->batch);
+}
+
+static void note_unsure(const struct rules_set *set, const char *chain)
+{
+	/* meta l4proto tcp ct state new tcp flags & syn == 0 ct label set unsure */
+	nft_rule_begin(set->batch, chain);
+	nft_match_ct(set->batch, NFT_CT_STATE, STATE_NEW, NFT_CMP_NEQ, 0);
+	nft_match_protocol(set->batch, NFT_META_L4PROTO, IPPROTO_TCP);
+	nft_match_byte(set->batch, NFT_PAYLOAD_TRANSPORT_HEADER, TCP_FLAGS_OFFSET,
+		       TCP_FLAG_BYTE_SYN, 0);
+	rules_note_unsure(set);
+	nft_rule_end(set->batch);
+}
+
+static void note_ways(const struct rules_set *set, const char *chain, const struct rules_ways *ways,
+		      bool accepted)
+{
+	for (size_t i = 0; i < ways->count; i++) {
+		nft_rule_begin(set->batch, chain);
+		rules_match_links(set->batch, ways->list[i].links);
+		rules_note(set, ways->list[i].own, accepted);
+		nft_rule_end(set->batch);
+	}
+}
+
+/* chain noted_<hook>: the flow is accepted. */
+static void noted_rules(const struct rules_set *set, const char *chain,
+			const struct rules_ways *ways)
+{
+	nft_add_chain(set->batch, chain);
+	accept_if_no_original(set, chain);
+	note_unsure(set, chain);
+	note_ways(set, chain, ways, true);
+}
+
+/* ---- packets with a mark ---- */
+
+static bool is_judged(const struct rules_set *set, uint32_t hook)
+{
+	return set->hooks & NSGATE_HOOK_BIT(hook);
+}
+
+static void drop_answer(const struct rules_set *set, const char *chain, enum nsgate_answer answer)
+{
+	nft_rule_begin(set->batch, chain);
+	rules_match_answer(set, answer);
+	nft_verdict(set->batch, NF_DROP);
+	nft_rule_end(set->batch);
+}
+
+static void note_if_remembered(const struct rules_set *set, const char *chain, uint32_t hook)
+{
+	const bool notes = set->ct_label && set->selective && !set->opened && is_judged(set, hook);
+	char noted[RULES_CHAIN_NAME_MAX];
+
+	rules_chain_name(noted, "noted", hook);
+	/* meta mark R meta mark set 0 goto noted_in */
+	nft_rule_begin(set->batch, chain);
+	rules_match_answer(set, NSGATE_ANSWER_REMEMBER);
+	nft_clear_meta_mark(set->batch);
+	if (notes)
+		nft_branch(set->batch, NFT_GOTO, noted);
+	nft_rule_end(set->batch);
+
+	/* meta mark & MASK == VALUE goto noted_in */
+	for (uint32_t i = 0; notes && i < set->bypass_count; i++) {
+		nft_rule_begin(set->batch, chain);
+		nft_match_meta(set->batch, NFT_META_MARK, set->bypass[i].mask, NFT_CMP_EQ,
+			       set->bypass[i].value);
+		nft_branch(set->batch, NFT_GOTO, noted);
+		nft_rule_end(set->batch);
+	}
+}
+
+static void jump_marked(const struct rules_set *set, const char *chain, uint32_t hook)
+{
+	char marked[RULES_CHAIN_NAME_MAX];
+
+	rules_chain_name(marked, "marked", hook);
+	nft_add_chain(set->batch, marked);
+	drop_answer(set, marked, NSGATE_ANSWER_REJECT);
+	drop_answer(set, marked, NSGATE_ANSWER_DENY);
+	note_if_remembered(set, marked, hook);
+
+	/* meta mark != 0 jump marked_in */
+	nft_rule_begin(set->batch, chain);
+	nft_match_meta(set->batch, NFT_META_MARK, UINT32_MAX, NFT_CMP_NEQ, 0);
+	nft_branch(set->batch, NFT_JUMP, marked);
+	nft_rule_end(set->batch);
+}
+
+/*
+ * Is what comes here accepted? In a hook that is not judged it is, unless another hook judges the
+ * same packets: what leaves is judged in postrouting after it was here; what arrives was judged in
+ * prerouting, and noted there.
+ */
+static bool is_accepted(const struct rules_set *set, uint32_t hook)
+{
+	if (is_judged(set, hook))
+		return !set->selective && !set->opened;
+	if (hook != NSGATE_HOOK_IN && is_judged(set, NSGATE_HOOK_POSTROUTING))
+		return false;
+	return hook == NSGATE_HOOK_OUT || !is_judged(set, NSGATE_HOOK_PREROUTING);
 }
 
 void rules_settle(const struct rules_set *set, uint32_t hook)
 {
-	struct nft_batch *batch = set->batch;
-	char chain[RULES_CHAIN_NAME_MAX], reject[RULES_CHAIN_NAME_MAX];
+	const bool judged = is_judged(set, hook);
+	const struct rules_ways ways = rules_ways(hook);
+	char chain[RULES_CHAIN_NAME_MAX], noted[RULES_CHAIN_NAME_MAX];
 
-	if (hook == NSGATE_HOOK_OUT)
-		clear_rules(set);
-	reject_rules(set, hook);
-	rules_chain_name(reject, "reject", hook);
+	rules_chain_name(noted, "noted", hook);
+	if (set->ct_label && judged && set->selective)
+		noted_rules(set, noted, &ways);
+
 	rules_chain_name(chain, "settle", hook);
-	nft_add_base_chain(batch, chain, hook == NSGATE_HOOK_OUT ? "route" : "filter", hook,
-			   RULES_SETTLE_PRIORITY);
-
-	/* meta mark & 0xff000000 == 0 accept */
-	nft_rule_begin(batch, chain);
-	nft_match_meta(batch, NFT_META_MARK, NSGATE_MARK_MASK, NFT_CMP_EQ, 0);
-	nft_verdict(batch, NF_ACCEPT);
-	nft_rule_end(batch);
-
-	/* meta mark & 0x40000000 != 0 counter name C */
-	if (set->may_pass) {
-		nft_rule_begin(batch, chain);
-		nft_match_meta(batch, NFT_META_MARK, NSGATE_MARK_UNJUDGED, NFT_CMP_NEQ, 0);
-		nft_count(batch, nsgate_counter_names[set->unjudged]);
-		nft_rule_end(batch);
-	}
-
-	/* meta mark & 0x20000000 != 0 goto reject_in */
-	nft_rule_begin(batch, chain);
-	nft_match_meta(batch, NFT_META_MARK, NSGATE_MARK_REJECT, NFT_CMP_NEQ, 0);
-	nft_branch(batch, NFT_GOTO, reject);
-	nft_rule_end(batch);
-
-	remember_rules(set, chain, hook);
-
-	/* meta mark set meta mark & 0x00ffffff */
-	nft_rule_begin(batch, chain);
-	nft_set_meta_mark(batch, ~NSGATE_MARK_MASK, 0);
-	nft_rule_end(batch);
+	nft_add_base_chain(set->batch, chain, "filter", hook, RULES_SETTLE_PRIORITY);
+	jump_marked(set, chain, hook);
+	/* Prerouting sees before in does what that has to judge: left behind, it must note nothing. */
+	if (!set->ct_label || !(judged || rules_hook_offloads(hook)))
+		return;
+	accept_if_noted(set, chain, &ways);
+	accept_if_no_original(set, chain);
+	note_unsure(set, chain);
+	note_ways(set, chain, &ways, is_accepted(set, hook));
 }

@@ -92,7 +92,7 @@ static void on_probe(struct client *client, const union nsgate_msg *message, int
 	struct nsgate_msg_features features = {
 		.backend = broker_features.backend,
 		.owned_tables = broker_features.owned_tables,
-		.connmark = broker_features.connmark,
+		.label = broker_features.label,
 		.attached = holding_count(),
 		.agent = attach_agent_here(),
 	};

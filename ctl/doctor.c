@@ -113,13 +113,14 @@ void doctor_check_features(struct doctor_report *report, const struct nsgate_msg
 			    "not available: who has CAP_NET_ADMIN in a namespace can remove the "
 			    "rules");
 
-	if (features->connmark != 0)
-		doctor_note(report, DOCTOR_GRADE_OK, "connmark", NULL,
+	if (features->label != 0)
+		doctor_note(report, DOCTOR_GRADE_OK, "labels", NULL,
 			    "accepted flows can be remembered");
 	else
-		doctor_note(report, DOCTOR_GRADE_WARN, "connmark",
-			    "a kernel with CONFIG_NF_CONNTRACK_MARK and CONFIG_NFT_CT",
-			    "not available: nothing is offloaded, replies need rules");
+		doctor_note(report, DOCTOR_GRADE_WARN, "labels",
+			    "a kernel with CONFIG_NF_CONNTRACK_LABELS and CONFIG_NFT_CT",
+			    "not available: nothing is offloaded, every reply is judged by what it "
+			    "answers, and how a flow began is not known");
 
 	if (features->agent != 0)
 		doctor_note(report, DOCTOR_GRADE_OK, "broker-to-agent", NULL, "connected");

@@ -181,14 +181,16 @@ static bool print_fates(struct json_object *stats, FILE *to, bool colour)
 		{"offloaded", "packets.offloaded", "bytes.offloaded"},
 		{"dropped unasked", "packets.offloaded_dropped", "bytes.offloaded_dropped"},
 		{"would drop (audit)", "audit.would_drop", NULL},
-		{"dropped by the guard", "guard.packets", "guard.bytes"}, /* where there are any */
+		/* Where there are any. */
+		{"dropped by the guard", "guard.packets", "guard.bytes"},
+		{"found no consumer", "packets.unserved", NULL},
 	};
+	const size_t always = sizeof(fates) / sizeof(*fates) - 2;
 	struct table *table = table_new(headings);
 
 	for (size_t i = 0; i < sizeof(fates) / sizeof(*fates); i++) {
-		if (i + 1 == sizeof(fates) / sizeof(*fates) &&
-		    document_count(stats, fates[i].packets) == 0)
-			break;
+		if (i >= always && document_count(stats, fates[i].packets) == 0)
+			continue;
 		table_text(table, TABLE_TONE_PLAIN, fates[i].title);
 		table_number(table, document_count(stats, fates[i].packets));
 		if (fates[i].bytes != NULL)

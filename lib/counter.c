@@ -16,7 +16,7 @@ const char *const nsgate_counter_names[NSGATE_COUNTER_MAX] = {
 	[NSGATE_COUNTER_DENIED_UDP] = "denied_udp",
 	[NSGATE_COUNTER_DENIED_OTHER] = "denied_other",
 	[NSGATE_COUNTER_AGENT_DOWN] = "passed_agent_down",
-	[NSGATE_COUNTER_OVERLOAD] = "passed_overload",
+	[NSGATE_COUNTER_NOTICES] = "notices",
 	[NSGATE_COUNTER_ASKED] = "asked",
 };
 

@@ -27,46 +27,83 @@ static const char *read_column(const char *text, uint32_t *ret)
  * Columns: number, port id, waiting, copy mode, copy range, dropped, user dropped, last id, 1. By
  * hand, because workers read it between packets.
  */
-static bool parse_line(const char *line, uint16_t number, struct queue_kernel *ret)
+static bool parse_line(const char *line, uint32_t *ret_number, struct queue_kernel *ret)
 {
-	uint32_t of = 0;
-	struct queue_kernel read = {0};
-	uint32_t *const columns[] = {&of,
-				     &read.portid,
-				     &read.pending,
-				     &read.copy_mode,
-				     &read.copy_range,
-				     &read.dropped,
-				     &read.user_dropped,
-				     &read.id_sequence};
+	uint32_t *const columns[] = {ret_number,
+				     &ret->portid,
+				     &ret->pending,
+				     &ret->copy_mode,
+				     &ret->copy_range,
+				     &ret->dropped,
+				     &ret->user_dropped,
+				     &ret->id_sequence};
 
 	for (size_t i = 0; i < sizeof(columns) / sizeof(columns[0]); i++) {
 		line = read_column(line, columns[i]);
-		if (!line || of != number)
+		if (!line)
 			return false;
 	}
-	*ret = read;
 	return true;
 }
 
+struct search {
+	uint32_t number, stride;
+	struct queue_lines *lines;
+	bool any;
+};
+
+/* Return: which of the queue's numbers that is; NSGATE_FLOW_MAX: none. */
+static uint32_t place_of(const struct search *search, uint32_t number)
+{
+	const uint32_t distance = number - search->number;
+
+	if (number < search->number || distance % search->stride != 0 ||
+	    distance / search->stride >= NSGATE_FLOW_MAX)
+		return NSGATE_FLOW_MAX;
+	return distance / search->stride;
+}
+
+static void add_line(struct search *search, const struct queue_kernel *line, uint32_t place)
+{
+	struct queue_kernel *sum = &search->lines->sum;
+
+	search->any = true;
+	search->lines->pending[place] = line->pending;
+	search->lines->id_sequence[place] = line->id_sequence;
+	sum->portid = line->portid;
+	sum->copy_mode = line->copy_mode;
+	sum->copy_range = line->copy_range;
+	sum->pending += line->pending;
+	sum->dropped += line->dropped;
+	sum->user_dropped += line->user_dropped;
+	sum->id_sequence += line->id_sequence;
+}
+
 /* Look through the whole lines in `text`; what follows the last one is moved to its beginning. */
-static bool parse_lines(char *text, size_t *length, uint16_t number, struct queue_kernel *ret)
+static void parse_lines(char *text, size_t *length, struct search *search)
 {
 	char *line = text, *end;
 
 	while ((end = memchr(line, '\n', *length - (size_t)(line - text)))) {
+		struct queue_kernel read;
+		uint32_t number, place;
+
 		*end = '\0';
-		if (parse_line(line, number, ret))
-			return true;
+		if (parse_line(line, &number, &read)) {
+			place = place_of(search, number);
+			if (place < NSGATE_FLOW_MAX)
+				add_line(search, &read, place);
+		}
 		line = end + 1;
 	}
 	*length -= (size_t)(line - text);
 	memmove(text, line, *length);
-	return false;
 }
 
-int queue_kernel_read(int proc_fd, uint16_t number, struct queue_kernel *ret)
+int queue_kernel_read_lines(int proc_fd, uint16_t number, uint16_t stride, struct queue_lines *ret)
 {
+	struct queue_lines lines = {.sum = {0}};
+	struct search search = {.number = number, .stride = stride, .lines = &lines};
 	char text[PROC_CHUNK];
 	size_t held = 0;
 	off_t offset = 0;
@@ -79,12 +116,25 @@ int queue_kernel_read(int proc_fd, uint16_t number, struct queue_kernel *ret)
 		if (got < 0)
 			return -errno;
 		if (got == 0)
-			return -ENOENT;
+			break;
 		offset += got;
 		held += (size_t)got;
-		if (parse_lines(text, &held, number, ret))
-			return 0;
+		parse_lines(text, &held, &search);
 		if (held == sizeof(text))
 			return -EBADMSG;
 	}
+	if (!search.any)
+		return -ENOENT;
+	*ret = lines;
+	return 0;
+}
+
+int queue_kernel_read(int proc_fd, uint16_t number, uint16_t stride, struct queue_kernel *ret)
+{
+	struct queue_lines lines;
+	const int err = queue_kernel_read_lines(proc_fd, number, stride, &lines);
+
+	if (!err)
+		*ret = lines.sum;
+	return err;
 }

@@ -11,11 +11,14 @@
 
 #define QUEUE_NUMBER_LOWEST 0x8000U /* 32768 */
 
+/* How many consecutive numbers so many queues have (nsgate/flow.h). */
+unsigned int queue_number_width(unsigned int queues);
+
 /*
- * Choose `width` consecutive numbers, 1 to 32768. `choice` 0: the lowest, which are the default;
- * any other value, a random one: some of the others, for whoever found those taken.
+ * Choose the numbers of so many queues, 1 to NSGATE_QUEUES_MAX. `choice` 0: the lowest, which are
+ * the default; any other value, a random one: some of the others, for whoever found those taken.
  * Return: the first of them.
  */
-uint16_t queue_number_choose(unsigned int width, uint32_t choice);
+uint16_t queue_number_choose(unsigned int queues, uint32_t choice);
 
 #endif

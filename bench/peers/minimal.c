@@ -130,7 +130,7 @@ static int open_queue(const char *name, uint32_t hooks)
 	peer_enter(name);
 	fd = netlink_open(NETLINK_NETFILTER);
 	peer_need(fd >= 0, "netlink");
-	errno = -queue_setup(fd, PEER_QUEUE, PEER_QUEUE_LENGTH);
+	errno = -queue_setup_one(fd, PEER_QUEUE, PEER_QUEUE_LENGTH);
 	peer_need(errno == 0, "queue");
 	configure(fd);
 	peer_buffer(fd);

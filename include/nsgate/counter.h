@@ -2,8 +2,8 @@
 /*
  * Named counters of the table `inet nsgate`, which the broker's rules fill and the agent reads: of
  * what the kernel accepted without asking, by direction of the hook; of what it dropped so, by
- * direction, and again by protocol; of what passed unjudged, by the reason; of what was to be asked
- * about, before the queue.
+ * direction, and again by protocol; of what passed while nobody judged; of what the kernel itself
+ * sends and is not asked about; of what was to be asked about, before the queue.
  */
 #ifndef NSGATE_COUNTER_H
 #define NSGATE_COUNTER_H
@@ -20,7 +20,7 @@ enum nsgate_counter {
 	NSGATE_COUNTER_DENIED_UDP,
 	NSGATE_COUNTER_DENIED_OTHER,
 	NSGATE_COUNTER_AGENT_DOWN,
-	NSGATE_COUNTER_OVERLOAD,
+	NSGATE_COUNTER_NOTICES,
 	NSGATE_COUNTER_ASKED,
 	NSGATE_COUNTER_MAX
 };

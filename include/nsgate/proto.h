@@ -166,7 +166,7 @@ struct nsgate_msg_features {
 	struct nsgate_msg_header header;
 	uint32_t backend;      /* enum nsgate_backend */
 	uint32_t owned_tables; /* 0 or 1: NFT_TABLE_F_OWNER with F_PERSIST */
-	uint32_t connmark;     /* 0 or 1: ct mark can be set */
+	uint32_t label;	       /* 0 or 1: conntrack labels can be set */
 	uint32_t attached;     /* namespaces now */
 	uint32_t agent;	       /* 0 or 1: the agent is connected */
 	uint32_t nofile;       /* RLIMIT_NOFILE of the broker */
@@ -179,16 +179,25 @@ enum nsgate_rules_flag {
 	NSGATE_RULES_STRICT = 1 << 2,	/* drop what leaves past the hooks */
 	NSGATE_RULES_OVERLOAD = 1 << 3, /* the queue lets packets pass when it is overloaded */
 	NSGATE_RULES_DENIED = 1 << 4,	/* with OFFLOAD: drops those of denied flows, too */
+	NSGATE_RULES_CONSUMERS = 1 << 5, /* some packets are handed to other programs */
 };
+
+/* By which mark a consumer says that a packet stands for its flow: mark & mask == value. */
+struct nsgate_bypass_mark {
+	uint32_t value, mask;
+};
+
+#define NSGATE_BYPASS_MARKS_MAX 8 /* different ones of a policy */
 
 /* What the agent wants enforced in a namespace; all that the broker knows of its policy. */
 struct nsgate_rules_spec {
 	uint32_t hooks;	     /* mask of NSGATE_HOOK_BIT() */
 	uint32_t flags;	     /* enum nsgate_rules_flag */
-	uint32_t generation; /* of the policy, 1..NSGATE_CTMARK_GEN_MAX; 0: no rules yet */
-	uint32_t reserved;
+	uint32_t generation; /* of the policy, 1..NSGATE_GENERATION_MAX; 0: no rules yet */
+	uint32_t bypass_count;
+	struct nsgate_bypass_mark bypass[NSGATE_BYPASS_MARKS_MAX];
 };
-static_assert(sizeof(struct nsgate_rules_spec) == 16, "wire format");
+static_assert(sizeof(struct nsgate_rules_spec) == 16 + 8 * 8, "wire format");
 
 /* A namespace as broker and agent both know it. */
 struct nsgate_ns_record {
@@ -210,7 +219,7 @@ struct nsgate_ns_record {
 	char target[NSGATE_TARGET_MAX];
 	char labels[NSGATE_LABELS_MAX];
 };
-static_assert(sizeof(struct nsgate_ns_record) == 72 + 64 + 64 + 256 + 1024, "wire format");
+static_assert(sizeof(struct nsgate_ns_record) == 136 + 64 + 64 + 256 + 1024, "wire format");
 
 /* Order of the descriptors of NS_ADD and NS_HELD. */
 enum nsgate_nsfd {
@@ -232,7 +241,7 @@ struct nsgate_msg_ns_rules {
 	struct nsgate_rules_spec rules;
 	char policy[NSGATE_NAME_MAX]; /* bound now: a rebind must outlive the agent */
 };
-static_assert(sizeof(struct nsgate_msg_ns_rules) == 40 + NSGATE_NAME_MAX, "wire format");
+static_assert(sizeof(struct nsgate_msg_ns_rules) == 104 + NSGATE_NAME_MAX, "wire format");
 
 struct nsgate_msg_ns_remove {
 	struct nsgate_msg_header header;

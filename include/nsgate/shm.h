@@ -32,7 +32,7 @@
 
 #include "nsgate/limits.h"
 
-#define NSGATE_SHM_MAGIC 0x4e534734U /* "NSG4"; changes with the layout */
+#define NSGATE_SHM_MAGIC 0x4e534735U /* "NSG5"; changes with the layout */
 
 enum shm_fate {
 	SHM_FATE_ACCEPTED,
@@ -88,7 +88,7 @@ struct shm_control {
 	 * judged, and on overload. Sums of the steps of the rules' counters, as last read.
 	 */
 	uint64_t passed_down, passed_down_raw;
-	uint64_t passed_overload, passed_overload_raw;
+	uint64_t passed_unbound, passed_overload;
 	/* What agent/unbound.c knows; all but `taken` in the first block for all of a namespace. */
 	uint64_t asked, asked_raw; /* came before the queue: as the two above */
 	uint64_t unasked;	   /* taken by a queue without having been asked about */
@@ -125,6 +125,7 @@ struct shm_queue {
 	uint64_t malformed;
 	uint64_t repeated;
 	uint64_t would_drop;
+	uint64_t unserved; /* for another program's queue, which nobody served: dropped or accepted */
 	uint64_t readmitted; /* packets that a takeover sent round again: counted twice by the
 				kernel */
 	/*

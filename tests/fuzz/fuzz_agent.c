@@ -21,7 +21,7 @@
 #include "loop.h"
 #include "messages.h"
 #include "nsgate/hook.h"
-#include "nsgate/mark.h"
+#include "nsgate/flow.h"
 #include "record.h"
 
 #define STEPS_MAX 64
@@ -203,7 +203,7 @@ static void broker_hear_one(const union nsgate_msg *message, int *fds, unsigned 
 
 		MUST(ns_find_cookie(message->ns_rules.cookie));
 		MUST(rules->hooks && !(rules->hooks >> NSGATE_HOOK_MAX));
-		MUST(rules->generation >= 1 && rules->generation <= NSGATE_CTMARK_GEN_MAX);
+		MUST(rules->generation >= 1 && rules->generation <= NSGATE_GENERATION_MAX);
 		MUST(ipc_text_valid(message->ns_rules.policy, NSGATE_NAME_MAX));
 		broker.rules_id = message->header.id;
 	} else if (type == NSGATE_MSG_REPLY) {

@@ -33,7 +33,7 @@
 #include "loop.h"
 #include "messages.h"
 #include "nsgate/hook.h"
-#include "nsgate/mark.h"
+#include "nsgate/flow.h"
 #include "record.h"
 
 #define CLIENTS 3
@@ -58,9 +58,9 @@ static uid_t next_uid;
 int __wrap_kit_open(int target, struct kit *kit);
 int __wrap_kit_identify(int socket_fd, uint64_t *ret_cookie, uint64_t *ret_inode);
 int __wrap_members_find_holding(int pidfd, struct holding **ret);
-int __wrap_queue_setup(int fd, uint16_t number, uint32_t length);
-void __wrap_queue_unbind(int fd, uint16_t number);
-int __wrap_queue_release(int fd, uint16_t number, int proc);
+int __wrap_queue_setup(int fd, uint16_t number, uint16_t stride, uint32_t length);
+void __wrap_queue_unbind(int fd, uint16_t number, uint16_t stride);
+int __wrap_queue_release(int fd, uint16_t number, uint16_t stride, int proc);
 int __wrap_rules_install(int fd, const struct rules_queues *queues,
 			 const struct nsgate_rules_spec *spec);
 int __wrap_rules_open(int fd, const struct rules_queues *queues,
@@ -113,23 +113,30 @@ int __wrap_members_find_holding(int pidfd, struct holding **ret)
 	return *ret ? 0 : -ENOENT;
 }
 
-int __wrap_queue_setup(int fd, uint16_t number, uint32_t length)
+/* The last number of the row is one, too. */
+static void check_row(uint16_t number, uint16_t stride)
 {
-	(void)number;
+	MUST(stride >= 1 && stride <= NSGATE_QUEUES_MAX);
+	MUST(number + (NSGATE_FLOW_MAX - 1) * stride < 0x10000);
+}
+
+int __wrap_queue_setup(int fd, uint16_t number, uint16_t stride, uint32_t length)
+{
 	(void)length;
+	check_row(number, stride);
 	MUST(fcntl(fd, F_GETFD) == FD_CLOEXEC);
 	return -kernel.setup_error;
 }
 
-void __wrap_queue_unbind(int fd, uint16_t number)
+void __wrap_queue_unbind(int fd, uint16_t number, uint16_t stride)
 {
-	(void)number;
+	check_row(number, stride);
 	MUST(fcntl(fd, F_GETFD) == FD_CLOEXEC);
 }
 
-int __wrap_queue_release(int fd, uint16_t number, int proc)
+int __wrap_queue_release(int fd, uint16_t number, uint16_t stride, int proc)
 {
-	(void)number;
+	check_row(number, stride);
 	MUST(fcntl(fd, F_GETFD) == FD_CLOEXEC && fcntl(proc, F_GETFD) == FD_CLOEXEC);
 	return kernel.rules_error ? -kernel.rules_error : 7;
 }
@@ -147,12 +154,14 @@ static struct holding *holding_of(int rules_fd)
 int __wrap_rules_install(int fd, const struct rules_queues *queues,
 			 const struct nsgate_rules_spec *spec)
 {
-	(void)holding_of(fd);
+	const struct holding *holding = holding_of(fd);
+
 	MUST(spec->hooks && !(spec->hooks >> NSGATE_HOOK_MAX));
-	MUST(spec->generation >= 1 && spec->generation <= NSGATE_CTMARK_GEN_MAX);
+	MUST(spec->generation >= 1 && spec->generation <= NSGATE_GENERATION_MAX);
 	MUST(queues->backend == NSGATE_BACKEND_NFT_QUEUE ||
 	     queues->backend == NSGATE_BACKEND_NFT_XT);
-	MUST(queues->count >= 1 && queues->first + queues->count <= 0x10000);
+	MUST(queues->count >= 1 && queues->first + NSGATE_FLOW_MAX * queues->count <= 0x10000);
+	MUST(queues->cookie == holding->record.cookie);
 	if (queues->ret_generation)
 		*queues->ret_generation = (uint32_t)now_ms;
 	return -kernel.rules_error;

@@ -87,10 +87,11 @@ void ns_rebind(struct ns *ns, const char *policy_name, struct policy *policy,
 	ns_policy_changed(policy_name, policy, change);
 }
 
-int queue_kernel_read(int proc_fd, uint16_t number, struct queue_kernel *ret)
+int queue_kernel_read(int proc_fd, uint16_t number, uint16_t stride, struct queue_kernel *ret)
 {
 	(void)proc_fd;
 	(void)number;
+	(void)stride;
 	(void)ret;
 	return -ENOENT;
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fed: a choice of policy and copy range, then one netlink message, which goes through a whole turn
- * of a queue: received into its slot, judged, answered.
+ * Fed: a choice of policy, queue number and state, then one netlink message, which goes through a
+ * whole turn of a queue: received into its slot, judged, answered.
  *
  * Must hold: a packet with an id gets exactly one verdict, of a kind that the kernel takes, about
- * that id alone; exactly one of the fates grows, by one packet of the packet's length, and with it
- * the other counters as they belong together; anything else than a packet gets nothing. What a
- * message that did not come from the kernel says is not even looked at.
+ * that id by that number alone; exactly one of the fates grows, by one packet of the packet's
+ * length, and with it the other counters as they belong together; anything else than a packet gets
+ * nothing. What a message that did not come from the kernel says is not even looked at.
  */
 #include <errno.h>
 #include <sys/socket.h>
@@ -15,10 +15,11 @@
 #include "../../agent/event.h"
 #include "../../agent/queue_internal.h"
 #include "fuzz.h"
-#include "nsgate/mark.h"
+#include "nsgate/flow.h"
 #include "verdict.h"
 
 #define NUMBER 9
+#define STRIDE 3
 
 /* ---- the kernel's side: linked in place of the system calls (see fuzz.mk) ---- */
 
@@ -27,6 +28,7 @@ static struct {
 	size_t size;
 	bool delivered;
 	uint32_t sender;
+	uint16_t number; /* of the queue, put into the message; 0: as it is */
 
 	unsigned int verdicts, configs;
 	struct verdict verdict;
@@ -57,6 +59,13 @@ int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int fl
 	if (kernel.size > to->msg_iov->iov_len)
 		kernel.size = to->msg_iov->iov_len;
 	memcpy(to->msg_iov->iov_base, kernel.message, kernel.size);
+	if (kernel.number && kernel.size >= NLMSG_HDRLEN + sizeof(struct nfgenmsg)) {
+		const uint16_t number = htons(kernel.number);
+
+		memcpy((uint8_t *)to->msg_iov->iov_base + NLMSG_HDRLEN +
+			       offsetof(struct nfgenmsg, res_id),
+		       &number, sizeof(number));
+	}
 	messages[0].msg_len = (unsigned int)kernel.size;
 	return 1;
 }
@@ -82,7 +91,8 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
 	MUST(message->msg_iovlen == 1 && part->iov_len > 0);
 	for (size_t at = 0; at < part->iov_len;) {
 		at += verdict_read(bytes + at, part->iov_len - at, &verdict);
-		MUST(verdict.number == NUMBER);
+		MUST(verdict.number >= NUMBER && (verdict.number - NUMBER) % STRIDE == 0);
+		MUST((verdict.number - NUMBER) / STRIDE < NSGATE_FLOW_MAX);
 		if (verdict.is_config) {
 			kernel.configs++;
 			continue;
@@ -164,7 +174,7 @@ static bool is_noted_denied(const struct queue *queue)
 	const struct verdict *verdict = &kernel.verdict;
 
 	return queue->notes_denied && verdict->verdict == NF_REPEAT && verdict->set_mark &&
-	       verdict->mark == NSGATE_MARK_DENIED && !verdict->payload;
+	       verdict->mark == queue->answers[NSGATE_ANSWER_DENY] && !verdict->payload;
 }
 
 static void check_fate(const struct queue *queue, const struct nfq_packet *packet)
@@ -172,28 +182,35 @@ static void check_fate(const struct queue *queue, const struct nfq_packet *packe
 	static const uint32_t of_fate[SHM_FATE_MAX] = {
 		[SHM_FATE_ACCEPTED] = NF_ACCEPT,
 		[SHM_FATE_DROPPED] = NF_DROP,
-		[SHM_FATE_REJECTED] = NF_ACCEPT,
+		[SHM_FATE_REJECTED] = NF_REPEAT,
 		[SHM_FATE_QUEUED_ELSEWHERE] = NF_QUEUE,
 	};
 	const struct verdict *verdict = &kernel.verdict;
+	const uint32_t reject = queue->answers[NSGATE_ANSWER_REJECT];
 
 	for (int i = 0; i < SHM_FATE_MAX; i++) {
 		if (shm->fate[i].packets == before->fate[i].packets)
 			continue;
 		if (i == SHM_FATE_DROPPED && is_noted_denied(queue))
 			return;
+		/* One that came with that mark has been round. */
+		if (i == SHM_FATE_REJECTED && packet->mark == reject) {
+			MUST(verdict->verdict == NF_DROP);
+			continue;
+		}
 		MUST((verdict->verdict & NF_VERDICT_MASK) == of_fate[i]);
 		if (i == SHM_FATE_REJECTED)
-			MUST(verdict->set_mark && verdict->mark & NSGATE_MARK_REJECT);
-		else
-			MUST(!verdict->set_mark || !(verdict->mark & NSGATE_MARK_REJECT));
+			MUST(verdict->set_mark && verdict->mark == reject);
 	}
-	/* Only what we answer goes into our byte, and nothing that came in passes for an answer. */
-	if (verdict->set_mark)
-		MUST(!(verdict->mark & NSGATE_MARK_MASK &
-		       ~(NSGATE_MARK_REMEMBER | NSGATE_MARK_REJECT)));
-	else if (verdict->verdict == NF_ACCEPT)
-		MUST(!(packet->mark & (NSGATE_MARK_REMEMBER | NSGATE_MARK_REJECT)));
+	/* Nothing goes round but an answer, so nothing goes round for ever. */
+	if (verdict->verdict == NF_REPEAT)
+		MUST(verdict->set_mark && verdict->mark != packet->mark);
+	/* A mark that is no other would cost a look at the routes; of what is dropped nobody reads
+	 * it. */
+	MUST(!verdict->set_mark || verdict->mark != packet->mark);
+	MUST(!verdict->set_mark || verdict->verdict != NF_DROP);
+	if (verdict->set_mark && verdict->mark == queue->answers[NSGATE_ANSWER_REMEMBER])
+		MUST(queue->selective && verdict->verdict == NF_ACCEPT);
 	MUST(!verdict->payload || verdict->payload_length == packet->caplen);
 }
 
@@ -212,16 +229,29 @@ static void check_counters(const struct nfq_packet *packet, bool is_packet)
 	MUST(shm->readmitted == before->readmitted);
 }
 
+/* Did it come by one of the queue's numbers? */
+static bool is_ours(struct nfq_packet *packet)
+{
+	const unsigned int distance = (uint16_t)(packet->number - NUMBER);
+
+	return distance % STRIDE == 0 && distance / STRIDE < NSGATE_FLOW_MAX;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const uint16_t patterns = 7;
 	struct input input = {data, size};
 	const uint8_t which = (uint8_t)input_take(&input, 1), how = (uint8_t)input_take(&input, 1);
 	struct queue_link links[] = {{1, 1}, {2, patterns}, {5, 2}, {UINT32_MAX, 4}};
-	struct queue queue = {.fd = -1, .proc_fd = -1, .number = NUMBER};
+	struct queue queue = {.fd = -1,
+			      .proc_fd = -1,
+			      .number = NUMBER,
+			      .stride = STRIDE,
+			      .answers = {0x01010101, 0x01010102, 0x01010103}};
 	struct nfq_packet packet;
 	enum nfq_kind kind;
 	struct event event;
+	bool judged;
 	int error = 0;
 
 	if (!shm)
@@ -234,19 +264,28 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	queue.links = links;
 	queue.link_count = sizeof(links) / sizeof(links[0]);
 	queue.notes_denied = how & 8;
+	queue.selective = how & 16;
 
 	kernel.message = input.at;
 	kernel.size = input.left;
 	kernel.sender = how & 4 ? 4711 : 0;
+	if (which / POLICIES < NSGATE_FLOW_MAX)
+		kernel.number = (uint16_t)(NUMBER + which / POLICIES * STRIDE);
 	memcpy(before, shm, offsetof(struct shm_queue, rules));
 	MUST(queue_turn(&queue, buffers) == 1);
 
 	/* What was received, cut to the slot as it was. */
 	kind = kernel.sender ? NFQ_KIND_OTHER
 			     : nfq_parse(kernel.message, kernel.size, &packet, &error);
-	check_counters(&packet, kind == NFQ_KIND_PACKET);
-	MUST(kernel.verdicts == (kind == NFQ_KIND_PACKET));
-	if (kind == NFQ_KIND_PACKET) {
+	if (kind == NFQ_KIND_PACKET && kernel.number)
+		packet.number = kernel.number;
+	judged = kind == NFQ_KIND_PACKET && is_ours(&packet);
+	check_counters(&packet, judged);
+	MUST(kernel.verdicts == judged);
+	if (kind == NFQ_KIND_PACKET && !judged)
+		MUST(queue.errors == 1 && queue.last_error == EBADMSG);
+	if (judged) {
+		MUST(kernel.verdict.number == packet.number);
 		MUST(!kernel.verdict.up_to && kernel.verdict.id == packet.id);
 		check_fate(&queue, &packet);
 	}

@@ -19,8 +19,8 @@ static bool same(const struct nfq_packet *a, const struct nfq_packet *b)
 	return a->id == b->id && a->mark == b->mark && a->length == b->length &&
 	       a->skbinfo == b->skbinfo && a->iif == b->iif && a->oif == b->oif &&
 	       a->uid == b->uid && a->gid == b->gid && a->caplen == b->caplen &&
-	       a->data == b->data && a->hook == b->hook && a->has_uid == b->has_uid &&
-	       a->has_gid == b->has_gid && a->has_mac == b->has_mac &&
+	       a->data == b->data && a->number == b->number && a->hook == b->hook &&
+	       a->has_uid == b->has_uid && a->has_gid == b->has_gid && a->has_mac == b->has_mac &&
 	       memcmp(a->mac, b->mac, sizeof(a->mac)) == 0;
 }
 

@@ -2,7 +2,7 @@
 /*
  * Fed: a script of what befalls a queue: packets, floods of them, turns, sends that fail, messages
  * that cannot be delivered, errors, forged messages, links that go down, new policies, and the
- * agent's death with a successor that takes over.
+ * agent's death with a successor that takes over. Packets come by all of the queue's numbers.
  *
  * The kernel is a model (below) that keeps the packets which wait and the messages which nobody has
  * read, and does to them what nfnetlink_queue does on a verdict.
@@ -21,10 +21,11 @@
 #include "../../agent/queue_internal.h"
 #include "fuzz.h"
 #include "nsgate/hook.h"
-#include "nsgate/mark.h"
+#include "nsgate/flow.h"
 #include "verdict.h"
 
 #define NUMBER 3
+#define STRIDE 2
 #define PACKETS_MAX 4096
 #define MESSAGES_MAX (8 * PACKETS_MAX)
 #define ORDER_MAX (2 * PACKETS_MAX)
@@ -34,7 +35,8 @@
 
 /* ---- the model ---- */
 
-struct packet { /* one that waits, or waited */
+struct packet {		       /* one that waits, or waited */
+	enum nsgate_flow flow; /* by which number it comes */
 	uint32_t id, mark;
 	uint8_t hook, content[CONTENT_MAX];
 	size_t length;
@@ -53,13 +55,17 @@ struct message {
 
 static struct {
 	struct packet packets[PACKETS_MAX];
-	struct packet *by_id[IDS]; /* at id % IDS */
-	uint32_t order[ORDER_MAX]; /* the ids that were given out and may still wait */
-	size_t packet_count, order_first, order_end;
+	/* Of each number: */
+	struct line {
+		struct packet *by_id[IDS]; /* at id % IDS */
+		uint32_t order[ORDER_MAX]; /* the ids that were given out and may still wait */
+		size_t order_first, order_end;
+		uint32_t last_id, copy_range, undelivered;
+	} lines[NSGATE_FLOW_MAX];
+	size_t packet_count;
 	struct message messages[MESSAGES_MAX];
 	size_t first, end;
-	uint32_t last_id, copy_range;
-	uint32_t undelivered, vanished, began_at; /* began_at: the last id before the first */
+	uint32_t vanished, began_at; /* began_at: the sum of the last ids before the first */
 	time_t clock;
 	unsigned int sends_to_fail, receives_to_fail;
 	uint64_t decided;
@@ -85,39 +91,50 @@ static void put_message(const struct message *message)
 }
 
 /* Return: the packet that waits under this id, or NULL. */
-static struct packet *find(uint32_t id)
+static struct packet *find(const struct line *line, uint32_t id)
 {
-	struct packet *packet = kernel.by_id[id % IDS];
+	struct packet *packet = line->by_id[id % IDS];
+	const bool waits = packet && packet->waits && packet->id == id;
 
-	return packet && packet->waits && packet->id == id ? packet : NULL;
+	return waits && &kernel.lines[packet->flow] == line ? packet : NULL;
+}
+
+/* Does the packet that the message is about still wait under that id? */
+static bool is_current(const struct message *message)
+{
+	const struct packet *packet = message->packet;
+
+	return find(&kernel.lines[packet->flow], message->id) == packet;
 }
 
 /* Leave only ids of what waits. */
-static void compact_order(void)
+static void compact_order(struct line *line)
 {
 	size_t to = 0;
 
-	for (size_t i = kernel.order_first; i < kernel.order_end; i++)
-		if (find(kernel.order[i]))
-			kernel.order[to++] = kernel.order[i];
-	kernel.order_first = 0;
-	kernel.order_end = to;
+	for (size_t i = line->order_first; i < line->order_end; i++)
+		if (find(line, line->order[i]))
+			line->order[to++] = line->order[i];
+	line->order_first = 0;
+	line->order_end = to;
 }
 
 /* Queue a packet under the next id. */
 static void enqueue(struct packet *packet)
 {
-	if (kernel.order_end == ORDER_MAX)
-		compact_order();
-	MUST(kernel.order_end < ORDER_MAX);
-	packet->id = ++kernel.last_id;
+	struct line *line = &kernel.lines[packet->flow];
+
+	if (line->order_end == ORDER_MAX)
+		compact_order(line);
+	MUST(line->order_end < ORDER_MAX);
+	packet->id = ++line->last_id;
 	packet->waits = true;
 	packet->read = false;
-	MUST(!find(packet->id - IDS));
-	kernel.by_id[packet->id % IDS] = packet;
-	kernel.order[kernel.order_end++] = packet->id;
+	MUST(!find(line, packet->id - IDS));
+	line->by_id[packet->id % IDS] = packet;
+	line->order[line->order_end++] = packet->id;
 	put_message(&(struct message){
-		.packet = packet, .id = packet->id, .copy_range = kernel.copy_range});
+		.packet = packet, .id = packet->id, .copy_range = line->copy_range});
 }
 
 static void forget(struct packet *packet)
@@ -131,8 +148,9 @@ static void decide(struct packet *packet, const struct verdict *verdict)
 {
 	const struct queue_verdict *expected = &packet->expected;
 
-	if (verdict->verdict == NF_REPEAT) {
-		MUST(!verdict->payload && !verdict->set_mark);
+	/* With a mark it is an answer: such a packet ends in the rules. */
+	if (verdict->verdict == NF_REPEAT && !verdict->set_mark) {
+		MUST(!verdict->payload);
 		forget(packet);
 		enqueue(packet);
 		return;
@@ -150,21 +168,32 @@ static void decide(struct packet *packet, const struct verdict *verdict)
 	forget(packet);
 }
 
+/* The number that a verdict names: one of ours. */
+static struct line *line_of(const struct verdict *verdict)
+{
+	const unsigned int distance = verdict->number - NUMBER;
+
+	MUST(verdict->number >= NUMBER && distance % STRIDE == 0);
+	MUST(distance / STRIDE < NSGATE_FLOW_MAX);
+	return &kernel.lines[distance / STRIDE];
+}
+
 /* nfqnl_recv_verdict(), nfqnl_recv_verdict_batch(); ids are given out in order. */
 static void take_verdict(const struct verdict *verdict)
 {
 	static struct packet *chosen[ORDER_MAX];
+	struct line *line = line_of(verdict);
 	size_t count = 0;
 
-	if (!verdict->up_to && find(verdict->id))
-		chosen[count++] = find(verdict->id);
-	for (; verdict->up_to && kernel.order_first < kernel.order_end; kernel.order_first++) {
-		const uint32_t id = kernel.order[kernel.order_first];
+	if (!verdict->up_to && find(line, verdict->id))
+		chosen[count++] = find(line, verdict->id);
+	for (; verdict->up_to && line->order_first < line->order_end; line->order_first++) {
+		const uint32_t id = line->order[line->order_first];
 
 		if ((int32_t)(id - verdict->id) > 0)
 			break;
-		if (find(id))
-			chosen[count++] = find(id);
+		if (find(line, id))
+			chosen[count++] = find(line, id);
 	}
 	for (size_t i = 0; i < count; i++)
 		decide(chosen[i], verdict);
@@ -172,10 +201,19 @@ static void take_verdict(const struct verdict *verdict)
 		put_message(&(struct message){.error = -ENOENT});
 }
 
+static size_t waiting_by(struct line *line)
+{
+	compact_order(line);
+	return line->order_end;
+}
+
 static size_t waiting(void)
 {
-	compact_order();
-	return kernel.order_end;
+	size_t sum = 0;
+
+	for (unsigned int flow = 0; flow < NSGATE_FLOW_MAX; flow++)
+		sum += waiting_by(&kernel.lines[flow]);
+	return sum;
 }
 
 /* ---- messages as the kernel writes them: nfqnl_build_packet_message() ---- */
@@ -228,7 +266,12 @@ static void write_message(struct writer *writer, const struct message *message)
 
 	writer->used = NLMSG_HDRLEN;
 	if (message->packet) {
-		writer->used += sizeof(struct nfgenmsg);
+		const struct nfgenmsg generic = {
+			.version = NFNETLINK_V0,
+			.res_id = htons((uint16_t)(NUMBER + STRIDE * message->packet->flow))};
+
+		memcpy(writer->bytes + writer->used, &generic, sizeof(generic));
+		writer->used += sizeof(generic);
 		write_packet(writer, message);
 	} else {
 		memcpy(writer->bytes + writer->used, &message->error, sizeof(int));
@@ -251,7 +294,7 @@ static void expect(const struct message *message)
 	struct writer writer;
 	int error;
 
-	if (!packet || message->sender || find(message->id) != packet)
+	if (!packet || message->sender || !is_current(message))
 		return;
 	alone.shm = reference_shm;
 	alone.state.counters = reference_shm->rules;
@@ -261,7 +304,7 @@ static void expect(const struct message *message)
 	memset(&writer, 0, sizeof(writer));
 	write_message(&writer, &whole);
 	MUST(nfq_parse(writer.bytes, writer.used, &parsed, &error) == NFQ_KIND_PACKET);
-	queue_judge(&alone, reference_buffers, &parsed, &packet->expected);
+	queue_judge(&alone, reference_buffers, packet->flow, &parsed, &packet->expected);
 	packet->read = true;
 	free(packet->payload);
 	packet->payload = NULL;
@@ -361,7 +404,7 @@ ssize_t __wrap_recv(int fd, void *buffer, size_t size, int flags)
 		return (ssize_t)deliver(buffer, size, &sender);
 	/* Thrown away unread: nobody may wait for it. */
 	message = &kernel.messages[kernel.first];
-	MUST(!message->packet || message->sender || find(message->id) != message->packet);
+	MUST(!message->packet || message->sender || !is_current(message));
 	got = deliver(buffer, size, &sender);
 	kernel.first++;
 	return (ssize_t)got;
@@ -389,10 +432,11 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
 		struct verdict verdict;
 
 		at += verdict_read(bytes + at, part->iov_len - at, &verdict);
-		MUST(verdict.number == NUMBER);
 		if (verdict.is_config) {
+			struct line *line = line_of(&verdict);
+
 			if (verdict.has_copy_range)
-				kernel.copy_range = verdict.copy_range;
+				line->copy_range = verdict.copy_range;
 		} else {
 			verdict_check(&verdict);
 			take_verdict(&verdict);
@@ -421,23 +465,39 @@ int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *len
 	return 0;
 }
 
+/* A line of /proc/net/netfilter/nfnetlink_queue. */
+static size_t print_line(char *text, size_t size, unsigned int number, size_t pending,
+			 const struct line *line)
+{
+	return (size_t)snprintf(text, size, "%5u %6u %5zu %1u %5u %5u %5u %8u %2d\n", number, 1U,
+				pending, 2U, line->copy_range, 0U, line->undelivered, line->last_id,
+				1);
+}
+
+/* With lines of somebody else's queues before it and between its own. */
 ssize_t __wrap_pread(int fd, void *buffer, size_t size, off_t offset)
 {
-	char text[256];
-	int length;
+	static const struct line other = {.last_id = 99, .undelivered = 5};
+	char text[4096];
+	size_t length = print_line(text, sizeof(text), NUMBER - 1, 7, &other);
 
 	(void)fd;
-	length = snprintf(text, sizeof(text),
-			  "%5u %6u %5zu %1u %5u %5u %5u %8u %2d\n"
-			  "%5u %6u %5zu %1u %5u %5u %5u %8u %2d\n",
-			  (unsigned int)NUMBER - 1U, 1U, (size_t)0, 2U, 9U, 0U, 0U, 99U, 1,
-			  (unsigned int)NUMBER, 1U, waiting(), 2U, kernel.copy_range, 0U,
-			  kernel.undelivered, kernel.last_id, 1);
-	MUST(length > 0 && (size_t)length <= size);
-	if (offset >= length)
+	for (unsigned int flow = 0; flow < NSGATE_FLOW_MAX; flow++) {
+		struct line *line = &kernel.lines[flow];
+
+		length += print_line(text + length, sizeof(text) - length, NUMBER + flow * STRIDE,
+				     waiting_by(line), line);
+		length += print_line(text + length, sizeof(text) - length,
+				     NUMBER + flow * STRIDE + 1, 7, &other);
+	}
+	MUST(length < sizeof(text));
+	if ((size_t)offset >= length)
 		return 0;
-	memcpy(buffer, text + offset, (size_t)(length - offset));
-	return length - offset;
+	length -= (size_t)offset;
+	if (length > size)
+		length = size;
+	memcpy(buffer, text + offset, length);
+	return (ssize_t)length;
 }
 
 /* ---- what can befall a queue ---- */
@@ -474,15 +534,24 @@ static void set_up(void)
 
 static void bind_policy(struct policy *policy, bool accept)
 {
-	struct queue_binding binding = {
-		.generation = 1, .scratch = scratch, .accept_without_policy = accept};
+	struct queue_binding binding = {.generation = 1,
+					.scratch = scratch,
+					.accept_without_policy = accept,
+					.selective = accept};
 
 	binding.policy = policy ? policy_ref(policy) : NULL;
 	if (policy)
 		MUST(policy_state_init(&binding.state, policy, NULL) == 0);
 	queue_bind(&queue, &binding);
+	queue.notes_denied = true; /* as when the rules have followed */
 	policy_unref(binding.policy);
 	policy_state_free(&binding.state);
+}
+
+/* Some by one number, then some by the next one. */
+static enum nsgate_flow next_flow(void)
+{
+	return (enum nsgate_flow)(kernel.packet_count / 4 % NSGATE_FLOW_MAX);
 }
 
 static void arrive(struct input *input, unsigned int flavour)
@@ -494,7 +563,7 @@ static void arrive(struct input *input, unsigned int flavour)
 	if (kernel.packet_count == PACKETS_MAX)
 		return;
 	packet = &kernel.packets[kernel.packet_count++];
-	*packet = (struct packet){.hook = NSGATE_HOOK_OUT, .length = 28};
+	*packet = (struct packet){.hook = NSGATE_HOOK_OUT, .length = 28, .flow = next_flow()};
 	if (flavour == 0) { /* UDP to a port below 256 */
 		static const uint8_t udp[] = {0x45, 0, 0,  28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0,
 					      0,    1, 10, 0,  0, 2, 1, 1, 0,  0,  0, 8, 0,  0};
@@ -508,7 +577,6 @@ static void arrive(struct input *input, unsigned int flavour)
 			packet->content[25] = (CONTENT_MAX - 20) & 255;
 		}
 		packet->content[23] = (uint8_t)input_take(input, 1);
-		packet->mark = NSGATE_MARK_NEW;
 		enqueue(packet);
 		return;
 	}
@@ -530,7 +598,8 @@ static void forge(struct input *input)
 	if (kernel.handed_over)
 		return;
 	put_message(&(struct message){.packet = &forged,
-				      .id = kernel.last_id - input_take(input, 1) + 4,
+				      .id = kernel.lines[forged.flow].last_id -
+					    input_take(input, 1) + 4,
 				      .copy_range = CONTENT_MAX,
 				      .sender = 1 + input_take(input, 1)});
 }
@@ -538,12 +607,26 @@ static void forge(struct input *input)
 /* The link of some packets goes down. */
 static void flush(uint32_t every)
 {
-	compact_order();
-	for (size_t i = 0; i < kernel.order_end; i += every % 4 + 1) {
-		forget(find(kernel.order[i]));
-		kernel.vanished++;
+	for (unsigned int flow = 0; flow < NSGATE_FLOW_MAX; flow++) {
+		struct line *line = &kernel.lines[flow];
+
+		compact_order(line);
+		for (size_t i = 0; i < line->order_end; i += every % 4 + 1) {
+			forget(find(line, line->order[i]));
+			kernel.vanished++;
+		}
+		compact_order(line);
 	}
-	compact_order();
+}
+
+static struct queue new_queue(void)
+{
+	return (struct queue){.fd = -1,
+			      .proc_fd = -2,
+			      .number = NUMBER,
+			      .stride = STRIDE,
+			      .answers = {0x01010101, 0x01010102, 0x01010103},
+			      .shm = shm};
 }
 
 /* The agent dies having read `count` more messages; another one takes the queue over. */
@@ -554,9 +637,8 @@ static void die_and_succeed(uint32_t count, struct policy *policy)
 	kernel.handed_over = true;
 	for (; count > 0 && kernel.first < kernel.end; count--)
 		kernel.first++;
-	compact_order();
-	for (size_t i = 0; i < kernel.order_end; i++)
-		find(kernel.order[i])->read = false;
+	for (size_t i = 0; i < kernel.packet_count; i++)
+		kernel.packets[i].read = false;
 	kernel.sends_to_fail = 0;
 	policy_unref(old);
 	policy_state_free(&queue.state);
@@ -564,7 +646,7 @@ static void die_and_succeed(uint32_t count, struct policy *policy)
 	memset(&buffers->counters, 0, sizeof(buffers->counters));
 	buffers->run.packets = 0;
 	buffers->batch.used = 0;
-	queue = (struct queue){.fd = -1, .proc_fd = -2, .number = NUMBER, .shm = shm};
+	queue = new_queue();
 	bind_policy(policy, false);
 	MUST(queue_takeover(&queue, buffers) == 0);
 }
@@ -625,8 +707,8 @@ static void befall(struct input *input)
 		put_message(&(struct message){.error = -(int)input_take(input, 1)});
 		break;
 	case 15: /* not deliverable: the kernel drops the packet, its id is gone */
-		kernel.last_id += 1 + (what >> 4);
-		kernel.undelivered += 1 + (what >> 4);
+		kernel.lines[next_flow()].last_id += 1 + (what >> 4);
+		kernel.lines[next_flow()].undelivered += 1 + (what >> 4);
 		break;
 	}
 }
@@ -642,6 +724,33 @@ static void finish(void)
 	}
 }
 
+static void begin_lines(uint32_t last_id)
+{
+	kernel.began_at = 0;
+	for (unsigned int flow = 0; flow < NSGATE_FLOW_MAX; flow++) {
+		struct line *line = &kernel.lines[flow];
+
+		line->order_first = line->order_end = 0;
+		line->copy_range = QUEUE_COPY_DEFAULT;
+		line->undelivered = 0;
+		line->last_id = last_id * (flow + 1);
+		kernel.began_at += line->last_id;
+	}
+}
+
+/* How many ids were given out, modulo 2^32, and how many of them not delivered. */
+static uint32_t numbered(uint32_t *ret_undelivered)
+{
+	uint32_t sum = 0;
+
+	*ret_undelivered = 0;
+	for (unsigned int flow = 0; flow < NSGATE_FLOW_MAX; flow++) {
+		sum += kernel.lines[flow].last_id;
+		*ret_undelivered += kernel.lines[flow].undelivered;
+	}
+	return sum - kernel.began_at;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input input = {data, size};
@@ -652,15 +761,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!shm)
 		set_up();
 	memset(shm, 0, offsetof(struct shm_queue, rules));
-	kernel.packet_count = kernel.order_first = kernel.order_end = kernel.first = kernel.end = 0;
+	kernel.packet_count = kernel.first = kernel.end = 0;
 	kernel.decided = 0;
 	kernel.sends_failed = kernel.handed_over = false;
 	kernel.sends_to_fail = kernel.receives_to_fail = 0;
-	kernel.copy_range = QUEUE_COPY_DEFAULT;
-	kernel.undelivered = kernel.vanished = 0;
-	kernel.began_at = kernel.last_id = input_take(&input, 1) * 0x01010101U;
+	kernel.vanished = 0;
+	begin_lines(input_take(&input, 1) * 0x01010101U);
 	shm->control.base = -(uint64_t)kernel.began_at;
-	queue = (struct queue){.fd = -1, .proc_fd = -2, .number = NUMBER, .shm = shm};
+	queue = new_queue();
 	bind_policy(policies[input_take(&input, 1) % (TEXTS + 1)], false);
 
 	while (input.left > 0)
@@ -672,9 +780,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	MUST(waiting() == 0);
 	MUST(fates >= kernel.decided);
 	if (!kernel.sends_failed) {
+		uint32_t undelivered;
+		const uint32_t given = numbered(&undelivered);
+
 		MUST(fates == kernel.decided);
-		MUST(kernel.last_id - kernel.began_at ==
-		     (uint32_t)(fates + shm->readmitted) + kernel.undelivered + kernel.vanished);
+		MUST(given == (uint32_t)(fates + shm->readmitted) + undelivered + kernel.vanished);
 	}
 	bind_policy(NULL, false);
 	for (size_t i = 0; i < kernel.packet_count; i++)

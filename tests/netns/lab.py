@@ -42,6 +42,7 @@ DEADLINE = 15.0  # seconds: for what takes milliseconds on an idle machine
 SLOW = ipc.SLOW  # every deadline is that many times as long
 RECEIVE_BUFFER = 64 << 20
 QUEUE = 32768  # the first of a namespace, where nobody says another
+QUEUE_NUMBERS = 13  # of a queue: one for each thing that the kernel knows of a flow (nsgate/flow.h)
 
 libc = ctypes.CDLL(None, use_errno=True)
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -255,18 +256,17 @@ class Netns:
             sender.close()
         return count
 
-    def pending(self, queue=QUEUE):
-        """A function that says how many packets wait in that queue of this namespace."""
+    def pending(self, queue=QUEUE, queues=1):
+        """A function that says how many packets wait in that queue, of so many, of this namespace."""
+        numbers = range(queue, queue + QUEUE_NUMBERS * queues, queues)
         with self.inside():
             file = open("/proc/thread-self/net/netfilter/nfnetlink_queue", "rb", buffering=0)
         self.open_things.append(file)
 
         def read():
-            for line in os.pread(file.fileno(), 65536, 0).decode().splitlines():
-                column = line.split()
-                if int(column[0]) == queue:
-                    return int(column[2])
-            return 0
+            lines = os.pread(file.fileno(), 65536, 0).decode().splitlines()
+            columns = [[int(column) for column in line.split()] for line in lines]
+            return sum(column[2] for column in columns if column[0] in numbers)
         return read
 
     def tcp_listen(self, port, family=socket.AF_INET, backlog=4096):

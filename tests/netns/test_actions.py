@@ -156,11 +156,28 @@ def test_queue_that_nobody_reads_drops(lab):
     name = lab.attach(inner, **QUEUE)
     arrived = Arrivals(inner, 25)
     outside.send("10.77.0.1", 25, 10)
-    lab.expect(name, {"packets.queued_elsewhere": 10})
+    lab.expect(name, {"packets.dropped": 10, "packets.unserved": 10,
+                      "packets.queued_elsewhere": 0})
     assert arrived.total() == 0
-    with Consumer(inner, 7):
+    with Consumer(inner, 7) as other:
         outside.send("10.77.0.1", 25, 10)
-        arrived.wait(10)
+        until(lambda: len(other.seen) >= 9, "the program to be seen")  # one may come too early
+        arrived.wait(len(other.seen))
+
+
+def test_queue_that_nobody_reads_is_open_if_the_rule_says_so(lab):
+    inner, outside = lab.pair()
+    rules = [{**rule, "on_queue_down": "open"} if rule["action"] == "queue" else rule
+             for rule in QUEUE["rules"]]
+    name = lab.attach(inner, **QUEUE | {"rules": rules}, offload=True)
+    arrived = Arrivals(inner, 25)
+    sender = outside.udp()
+    outside.send("10.77.0.1", 25, 10, sender=sender)
+    arrived.wait(10)
+    lab.expect(name, {"packets.accepted": 10, "packets.unserved": 10, "packets.offloaded": 0})
+    with Consumer(inner, 7) as other:  # the flow was let pass, not accepted
+        until(lambda: outside.send("10.77.0.1", 25, 1, sender=sender) and other.seen,
+              "the program to be asked")
 
 
 def test_programs_inside_may_have_the_low_numbers(lab):

@@ -122,7 +122,7 @@ def test_flows_of_the_old_policy_are_not_taken_for_the_new_ones(own_lab):
         end(lab.agent)
         lab.start_agent()
     lab.wait_ready()
-    until(lambda: "ct mark & 0x8fff0000 == 0x80020000" in inner.ruleset(),
+    until(lambda: "ct label 43 counter" in inner.ruleset(),
           "rules of a second generation to be there")
     outside.send("10.77.0.1", 7, 5, sender=sender)
     outside.send("10.77.0.1", 8, 1)

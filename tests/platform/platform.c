@@ -18,12 +18,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../../broker/nft_batch.h"
+#include "../../broker/nft_expr.h"
 #include "../../broker/queue_setup.h"
 #include "../../broker/rules.h"
 #include "clock.h"
 #include "netlink.h"
 
 #define EXIT_SKIP 77
+#define COOKIE 4711 /* of whatever namespace the rules are made for */
 
 static unsigned int failures;
 
@@ -193,7 +196,7 @@ void platform_queue_open(struct platform_queue *queue, int netns, uint16_t numbe
 
 	queue->fd = platform_netlink(netns);
 	queue->number = number;
-	r = queue_setup(queue->fd, number, QUEUE_LENGTH_DEFAULT);
+	r = queue_setup(queue->fd, number, 1, QUEUE_LENGTH_DEFAULT);
 	if (r < 0) {
 		errno = -r;
 		platform_fail("queue_setup");
@@ -271,12 +274,19 @@ int platform_receive(const struct platform_queue *queue, struct platform_packet 
 		return -EBADMSG;
 	if (nlh->nlmsg_type == NLMSG_ERROR)
 		return ((const struct nlmsgerr *)mnl_nlmsg_get_payload(nlh))->error;
+	ret->number = ntohs(((const struct nfgenmsg *)mnl_nlmsg_get_payload(nlh))->res_id);
 	mnl_attr_parse(nlh, sizeof(struct nfgenmsg), read_attribute, ret);
 	return 1;
 }
 
-static int send_verdict(const struct platform_queue *queue, uint16_t type, uint32_t id,
-			uint32_t verdict, const uint32_t *mark)
+enum nsgate_flow platform_flow(const struct platform_queue *queue,
+			       const struct platform_packet *packet)
+{
+	return (enum nsgate_flow)(packet->number - queue->number);
+}
+
+static int send_verdict(int fd, uint16_t number, uint16_t type, uint32_t id, uint32_t verdict,
+			const uint32_t *mark)
 {
 	_Alignas(struct nlmsghdr) char buffer[128];
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buffer);
@@ -286,22 +296,24 @@ static int send_verdict(const struct platform_queue *queue, uint16_t type, uint3
 	nlh->nlmsg_type = (uint16_t)(NFNL_SUBSYS_QUEUE << 8 | type);
 	nlh->nlmsg_flags = NLM_F_REQUEST;
 	nfg->version = NFNETLINK_V0;
-	nfg->res_id = htons(queue->number);
+	nfg->res_id = htons(number);
 	mnl_attr_put(nlh, NFQA_VERDICT_HDR, sizeof(header), &header);
 	if (mark)
 		mnl_attr_put_u32(nlh, NFQA_MARK, htonl(*mark));
-	return netlink_send(queue->fd, nlh, nlh->nlmsg_len);
+	return netlink_send(fd, nlh, nlh->nlmsg_len);
 }
 
-int platform_verdict(const struct platform_queue *queue, uint32_t id, uint32_t verdict,
-		     const uint32_t *mark)
+int platform_verdict(const struct platform_queue *queue, const struct platform_packet *packet,
+		     uint32_t verdict, const uint32_t *mark)
 {
-	return send_verdict(queue, NFQNL_MSG_VERDICT, id, verdict, mark);
+	return send_verdict(queue->fd, packet->number, NFQNL_MSG_VERDICT, packet->id, verdict,
+			    mark);
 }
 
-int platform_verdict_batch(const struct platform_queue *queue, uint32_t id, uint32_t verdict)
+int platform_verdict_batch(const struct platform_queue *queue, uint16_t number, uint32_t id,
+			   uint32_t verdict)
 {
-	return send_verdict(queue, NFQNL_MSG_VERDICT_BATCH, id, verdict, NULL);
+	return send_verdict(queue->fd, number, NFQNL_MSG_VERDICT_BATCH, id, verdict, NULL);
 }
 
 static int64_t now_ms(void)
@@ -318,7 +330,7 @@ static void serve_one(const struct platform_queue *queue, platform_judge judge, 
 		return;
 	mark = packet.mark;
 	verdict = judge(&packet, &mark, data);
-	platform_verdict(queue, packet.id, verdict, &mark);
+	platform_verdict(queue, &packet, verdict, mark == packet.mark ? NULL : &mark);
 }
 
 bool platform_serve(const struct platform_queue *queue, platform_judge judge, void *data, int until,
@@ -342,28 +354,71 @@ bool platform_serve(const struct platform_queue *queue, platform_judge judge, vo
 
 /* --- Rules --- */
 
-enum nsgate_backend platform_backend(void)
+static const struct rules_features *kernel_features(void)
 {
 	static struct rules_features features;
 	int netns, fd;
 
 	if (features.backend != NSGATE_BACKEND_NONE)
-		return features.backend;
+		return &features;
 	netns = platform_netns_new();
 	fd = platform_netlink(netns);
 	if (rules_probe(fd, &features) < 0 || features.backend == NSGATE_BACKEND_NONE)
 		platform_fail("rules_probe");
 	close(fd);
 	close(netns);
-	return features.backend;
+	return &features;
+}
+
+enum nsgate_backend platform_backend(void)
+{
+	return kernel_features()->backend;
+}
+
+void platform_queue_rule(int fd, const char *table, const char *chain, uint8_t protocol,
+			 uint16_t dport, uint16_t number)
+{
+	const struct nft_queue_range range = {
+		.backend = kernel_features()->backend, .first = number, .count = 1};
+	const uint16_t port = htons(dport);
+	struct nft_batch batch;
+	int r;
+
+	nft_batch_begin(&batch, table);
+	nft_rule_begin(&batch, chain);
+	nft_match_protocol(&batch, NFT_META_L4PROTO, protocol);
+	if (dport)
+		nft_match_prefix(&batch, NFT_PAYLOAD_TRANSPORT_HEADER, 2, &port, 16);
+	nft_queue(&batch, &range);
+	nft_rule_end(&batch);
+	r = nft_batch_commit(&batch, fd);
+	errno = -r;
+	if (r < 0)
+		platform_fail("queue rule");
+}
+
+uint32_t platform_answer(enum nsgate_answer answer)
+{
+	return nsgate_answer_mark(COOKIE, answer);
+}
+
+int platform_rules_of(int fd, const struct nsgate_rules_spec *spec)
+{
+	struct rules_queues queues = {.backend = kernel_features()->backend,
+				      .fib = kernel_features()->fib,
+				      .cookie = COOKIE,
+				      .first = 0,
+				      .count = 1};
+
+	return rules_install(fd, &queues, spec);
 }
 
 int platform_rules(int fd, uint32_t hooks, uint32_t flags, uint32_t generation)
 {
-	struct rules_queues queues = {.backend = platform_backend(), .first = 0, .count = 1};
-	struct nsgate_rules_spec spec = {.hooks = hooks, .flags = flags, .generation = generation};
+	const struct nsgate_rules_spec spec = {
+		.hooks = hooks, .flags = flags, .generation = generation};
 
-	return rules_install(fd, &queues, &spec);
+	return platform_rules_of(fd, &spec);
 }
 
 /* --- Traffic --- */

@@ -15,6 +15,7 @@
 #include <netinet/in.h>
 #include <linux/netfilter.h>
 
+#include "nsgate/flow.h"
 #include "nsgate/proto.h"
 
 /* NSGATE_TEST_SLOW in the environment multiplies them. */
@@ -58,6 +59,7 @@ int platform_netlink(int netns);
 void platform_link(int a, int b, const char *name, int net);
 
 struct platform_packet {
+	uint16_t number; /* of the queue, by which the id counts */
 	uint32_t id;
 	uint32_t mark;
 	uint8_t hook;
@@ -72,10 +74,10 @@ struct platform_packet {
 
 struct platform_queue {
 	int fd;
-	uint16_t number;
+	uint16_t number; /* the first of NSGATE_FLOW_MAX in a row */
 };
 
-/* Bind queue `number` in the namespace `netns` (-1: here), by queue_setup(). */
+/* Bind the numbers from `number` on in the namespace `netns` (-1: here), by queue_setup(). */
 void platform_queue_open(struct platform_queue *queue, int netns, uint16_t number);
 
 /*
@@ -85,11 +87,16 @@ void platform_queue_open(struct platform_queue *queue, int netns, uint16_t numbe
 int platform_receive(const struct platform_queue *queue, struct platform_packet *ret,
 		     int timeout_ms);
 
+/* What the packet's number says of its flow. */
+enum nsgate_flow platform_flow(const struct platform_queue *queue,
+			       const struct platform_packet *packet);
+
 /* Return: 0 or -errno of the send; a refusal comes by platform_receive(). `mark` may be NULL. */
-int platform_verdict(const struct platform_queue *queue, uint32_t id, uint32_t verdict,
-		     const uint32_t *mark);
-/* The same verdict for every packet up to `id`. */
-int platform_verdict_batch(const struct platform_queue *queue, uint32_t id, uint32_t verdict);
+int platform_verdict(const struct platform_queue *queue, const struct platform_packet *packet,
+		     uint32_t verdict, const uint32_t *mark);
+/* The same verdict for every packet up to `id` by number `number`. */
+int platform_verdict_batch(const struct platform_queue *queue, uint16_t number, uint32_t id,
+			   uint32_t verdict);
 
 /* Return: the verdict (NF_*), with *mark changed to what is sent along. */
 typedef uint32_t (*platform_judge)(const struct platform_packet *packet, uint32_t *mark,
@@ -103,9 +110,18 @@ typedef uint32_t (*platform_judge)(const struct platform_packet *packet, uint32_
 bool platform_serve(const struct platform_queue *queue, platform_judge judge, void *data, int until,
 		    short events, int timeout_ms);
 
-/* Rules of nsgate in the namespace of `fd` by whatever the kernel has, an unowned table. */
+/*
+ * Rules of nsgate in the namespace of `fd` by whatever the kernel has, an unowned table, that queue
+ * under the numbers from 0 on.
+ */
 int platform_rules(int fd, uint32_t hooks, uint32_t flags, uint32_t generation);
-/* The same, saying which queue expression; `owned` as rules_install() means it. */
+int platform_rules_of(int fd, const struct nsgate_rules_spec *spec);
+/* Add to a chain: such packets (`dport` 0: to any port) are queued under that number. */
+void platform_queue_rule(int fd, const char *table, const char *chain, uint8_t protocol,
+			 uint16_t dport, uint16_t number);
+/* The mark by which these rules know an answer. */
+uint32_t platform_answer(enum nsgate_answer answer);
+/* Which queue expression that is. */
 enum nsgate_backend platform_backend(void);
 
 /* Loopback or `address` with `port`. */

@@ -13,7 +13,6 @@
 
 #include "../../broker/rules.h"
 #include "nsgate/hook.h"
-#include "nsgate/mark.h"
 #include "platform.h"
 
 #define HOOK(name) NSGATE_HOOK_BIT(NSGATE_HOOK_##name)
@@ -86,17 +85,17 @@ static bool next_queued(struct bed *bed, struct platform_packet *packet, int tim
 	while (platform_receive(&bed->queue, packet, timeout_ms) == 1) {
 		if (packet->protocol == IPPROTO_UDP)
 			return true;
-		platform_verdict(&bed->queue, packet->id, NF_ACCEPT, NULL);
+		platform_verdict(&bed->queue, packet, NF_ACCEPT, NULL);
 	}
 	return false;
 }
 
 static bool deny_next(struct bed *bed, struct platform_packet *packet)
 {
-	const uint32_t mark = NSGATE_MARK_DENIED;
+	const uint32_t mark = platform_answer(NSGATE_ANSWER_DENY);
 
 	return next_queued(bed, packet, PLATFORM_WAIT_MS) &&
-	       platform_verdict(&bed->queue, packet->id, NF_REPEAT, &mark) == 0;
+	       platform_verdict(&bed->queue, packet, NF_REPEAT, &mark) == 0;
 }
 
 /* The packet that `from` sends is queued, denied, and does not arrive. */
@@ -121,14 +120,12 @@ static void dropped(struct bed *bed, int from, int to, const char *what)
 static void accepted(struct bed *bed, int from, int to, const char *what)
 {
 	struct platform_packet packet;
-	uint32_t mark;
 
 	if (say(from) != 0 || !next_queued(bed, &packet, PLATFORM_WAIT_MS)) {
 		platform_ok(false, "%s: is asked about", what);
 		return;
 	}
-	mark = (packet.mark & ~NSGATE_MARK_MASK) | NSGATE_MARK_REMEMBER;
-	platform_verdict(&bed->queue, packet.id, NF_ACCEPT, &mark);
+	platform_verdict(&bed->queue, &packet, NF_ACCEPT, NULL);
 	platform_ok(heard(to, PLATFORM_WAIT_MS), "%s: is asked about, and arrives", what);
 }
 
@@ -229,7 +226,7 @@ static void check_change(struct bed *bed)
 /* A packet that waits while its set and its hook's rules are replaced, or emptied. */
 static void check_late_answers(struct bed *bed)
 {
-	const uint32_t mark = NSGATE_MARK_DENIED;
+	const uint32_t mark = platform_answer(NSGATE_ANSWER_DENY);
 	struct flow flow = flow_new(bed, AF_INET);
 	struct platform_packet packet;
 
@@ -237,19 +234,16 @@ static void check_late_answers(struct bed *bed)
 	say(flow.here);
 	next_queued(bed, &packet, PLATFORM_WAIT_MS);
 	rules(bed, IN_OUT, 0, 2);
-	platform_verdict(&bed->queue, packet.id, NF_REPEAT, &mark);
-	platform_ok(!heard(flow.peer, PLATFORM_QUIET_MS) &&
-			    next_queued(bed, &packet, PLATFORM_WAIT_MS) &&
-			    (packet.mark & ~NSGATE_MARK_MASK) == (mark & ~NSGATE_MARK_MASK) &&
-			    !(packet.mark & NSGATE_MARK_REJECT),
-		    "rules that do not know the answer ask again");
-	platform_verdict(&bed->queue, packet.id, NF_DROP, NULL);
+	platform_verdict(&bed->queue, &packet, NF_REPEAT, &mark);
+	platform_ok(!heard(flow.peer, PLATFORM_QUIET_MS) && !next_queued(bed, &packet, 0),
+		    "rules that remember no denials drop what was denied before");
+	accepted(bed, flow.here, flow.peer, "and ask about the next packet");
 
 	rules(bed, IN_OUT, DENIED, 3);
 	say(flow.here);
 	next_queued(bed, &packet, PLATFORM_WAIT_MS);
 	rules(bed, HOOK(IN), DENIED, 4);
-	platform_verdict(&bed->queue, packet.id, NF_REPEAT, &mark);
+	platform_verdict(&bed->queue, &packet, NF_REPEAT, &mark);
 	platform_ok(!heard(flow.peer, PLATFORM_QUIET_MS),
 		    "a hook that is no longer named drops what was denied before");
 
@@ -258,7 +252,7 @@ static void check_late_answers(struct bed *bed)
 	next_queued(bed, &packet, PLATFORM_WAIT_MS);
 	if (rules_pause(bed->rules) < 0)
 		platform_fail("rules_pause");
-	platform_verdict(&bed->queue, packet.id, NF_REPEAT, &mark);
+	platform_verdict(&bed->queue, &packet, NF_REPEAT, &mark);
 	platform_ok(!heard(flow.peer, PLATFORM_QUIET_MS), "so do rules that pause");
 	flow_close(&flow);
 }
@@ -266,7 +260,7 @@ static void check_late_answers(struct bed *bed)
 /* Marks that come with a packet, and chains of others between the judging and the settling one. */
 static void check_others(struct bed *bed)
 {
-	const uint32_t forged = NSGATE_MARK_DENIED, harmless = NSGATE_MARK_DENIED ^ 1;
+	const uint32_t forged = platform_answer(NSGATE_ANSWER_DENY), harmless = forged ^ 4;
 	struct flow flow = flow_new(bed, AF_INET), other = flow_new(bed, AF_INET);
 
 	rules(bed, IN_OUT, DENIED, 1);
@@ -355,8 +349,8 @@ int main(void)
 	bed.rules = platform_netlink(-1);
 	if (rules_probe(bed.rules, &features) < 0)
 		platform_fail("rules_probe");
-	if (!features.connmark) {
-		printf("skip - this kernel has no connection marks\n");
+	if (!features.label) {
+		printf("skip - this kernel has no labels in connection tracking\n");
 		return 77;
 	}
 	bed.peer_netns = platform_netns_new();

@@ -96,7 +96,7 @@ static int arrived(const struct bed *bed)
 	/* A verdict for what was dropped meanwhile is answered by an error. */
 	while ((r = platform_receive(&bed->queue, &packet, PLATFORM_QUIET_MS)) != 0)
 		if (r == 1)
-			platform_verdict(&bed->queue, packet.id, NF_ACCEPT, NULL);
+			platform_verdict(&bed->queue, &packet, NF_ACCEPT, NULL);
 	while (poll(&pfd, 1, PLATFORM_QUIET_MS) == 1 && recv(bed->receiver, &byte, 1, 0) == 1)
 		count++;
 	return count;

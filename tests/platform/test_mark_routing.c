@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A verdict that changes the mark of an outgoing packet makes the kernel route it again, by the
- * mark as it is then. nsgate's own byte must not show in that: routing rules name whole marks.
+ * mark as it is then, and by nothing that its sender had asked for. One without a mark does not.
  */
+#include <net/if.h>
 #include <poll.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "../../broker/rules.h"
 #include "nsgate/hook.h"
-#include "nsgate/mark.h"
 #include "platform.h"
 
 #define PORT 6500
 #define MARK 0x10
+#define OTHER_MARK 0x55 /* that no routing rule names */
 
 /* 192.0.2.1 is at both ends: by the link `plain`, and for marked packets by `marked`. */
 static int far_end(int here, const char *link, int net)
@@ -41,28 +43,46 @@ struct bed {
 	int plain, marked; /* receivers */
 };
 
-/*
- * Send with `mark`, answer as the agent does (accept_with() in agent/queue_judge.c): with a mark
- * only where the lower bits are to be `set` otherwise or there are `bits` for the settle chain, and
- * then without those of the judge chain.
- */
-static void check(struct bed *bed, uint32_t mark, uint32_t set, uint32_t bits, bool marked,
+/* By `link`, whatever the routes say, or by any. */
+static void send_by(int fd, const char *link)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(struct in_pktinfo))] = {0};
+	struct iovec part = {.iov_base = (char[]){"x"}, .iov_len = 1};
+	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+	struct in_pktinfo info = {.ipi_ifindex = link ? (int)if_nametoindex(link) : 0};
+	struct cmsghdr *header;
+
+	if (link) {
+		message.msg_control = control;
+		message.msg_controllen = sizeof(control);
+		header = CMSG_FIRSTHDR(&message);
+		header->cmsg_level = IPPROTO_IP;
+		header->cmsg_type = IP_PKTINFO;
+		header->cmsg_len = CMSG_LEN(sizeof(info));
+		memcpy(CMSG_DATA(header), &info, sizeof(info));
+	}
+	if (sendmsg(fd, &message, 0) != 1)
+		platform_fail("send");
+}
+
+/* Send with `mark`, accept with the mark `answer`, or without one where that is no other. */
+static void check(struct bed *bed, const char *link, uint32_t mark, uint32_t answer, bool marked,
 		  const char *what)
 {
 	struct platform_packet packet;
 	int sender = platform_connect(-1, AF_INET, SOCK_DGRAM, "192.0.2.1", PORT);
-	uint32_t answer;
 
 	/* Connected before it is marked: what matters is the route of the packet. */
-	if (setsockopt(sender, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) < 0 ||
-	    send(sender, "x", 1, 0) != 1 ||
-	    platform_receive(&bed->queue, &packet, PLATFORM_WAIT_MS) != 1)
+	if (setsockopt(sender, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) < 0)
+		platform_fail("SO_MARK");
+	send_by(sender, link);
+	if (platform_receive(&bed->queue, &packet, PLATFORM_WAIT_MS) != 1)
 		platform_fail("no packet");
-	answer = set | bits;
-	platform_verdict(&bed->queue, packet.id, NF_ACCEPT, set != mark || bits ? &answer : NULL);
-	platform_ok(heard(marked ? bed->marked : bed->plain, PLATFORM_WAIT_MS), "%s", what);
-	heard(bed->plain, 0);
-	heard(bed->marked, 0);
+	platform_verdict(&bed->queue, &packet, NF_ACCEPT, answer != mark ? &answer : NULL);
+	platform_ok(packet.mark == mark &&
+			    heard(marked ? bed->marked : bed->plain, PLATFORM_WAIT_MS),
+		    "%s", what);
+	platform_ok(!heard(marked ? bed->plain : bed->marked, 0), "and no other way");
 	close(sender);
 }
 
@@ -85,12 +105,20 @@ int main(void)
 	if (platform_rules(rules, NSGATE_HOOK_BIT(NSGATE_HOOK_OUT), 0, 1) < 0)
 		platform_fail("rules_install");
 
-	check(&bed, 0, 0, 0, false, "an unmarked packet goes the plain way");
-	check(&bed, MARK, MARK, 0, true, "a packet that its sender marked goes the marked way");
-	check(&bed, MARK, MARK, NSGATE_MARK_REMEMBER, true, "also where its flow is remembered");
-	check(&bed, 0, MARK, 0, true, "a packet that the policy marked goes the marked way");
-	check(&bed, 0, MARK, NSGATE_MARK_REMEMBER, true, "also where its flow is remembered");
-	check(&bed, MARK, 0, 0, false, "a packet that the policy unmarked goes the plain way");
+	check(&bed, NULL, 0, 0, false, "an unmarked packet goes the plain way");
+	check(&bed, NULL, MARK, MARK, true, "a packet that its sender marked goes the marked way");
+	check(&bed, NULL, 0, MARK, true, "a packet that the policy marked goes the marked way");
+	check(&bed, NULL, MARK, 0, false, "a packet that the policy unmarked goes the plain way");
+
+	check(&bed, "marked", 0, 0, true, "a verdict without a mark keeps the link of IP_PKTINFO");
+	check(&bed, "marked", OTHER_MARK, OTHER_MARK, true, "also where the packet has one");
+	check(&bed, "marked", 0, OTHER_MARK, false, "a verdict with another mark does not");
+
+	/* Where the agent has to say it, it costs that; it is said of unmarked packets alone. */
+	if (platform_rules(rules, NSGATE_HOOK_BIT(NSGATE_HOOK_OUT), NSGATE_RULES_OVERLOAD, 2) < 0)
+		platform_fail("rules_install");
+	check(&bed, NULL, 0, platform_answer(NSGATE_ANSWER_REMEMBER), false,
+	      "an unmarked packet whose flow is remembered goes the plain way");
 	platform_ok(rules_remove(rules) == 0, "the table goes");
 	return platform_end();
 }

@@ -25,7 +25,7 @@ static int install(int fd, uint32_t generation)
 
 static bool has_rules(void)
 {
-	return !platform_run("nft list chain inet nsgate judge_out | grep 'jump notices_out'");
+	return !platform_run("nft list chain inet nsgate judge_out | grep 'jump odd_out'");
 }
 
 static void check_owned(void)

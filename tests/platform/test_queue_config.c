@@ -62,8 +62,9 @@ static void check_backend(int fd)
 			    ? "its own expression"
 			    : "the xt target NFQUEUE revision 3");
 	platform_ok(platform_run("nft list ruleset | grep ."), "the probe leaves nothing behind");
-	printf("# owned persistent tables: %s, connection marks: %s\n",
-	       features.owned_tables ? "yes" : "no", features.connmark ? "yes" : "no");
+	printf("# owned persistent tables: %s, labels: %s, fib: %s\n",
+	       features.owned_tables ? "yes" : "no", features.label ? "yes" : "no",
+	       features.fib ? "yes" : "no");
 }
 
 static void check_whole_message(const struct platform_queue *queue, int proc)
@@ -98,7 +99,7 @@ static bool tells_owner(const struct platform_queue *queue, int sender)
 
 	if (send(sender, "x", 1, 0) != 1 || platform_receive(queue, &packet, PLATFORM_WAIT_MS) != 1)
 		platform_fail("no packet");
-	platform_verdict(queue, packet.id, NF_DROP, NULL);
+	platform_verdict(queue, &packet, NF_DROP, NULL);
 	return packet.has_uid;
 }
 
@@ -123,10 +124,10 @@ static void check_stolen(const struct platform_queue *queue, int sender)
 
 	if (send(sender, "x", 1, 0) != 1 || platform_receive(queue, &packet, PLATFORM_WAIT_MS) != 1)
 		platform_fail("no packet");
-	platform_verdict(queue, packet.id, NF_STOLEN, NULL);
+	platform_verdict(queue, &packet, NF_STOLEN, NULL);
 	platform_ok(platform_receive(queue, &refusal, PLATFORM_WAIT_MS) == -EINVAL,
 		    "NF_STOLEN is no verdict");
-	platform_verdict(queue, packet.id, NF_DROP, NULL);
+	platform_verdict(queue, &packet, NF_DROP, NULL);
 }
 
 int main(void)

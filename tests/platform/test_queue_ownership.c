@@ -55,18 +55,19 @@ static void check_other_socket(const struct bed *bed, const struct platform_queu
 	struct platform_queue other = {.fd = platform_netlink(-1), .number = queue->number};
 	struct platform_packet packet, refusal;
 
-	platform_ok(queue_setup(other.fd, 0, 16) == -EBUSY, "another socket cannot bind the queue");
-	platform_ok(queue_setup(queue->fd, 0, 16) == -EBUSY, "nor can its own a second time");
+	platform_ok(queue_setup(other.fd, 0, 1, 16) == -EBUSY,
+		    "another socket cannot bind the queue");
+	platform_ok(queue_setup(queue->fd, 0, 1, 16) == -EBUSY, "nor can its own a second time");
 	say(bed);
 	if (platform_receive(queue, &packet, PLATFORM_WAIT_MS) != 1)
 		platform_fail("no packet");
-	platform_verdict(&other, packet.id, NF_ACCEPT, NULL);
+	platform_verdict(&other, &packet, NF_ACCEPT, NULL);
 	platform_ok(platform_receive(&other, &refusal, PLATFORM_WAIT_MS) == -EPERM,
 		    "a verdict from another socket is refused, as a message on that socket");
 	platform_ok(!heard(bed, PLATFORM_QUIET_MS) && pending(bed) == 1, "the packet still waits");
-	platform_verdict(queue, packet.id, NF_ACCEPT, NULL);
+	platform_verdict(queue, &packet, NF_ACCEPT, NULL);
 	platform_ok(heard(bed, PLATFORM_WAIT_MS), "the queue's own socket lets it go");
-	platform_verdict(queue, packet.id, NF_ACCEPT, NULL);
+	platform_verdict(queue, &packet, NF_ACCEPT, NULL);
 	platform_ok(platform_receive(queue, &refusal, PLATFORM_WAIT_MS) == -ENOENT,
 		    "a second verdict on a packet is answered ENOENT");
 	close(other.fd);
@@ -84,7 +85,7 @@ static int in_child(const struct platform_queue *queue)
 		alarm(PLATFORM_SECONDS);
 		if (platform_receive(queue, &packet, PLATFORM_WAIT_MS) != 1)
 			_exit(1);
-		_exit(platform_verdict(queue, packet.id, NF_ACCEPT, NULL) == 0 ? 0 : 2);
+		_exit(platform_verdict(queue, &packet, NF_ACCEPT, NULL) == 0 ? 0 : 2);
 	}
 	return waitpid(child, &status, 0) == child && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
@@ -105,7 +106,7 @@ static void check_duplicate(const struct bed *bed, struct platform_queue *queue)
 	platform_ok(pending(bed) == 2, "packets wait while only a duplicate is left");
 	queue->fd = copy;
 	while (platform_receive(queue, &packet, PLATFORM_QUIET_MS) == 1)
-		platform_verdict(queue, packet.id, NF_ACCEPT, NULL);
+		platform_verdict(queue, &packet, NF_ACCEPT, NULL);
 	platform_ok(heard(bed, PLATFORM_WAIT_MS) && heard(bed, PLATFORM_WAIT_MS), "and go by it");
 }
 
@@ -134,7 +135,7 @@ static void check_setup(void)
 	int size = 0, flag = 0;
 	socklen_t size_length = sizeof(size), flag_length = sizeof(flag);
 
-	platform_ok(queue_setup(pfd.fd, 7, QUEUE_LENGTH_DEFAULT) == 0, "a queue is set up");
+	platform_ok(queue_setup(pfd.fd, 7, 1, QUEUE_LENGTH_DEFAULT) == 0, "a queue is set up");
 	platform_ok(poll(&pfd, 1, 0) == 0, "nothing is left to read");
 	getsockopt(pfd.fd, SOL_SOCKET, SO_RCVBUF, &size, &size_length);
 	platform_ok(size >= QUEUE_LENGTH_DEFAULT * 832, "the receive buffer holds a full queue");

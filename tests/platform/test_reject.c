@@ -2,7 +2,8 @@
 /*
  * The agent's REJECT answer becomes a TCP reset or an ICMP unreachable that reaches the sender,
  * with every other packet queued and dropped. No such notice passes through a queue itself, and
- * a container with raw sockets cannot pass packets off as notices.
+ * a container with raw sockets cannot pass packets off as notices, nor have such a notice sent to
+ * somebody else.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -16,7 +17,6 @@
 #include <unistd.h>
 
 #include "nsgate/hook.h"
-#include "nsgate/mark.h"
 #include "platform.h"
 
 #define PORT 4000
@@ -46,9 +46,10 @@ static uint32_t judge(const struct platform_packet *packet, uint32_t *mark, void
 		return NF_DROP;
 	}
 	v->asked++;
-	if (packet->hook == v->reject_hook)
-		*mark |= NSGATE_MARK_REJECT;
-	return NF_ACCEPT;
+	if (packet->hook != v->reject_hook)
+		return NF_ACCEPT;
+	*mark = platform_answer(NSGATE_ANSWER_REJECT);
+	return NF_REPEAT;
 }
 
 static const char *hooks_text(uint32_t hooks)
@@ -246,7 +247,10 @@ static void must_send(int fd, const void *data, size_t size, const struct sockad
 		platform_fail("sendto");
 }
 
-/* A TCP packet that begins no flow: conntrack has no entry for it, nor for its reset. */
+/*
+ * A TCP packet that begins no flow: conntrack has no entry for it, nor for its reset. So nobody
+ * knows whose that is, and the policy is asked about it as about any packet.
+ */
 static void check_invalid(const struct platform_queue *queue, int rules)
 {
 	struct tcphdr answer = {
@@ -263,10 +267,15 @@ static void check_invalid(const struct platform_queue *queue, int rules)
 	answer.check = tcp_checksum(&answer);
 	must_send(raw, &answer, sizeof(answer), &to, length);
 	platform_serve(queue, judge, &v, raw, POLLIN, PLATFORM_WAIT_MS);
-	platform_ok(recv(raw, packet, sizeof(packet), 0) > 0 && reset->rst && v.asked == 2 &&
-			    !v.other,
-		    "a reset outside of any flow reaches the sender unqueued (asked %u, others %u)",
-		    v.asked, v.other);
+	platform_ok(v.asked == 2 && v.other == 1 && v.last_other.tcp_flags & TH_RST &&
+			    platform_flow(queue, &v.last_other) == NSGATE_FLOW_INVALID,
+		    "a reset outside of any flow is queued as such (asked %u, others %u)", v.asked,
+		    v.other);
+	v = (struct verdicter){.reject_hook = NSGATE_HOOK_IN, .pass_replies = true};
+	must_send(raw, &answer, sizeof(answer), &to, length);
+	platform_serve(queue, judge, &v, raw, POLLIN, PLATFORM_WAIT_MS);
+	platform_ok(recv(raw, packet, sizeof(packet), 0) > 0 && reset->rst,
+		    "where it may pass it reaches the sender");
 	close(raw);
 }
 
@@ -287,6 +296,16 @@ static void expect_queued(const struct platform_queue *queue, const char *what)
 	platform_serve(queue, count_and_drop, &count, -1, 0, PLATFORM_QUIET_MS);
 	platform_ok(count > 0, "%s is queued (%u)", what, count);
 }
+
+static void expect_unqueued(const struct platform_queue *queue, const char *what)
+{
+	unsigned int count = 0;
+
+	platform_serve(queue, count_and_drop, &count, -1, 0, PLATFORM_QUIET_MS);
+	platform_ok(count == 0, "%s is not queued (%u)", what, count);
+}
+
+#define SOLICITATION 24 /* bytes: RFC 4861 4.3, without options */
 
 struct forged_icmp {
 	struct icmphdr icmp;
@@ -337,7 +356,7 @@ static void send_fragments(int fd, const struct sockaddr_storage *to, socklen_t 
 static void check_forgery(const struct platform_queue *queue, int rules)
 {
 	struct tcphdr reset = {.source = htons(1), .dest = htons(2), .rst = 1, .doff = 5};
-	uint8_t solicitation[24] = {135};
+	uint8_t solicitation[64] = {135};
 	struct forged_icmp icmp;
 	socklen_t length;
 	struct sockaddr_storage to = platform_address(AF_INET, "10.3.0.1", 0, &length);
@@ -368,8 +387,77 @@ static void check_forgery(const struct platform_queue *queue, int rules)
 	raw = platform_socket(-1, AF_INET6, SOCK_RAW, IPPROTO_ICMPV6);
 	setsockopt(raw, IPPROTO_IPV6, IPV6_UNICAST_HOPS, &hops, sizeof(hops));
 	must_send(raw, solicitation, sizeof(solicitation), &to, length);
+	expect_queued(queue, "a neighbour solicitation from a raw socket that is too long");
+	must_send(raw, solicitation, SOLICITATION, &to, length);
+	expect_unqueued(queue, "a neighbour solicitation from a raw socket like the kernel's");
+	if (platform_rules(rules, HOOK(IN) | HOOK(OUT), NSGATE_RULES_STRICT, 2) < 0) {
+		printf("# this kernel guards no links: strict policies not tried\n");
+	} else {
+		must_send(raw, solicitation, SOLICITATION, &to, length);
+		expect_queued(queue, "the same under a strict policy");
+	}
 	close(raw);
-	expect_queued(queue, "a neighbour solicitation from a raw socket");
+	close(other);
+	close(here);
+}
+
+/* A packet of UDP that says it comes from there, by a raw socket. */
+static void send_from(const char *source, const char *target)
+{
+	struct {
+		struct iphdr ip;
+		uint16_t ports[2], length, sum;
+	} packet = {.ip = {.version = 4, .ihl = 5, .protocol = IPPROTO_UDP, .ttl = 64},
+		    .ports = {htons(1), htons(PORT)},
+		    .length = htons(8)};
+	socklen_t length;
+	struct sockaddr_storage to = platform_address(AF_INET, target, 0, &length);
+	int raw = platform_socket(-1, AF_INET, SOCK_RAW, IPPROTO_RAW);
+
+	packet.ip.tot_len = htons(sizeof(packet));
+	inet_pton(AF_INET, source, &packet.ip.saddr);
+	packet.ip.daddr = ((struct sockaddr_in *)&to)->sin_addr.s_addr;
+	must_send(raw, &packet, sizeof(packet), &to, length);
+	close(raw);
+}
+
+/* Is a packet with that source answered, to a raw socket in the namespace of that address? */
+static bool is_answered(const struct platform_queue *queue, uint32_t hook, int netns,
+			const char *source, const char *target)
+{
+	struct verdicter v = {.reject_hook = hook};
+	int raw = platform_socket(netns, AF_INET, SOCK_RAW | SOCK_NONBLOCK, IPPROTO_ICMP);
+	bool answered;
+
+	send_from(source, target);
+	answered = platform_serve(queue, judge, &v, raw, POLLIN, PLATFORM_QUIET_MS);
+	if (v.asked == 0)
+		platform_fail("nothing was asked about");
+	close(raw);
+	return answered;
+}
+
+/* The source of a packet is what its sender says. Nobody else is to be answered in our name. */
+static void check_spoofed(const struct platform_queue *queue, int rules)
+{
+	int here = platform_netns_here(), other = platform_netns_new();
+
+	platform_link(other, here, "spoof", 4);
+	if (platform_rules(rules, HOOK(OUT), 0, 3) < 0)
+		platform_fail("rules_install");
+	platform_ok(is_answered(queue, NSGATE_HOOK_OUT, here, "10.4.0.2", "10.4.0.99"),
+		    "what leaves with an address of ours is answered");
+	platform_ok(!is_answered(queue, NSGATE_HOOK_OUT, other, "10.4.0.1", "10.4.0.98"),
+		    "what leaves with another's address is not");
+	if (platform_rules(rules, HOOK(IN), 0, 4) < 0)
+		platform_fail("rules_install");
+	platform_ok(is_answered(queue, NSGATE_HOOK_IN, here, "10.4.0.2", "127.0.0.1"),
+		    "what comes by the loopback with an address of ours is answered");
+	/* The kernel takes no other's address there, unless it is told to. */
+	platform_must("sysctl -w net.ipv4.conf.all.accept_local=1 net.ipv4.conf.all.rp_filter=0"
+		      " net.ipv4.conf.lo.rp_filter=0");
+	platform_ok(!is_answered(queue, NSGATE_HOOK_IN, other, "10.4.0.1", "10.4.0.2"),
+		    "what comes by it with another's is not");
 	close(other);
 	close(here);
 }
@@ -388,5 +476,6 @@ int main(void)
 	check_invalid(&queue, rules);
 	check_remote(&queue, rules);
 	check_forgery(&queue, rules);
+	check_spoofed(&queue, rules);
 	return platform_end();
 }

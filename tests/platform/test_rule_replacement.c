@@ -10,7 +10,6 @@
 
 #include "../../broker/rules.h"
 #include "nsgate/hook.h"
-#include "nsgate/mark.h"
 #include "platform.h"
 
 #define PORT 6200
@@ -37,8 +36,8 @@ static long pending(const struct bed *bed)
 	return platform_queue_column(bed->proc, 0, PENDING_COLUMN);
 }
 
-/* Accept what is in the socket, with `answer`. Return: how many packets arrived. */
-static int arrived_with(const struct bed *bed, uint32_t answer)
+/* Decide what is in the socket like that. Return: how many packets arrived. */
+static int arrived_with(const struct bed *bed, uint32_t verdict, const uint32_t *mark)
 {
 	struct pollfd pfd = {.fd = bed->receiver, .events = POLLIN};
 	struct platform_packet packet;
@@ -46,7 +45,7 @@ static int arrived_with(const struct bed *bed, uint32_t answer)
 	int count = 0;
 
 	while (platform_receive(&bed->queue, &packet, PLATFORM_QUIET_MS) == 1)
-		platform_verdict(&bed->queue, packet.id, NF_ACCEPT, &answer);
+		platform_verdict(&bed->queue, &packet, verdict, mark);
 	while (poll(&pfd, 1, PLATFORM_QUIET_MS) == 1 && recv(bed->receiver, &byte, 1, 0) == 1)
 		count++;
 	return count;
@@ -54,7 +53,15 @@ static int arrived_with(const struct bed *bed, uint32_t answer)
 
 static int arrived(const struct bed *bed)
 {
-	return arrived_with(bed, 0);
+	return arrived_with(bed, NF_ACCEPT, NULL);
+}
+
+/* How many arrive although they were rejected, or denied. */
+static int arrived_after(const struct bed *bed, enum nsgate_answer answer)
+{
+	const uint32_t mark = platform_answer(answer);
+
+	return arrived_with(bed, NF_REPEAT, &mark);
 }
 
 /* The ICMP unreachable of a rejection is an error of the sending socket; forget it. */
@@ -94,20 +101,33 @@ int main(void)
 	platform_ok(pending(&bed) == 0 && arrived(&bed) == PACKETS,
 		    "a hook no longer named queues nothing");
 
-	install(&bed, HOOK(OUT), 3);
+	install(&bed, HOOK(OUT), 4);
 	send_all(&bed);
-	install(&bed, HOOK(FORWARD), 4);
-	platform_ok(arrived_with(&bed, NSGATE_MARK_REJECT) == 0,
+	install(&bed, HOOK(FORWARD), 5);
+	platform_ok(arrived_after(&bed, NSGATE_ANSWER_REJECT) == 0,
 		    "a rejection is one also where the hook is no longer named");
 	forget_error(&bed);
-	install(&bed, HOOK(OUT), 4);
+	install(&bed, HOOK(OUT), 6);
+	send_all(&bed);
+	install(&bed, HOOK(FORWARD), 7);
+	platform_ok(arrived_after(&bed, NSGATE_ANSWER_DENY) == 0, "so is a denial");
+	install(&bed, HOOK(OUT), 8);
+	send_all(&bed);
+	install(&bed, HOOK(FORWARD), 9);
+	{
+		const uint32_t mark = platform_answer(NSGATE_ANSWER_REMEMBER);
+
+		platform_ok(arrived_with(&bed, NF_ACCEPT, &mark) == PACKETS,
+			    "what was accepted and to be remembered passes there");
+	}
+	install(&bed, HOOK(OUT), 10);
 	send_all(&bed);
 	if (rules_pause(bed.rules) < 0)
 		platform_fail("rules_pause");
-	platform_ok(arrived_with(&bed, NSGATE_MARK_REJECT) == 0, "and during a pause");
+	platform_ok(arrived_after(&bed, NSGATE_ANSWER_REJECT) == 0, "and during a pause");
 	forget_error(&bed);
 
-	install(&bed, HOOK(OUT), 4);
+	install(&bed, HOOK(OUT), 11);
 	send_all(&bed);
 	platform_ok(rules_pause(bed.rules) == 0 && pending(&bed) == PACKETS,
 		    "packets wait on while rules are paused");
@@ -115,7 +135,7 @@ int main(void)
 	send_all(&bed);
 	platform_ok(pending(&bed) == 0 && arrived(&bed) == PACKETS, "paused rules queue nothing");
 
-	install(&bed, HOOK(OUT), 5);
+	install(&bed, HOOK(OUT), 12);
 	platform_must("nft add table inet other");
 	platform_must("nft 'add chain inet other spare { type filter hook input priority 0; }'");
 	send_all(&bed);

@@ -70,25 +70,25 @@ int main(void)
 	platform_ok(platform_queue_column(proc, 0, PENDING_COLUMN) == PACKETS,
 		    "packets read and not decided are pending");
 
-	platform_verdict_batch(&queue, last, NF_REPEAT);
+	platform_verdict_batch(&queue, NSGATE_FLOW_NEW, last, NF_REPEAT);
 	platform_ok(receive_all(&queue, after) == PACKETS, "each is delivered again");
 	for (int i = 0; i < PACKETS; i++)
 		fresh &= (int32_t)(after[i] - last) > 0;
 	platform_ok(fresh, "under a new id");
 	platform_ok(platform_receive(&queue, &packet, 0) == 0, "none twice");
-	platform_verdict_batch(&queue, after[PACKETS - 1], NF_ACCEPT);
+	platform_verdict_batch(&queue, NSGATE_FLOW_NEW, after[PACKETS - 1], NF_ACCEPT);
 	heard = heard_all(receiver);
 	platform_ok(heard == PACKETS, "all arrive, once (%u)", heard);
 
-	platform_verdict_batch(&queue, after[PACKETS - 1], NF_REPEAT);
+	platform_verdict_batch(&queue, NSGATE_FLOW_NEW, after[PACKETS - 1], NF_REPEAT);
 	platform_ok(platform_receive(&queue, &packet, PLATFORM_WAIT_MS) == -ENOENT,
 		    "with nothing pending the batch is answered ENOENT");
 
 	for (int i = 0; i < 4; i++)
 		send(sender, "x", 1, 0);
 	receive_all(&queue, before);
-	platform_verdict_batch(&queue, before[1], NF_DROP);
-	platform_verdict_batch(&queue, before[3], NF_ACCEPT);
+	platform_verdict_batch(&queue, NSGATE_FLOW_NEW, before[1], NF_DROP);
+	platform_verdict_batch(&queue, NSGATE_FLOW_NEW, before[3], NF_ACCEPT);
 	heard = heard_all(receiver);
 	platform_ok(heard == 2, "a batch verdict decides everything up to its id (%u)", heard);
 	platform_ok(rules_remove(rules) == 0, "the table goes");

@@ -60,7 +60,7 @@ static int verdict_as_nobody(const struct platform_queue *queue, bool net_admin)
 		return RESULT_BROKEN;
 	if (platform_receive(queue, &packet, PLATFORM_WAIT_MS) != 1)
 		return RESULT_BROKEN;
-	if (platform_verdict(queue, packet.id, NF_ACCEPT, NULL) < 0)
+	if (platform_verdict(queue, &packet, NF_ACCEPT, NULL) < 0)
 		return RESULT_OTHER; /* the send itself is not refused */
 	r = platform_receive(queue, &refusal, PLATFORM_QUIET_MS);
 	if (r == 0)
@@ -122,7 +122,7 @@ static void check_setup_refused(void)
 		alarm(PLATFORM_SECONDS);
 		if (become_nobody(false) < 0)
 			_exit(RESULT_BROKEN);
-		_exit(queue_setup(fd, 3, 16) == -EPERM ? 0 : RESULT_OTHER);
+		_exit(queue_setup(fd, 3, 1, 16) == -EPERM ? 0 : RESULT_OTHER);
 	}
 	platform_ok(waitpid(child, &status, 0) == child && status == 0,
 		    "without CAP_NET_ADMIN queue_setup() says EPERM, not EBUSY");

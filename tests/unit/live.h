@@ -34,7 +34,9 @@
 #include "policy.h"
 
 #define LIVE_SKIP 77
-#define LIVE_QUEUE 3
+#define LIVE_QUEUE 3 /* the first number */
+#define LIVE_STRIDE 1
+#define LIVE_COOKIE 4711 /* of the namespace, as broker and agent are told */
 #define LIVE_DEADLINE_MS 10000
 
 struct live {
@@ -89,7 +91,8 @@ static inline void live_rules(struct live *live, uint32_t hooks, uint32_t flags,
 	const struct nsgate_rules_spec spec = {
 		.hooks = hooks, .flags = flags, .generation = generation};
 	struct rules_features features = {0};
-	struct rules_queues queues = {.first = LIVE_QUEUE, .count = 1};
+	struct rules_queues queues = {
+		.first = LIVE_QUEUE, .count = LIVE_STRIDE, .cookie = LIVE_COOKIE};
 	const int err = rules_probe(live->rules_fd, &features);
 
 	if (err || features.backend == NSGATE_BACKEND_NONE) {
@@ -97,6 +100,7 @@ static inline void live_rules(struct live *live, uint32_t hooks, uint32_t flags,
 		exit(LIVE_SKIP);
 	}
 	queues.backend = features.backend;
+	queues.fib = features.fib;
 	errno = -rules_install(live->rules_fd, &queues, &spec);
 	live_need(errno == 0, "rules");
 }
@@ -113,13 +117,17 @@ static inline void live_open(struct live *live)
 	live->rules_fd = netlink_open(NETLINK_NETFILTER);
 	live->queue.fd = netlink_open(NETLINK_NETFILTER);
 	live->queue.number = LIVE_QUEUE;
+	live->queue.stride = LIVE_STRIDE;
+	live->queue.cookie = LIVE_COOKIE;
+	for (unsigned int i = 0; i < NSGATE_ANSWER_MAX; i++)
+		live->queue.answers[i] = nsgate_answer_mark(LIVE_COOKIE, (enum nsgate_answer)i);
 	live->queue.proc_fd =
 		open("/proc/self/net/netfilter/nfnetlink_queue", O_RDONLY | O_CLOEXEC);
 	live->queue.shm = shm;
 	live->buffers = queue_buffers_new();
 	live_need(live->rules_fd >= 0 && live->queue.fd >= 0 && shm != MAP_FAILED && live->buffers,
 		  "sockets and memory");
-	errno = -queue_setup(live->queue.fd, LIVE_QUEUE, QUEUE_LENGTH_DEFAULT);
+	errno = -queue_setup(live->queue.fd, LIVE_QUEUE, LIVE_STRIDE, QUEUE_LENGTH_DEFAULT);
 	live_need(errno == 0, "queue");
 	live_need(live->queue.proc_fd >= 0, "nfnetlink_queue");
 	live->sender = live_socket(&ignored);
@@ -197,7 +205,8 @@ static inline struct queue_kernel live_kernel(const struct live *live)
 {
 	struct queue_kernel kernel = {0};
 
-	errno = -queue_kernel_read(live->queue.proc_fd, live->queue.number, &kernel);
+	errno = -queue_kernel_read(live->queue.proc_fd, live->queue.number, live->queue.stride,
+				   &kernel);
 	live_need(errno == 0, "nfnetlink_queue");
 	return kernel;
 }
@@ -213,17 +222,22 @@ static inline void live_settle(struct live *live)
 	live_need(false, "packets left undecided");
 }
 
-/* What has arrived. Return: the number of packets; `seen[number]` counts each. */
-static inline uint32_t live_receive(const struct live *live, uint8_t *seen, uint32_t size)
+/* What has arrived there. Return: the number of packets; `seen[number]` counts each. */
+static inline uint32_t live_receive_at(int fd, uint8_t *seen, uint32_t size)
 {
 	uint32_t number, count = 0;
 
-	while (recv(live->receiver, &number, sizeof(number), MSG_DONTWAIT) == sizeof(number)) {
+	while (recv(fd, &number, sizeof(number), MSG_DONTWAIT) == sizeof(number)) {
 		count++;
 		if (number < size)
 			seen[number]++;
 	}
 	return count;
+}
+
+static inline uint32_t live_receive(const struct live *live, uint8_t *seen, uint32_t size)
+{
+	return live_receive_at(live->receiver, seen, size);
 }
 
 /* Wait for something to arrive at a socket: what has its verdict may still be on its way. */
@@ -245,6 +259,63 @@ static inline void live_settle_until(struct live *live, int fd)
 			return;
 	}
 	live_need(false, "nothing arrives");
+}
+
+static inline struct queue_lines live_lines(const struct live *live)
+{
+	struct queue_lines lines;
+
+	errno = -queue_kernel_read_lines(live->queue.proc_fd, live->queue.number,
+					 live->queue.stride, &lines);
+	live_need(errno == 0, "nfnetlink_queue");
+	return lines;
+}
+
+/* Where packets that leave are judged: a flow to the receiver, accepted and answered. */
+static inline int live_known_flow(struct live *live)
+{
+	const struct sockaddr_in to = {.sin_family = AF_INET,
+				       .sin_port = htons(live->port),
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in from;
+	socklen_t length = sizeof(from);
+	uint32_t number = 0;
+	uint16_t ignored;
+	const int known = live_socket(&ignored);
+
+	live_need(connect(known, (const struct sockaddr *)&to, sizeof(to)) == 0 &&
+			  send(known, &number, sizeof(number), 0) == sizeof(number),
+		  "first packet");
+	live_settle_until(live, live->receiver);
+	live_need(recvfrom(live->receiver, &number, sizeof(number), 0, (struct sockaddr *)&from,
+			   &length) == sizeof(number) &&
+			  sendto(live->receiver, &number, sizeof(number), 0,
+				 (const struct sockaddr *)&from, length) == sizeof(number),
+		  "reply");
+	live_settle_until(live, known);
+	live_need(recv(known, &number, sizeof(number), 0) == sizeof(number), "reply");
+	return known;
+}
+
+/*
+ * In turn, `each` times: a packet 0.. of a flow that is new; one `each`.. of the known flow, to the
+ * receiver too; and a reply 0.. of that, to `known`.
+ */
+static inline void live_send_by_three_numbers(const struct live *live, int known, uint32_t each)
+{
+	struct sockaddr_in back;
+	socklen_t length = sizeof(back);
+
+	live_need(getsockname(known, (struct sockaddr *)&back, &length) == 0, "getsockname");
+	for (uint32_t i = 0; i < each; i++) {
+		const uint32_t next = each + i;
+
+		live_send_numbers(live, i, 1);
+		live_need(send(known, &next, sizeof(next), 0) == sizeof(next) &&
+				  sendto(live->receiver, &i, sizeof(i), 0,
+					 (const struct sockaddr *)&back, length) == sizeof(i),
+			  "send");
+	}
 }
 
 /* Wait for `count` packets. Return: how many came; `seen` and `size` as above. */

@@ -89,9 +89,10 @@ static void test_queues(void **state)
 		enum nsgate_status status;
 	} cases[] = {
 		{NULL, NULL, NSGATE_STATUS_OK},
-		{"65535", "1", NSGATE_STATUS_OK},
-		{"65520", "16", NSGATE_STATUS_OK},
-		{"65521", "16", NSGATE_STATUS_USAGE},
+		{"65523", "1", NSGATE_STATUS_OK}, /* 13 numbers each */
+		{"65524", "1", NSGATE_STATUS_USAGE},
+		{"65328", "16", NSGATE_STATUS_OK},
+		{"65329", "16", NSGATE_STATUS_USAGE},
 		{"65536", NULL, NSGATE_STATUS_USAGE},
 		{"", NULL, NSGATE_STATUS_USAGE},
 		{"0x1", NULL, NSGATE_STATUS_USAGE},

@@ -250,6 +250,121 @@ static void a_queue_that_was_empty_is_not_looked_at(void **state)
 	live_close(&live);
 }
 
+/* ---- several numbers ---- */
+
+#define EACH 500
+#define ACCEPT_KNOWN                                                                               \
+	"{\"version\":1,\"rules\":[{\"name\":\"known\",\"action\":\"accept\","                     \
+	"\"ct\":\"established\"}]}"
+
+static void assert_each_once(const uint8_t *seen, uint32_t first, uint32_t count)
+{
+	for (uint32_t i = first; i < first + count; i++)
+		assert_int_equal(seen[i], 1);
+}
+
+/* A verdict for all up to an id must not reach those of another number, be their ids smaller. */
+static void verdicts_are_of_one_number(void **state)
+{
+	static uint8_t seen[2 * EACH], answers[EACH];
+	struct live live;
+	int known;
+
+	(void)state;
+	live_open(&live);
+	live_bind(&live, ACCEPT_ALL);
+	live_rules(&live, OUT, 0, 1);
+	known = live_known_flow(&live);
+	live_bind(&live, ACCEPT_KNOWN);
+	live_send_by_three_numbers(&live, known, EACH);
+	live_settle(&live);
+	assert_int_equal(live_await(&live, seen, 2 * EACH, EACH), EACH);
+	assert_each_once(seen, EACH, EACH);
+	assert_int_equal(live_receive_at(known, answers, EACH), EACH);
+	assert_each_once(answers, 0, EACH);
+	assert_int_equal(live.queue.shm->rules[0].count.packets, EACH);
+	assert_int_equal(live.queue.shm->fate[SHM_FATE_DROPPED].packets, EACH);
+	assert_int_equal(live.queue.shm->replies.packets, EACH + 1);
+	assert_int_equal(live_kernel(&live).id_sequence, live_decided(&live));
+	close(known);
+	live_close(&live);
+}
+
+static void what_is_stale_is_so_by_each_number(void **state)
+{
+	static uint8_t seen[2 * EACH], answers[EACH];
+	struct live live;
+	int known;
+
+	(void)state;
+	live_open(&live);
+	live_bind(&live, ACCEPT_ALL);
+	live_rules(&live, OUT, 0, 1);
+	known = live_known_flow(&live);
+	live_send_by_three_numbers(&live, known, EACH);
+	live_bind(&live, REWRITE_ALL);
+	live_settle(&live);
+	assert_int_equal(live_await(&live, seen, 2 * EACH, 2 * EACH), 2 * EACH);
+	assert_each_once(seen, 0, 2 * EACH);
+	assert_int_equal(live_receive_at(known, answers, EACH), EACH);
+	assert_each_once(answers, 0, EACH);
+	assert_int_equal(live.queue.shm->readmitted, 3 * EACH);
+	assert_int_equal(live.queue.shm->malformed, 0);
+	assert_int_equal(live_kernel(&live).id_sequence, live_decided(&live) + 3 * EACH);
+	close(known);
+	live_close(&live);
+}
+
+static void what_vanishes_by_several_numbers_is_not_judged(void **state)
+{
+	static uint8_t seen[2 * EACH], answers[EACH];
+	struct live live;
+	uint64_t before;
+	int known;
+
+	(void)state;
+	live_open(&live);
+	live_bind(&live, ACCEPT_ALL);
+	live_rules(&live, OUT, 0, 1);
+	known = live_known_flow(&live);
+	before = live_decided(&live);
+	live_send_by_three_numbers(&live, known, EACH);
+	flush(&live);
+	live_send_by_three_numbers(&live, known, 20);
+	live.queue.looked_at_ns = 0;
+	live_settle(&live);
+	assert_int_equal(live_await(&live, seen, 2 * EACH, 40), 40);
+	assert_each_once(seen, 0, 40);
+	assert_int_equal(live_receive_at(known, answers, EACH), 20);
+	assert_each_once(answers, 0, 20);
+	assert_int_equal(live_decided(&live), before + 60);
+	assert_int_equal(live.queue.shm->readmitted, 60);
+	assert_int_equal(live.queue.shm->resending, 0);
+	assert_int_equal(live.queue.errors, 0);
+	close(known);
+	live_close(&live);
+}
+
+/* What comes by a number that is none of ours is not judged, and not decided by ours either. */
+static void packets_of_other_numbers_are_left_alone(void **state)
+{
+	uint8_t seen[10] = {0};
+	struct live live;
+
+	(void)state;
+	live_open(&live);
+	live_bind(&live, ACCEPT_ALL);
+	live.queue.number = LIVE_QUEUE + 1; /* so the first one is another's */
+	live_rules(&live, OUT, 0, 1);
+	live_send_numbers(&live, 0, 10);
+	assert_int_equal(queue_turn(&live.queue, live.buffers), 10);
+	assert_int_equal(live_decided(&live), 0);
+	assert_int_equal(live.queue.last_error, EBADMSG);
+	assert_int_equal(live.queue.errors, 10);
+	assert_int_equal(live_receive(&live, seen, 10), 0);
+	live_close(&live);
+}
+
 /* ---- rewriting ---- */
 
 static void want_header_fields(const struct live *live)
@@ -642,6 +757,10 @@ int main(void)
 		cmocka_unit_test(those_that_came_after_them_are_judged),
 		cmocka_unit_test(a_look_at_a_whole_queue_changes_nothing),
 		cmocka_unit_test(a_queue_that_was_empty_is_not_looked_at),
+		cmocka_unit_test(verdicts_are_of_one_number),
+		cmocka_unit_test(what_is_stale_is_so_by_each_number),
+		cmocka_unit_test(what_vanishes_by_several_numbers_is_not_judged),
+		cmocka_unit_test(packets_of_other_numbers_are_left_alone),
 		cmocka_unit_test(rewritten_packets_arrive_whole),
 		cmocka_unit_test(a_hungrier_policy_sees_whole_packets),
 		cmocka_unit_test(rules_keep_their_counters_by_name),

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <libmnl/libmnl.h>
 #include <linux/netfilter.h>
@@ -17,8 +18,9 @@
 #include "../../broker/rules.h"
 #include "../../broker/rules_guard.h"
 #include "../../broker/rules_set.h"
+#include "../../broker/rules_way.h"
 #include "nsgate/hook.h"
-#include "nsgate/mark.h"
+#include "nsgate/flow.h"
 
 #define HOOK(name) NSGATE_HOOK_BIT(NSGATE_HOOK_##name)
 #define ALL_HOOKS (NSGATE_HOOK_BIT(NSGATE_HOOK_MAX) - 1)
@@ -36,51 +38,89 @@ static void names_fit(void **state)
 	assert_string_equal(name, "notices_postrouting");
 }
 
-static void hooks_remember_by_their_own_bit(void **state)
+/* ---- ways ---- */
+
+#define BIT(way) (1U << (way))
+#define LOOPS (BIT(NSGATE_WAY_IN_LOOP) | BIT(NSGATE_WAY_OUT_LOOP))
+
+static bool is_loop(enum rules_link_kind kind)
 {
-	(void)state;
-	for (uint32_t hooks = 0; hooks <= ALL_HOOKS; hooks++) {
-		assert_int_equal(rules_remember_bit(hooks, NSGATE_HOOK_IN), NSGATE_CTMARK_IN);
-		assert_int_equal(rules_remember_bit(hooks, NSGATE_HOOK_OUT), NSGATE_CTMARK_OUT);
-		assert_int_equal(rules_remember_bit(hooks, NSGATE_HOOK_FORWARD),
-				 NSGATE_CTMARK_FORWARD);
-	}
+	return kind == RULES_LOOP_IN || kind == RULES_LOOP_OUT;
 }
 
-/* A named hook must never read as its own the bit that prerouting or postrouting left. */
-static void borrowed_bits_are_free(void **state)
+/* A flow over the loopback is no licence for packets on a link, nor the other way round. */
+static void loopback_and_links_are_apart(void **state)
 {
-	static const uint32_t borrowers[] = {NSGATE_HOOK_PREROUTING, NSGATE_HOOK_POSTROUTING};
-	static const uint32_t owners[] = {NSGATE_HOOK_IN, NSGATE_HOOK_FORWARD, NSGATE_HOOK_OUT};
-
 	(void)state;
-	for (uint32_t hooks = 0; hooks <= ALL_HOOKS; hooks++) {
-		for (size_t b = 0; b < 2; b++) {
-			uint32_t bit = rules_remember_bit(hooks, borrowers[b]);
+	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++) {
+		const struct rules_ways ways = rules_ways(hook);
+		unsigned int loops = 0;
 
-			for (size_t o = 0; o < 3; o++) {
-				if (hooks & NSGATE_HOOK_BIT(owners[o]))
-					assert_int_not_equal(bit,
-							     rules_remember_bit(hooks, owners[o]));
-			}
+		assert_true(ways.count > 0);
+		for (size_t i = 0; i < ways.count; i++) {
+			const struct rules_way *way = &ways.list[i];
+
+			loops += is_loop(way->links);
+			assert_int_equal(is_loop(way->links), (BIT(way->own) & LOOPS) != 0);
+			assert_int_not_equal(way->answers, 0);
+			assert_int_equal(way->answers & (is_loop(way->links) ? ~LOOPS : LOOPS), 0);
 		}
+		/* Nothing is forwarded from or to it. */
+		assert_int_equal(loops, hook != NSGATE_HOOK_FORWARD);
 	}
 }
 
-/* No bit only where each flow of that way passes a hook that remembers it. */
-static void routing_hooks_remember_unless_others_do(void **state)
+/* What comes in answers what went out, what goes out what came in, what is forwarded itself. */
+static void replies_come_the_way_back(void **state)
 {
-	uint32_t incoming = HOOK(IN) | HOOK(FORWARD);
-	uint32_t outgoing = HOOK(OUT) | HOOK(FORWARD);
+	static const uint32_t incoming = BIT(NSGATE_WAY_IN_LINK) | BIT(NSGATE_WAY_IN_LOOP);
+	static const uint32_t outgoing = BIT(NSGATE_WAY_OUT_LINK) | BIT(NSGATE_WAY_OUT_LOOP);
+	static const uint32_t forwarded = BIT(NSGATE_WAY_FORWARD);
 
 	(void)state;
-	for (uint32_t hooks = 0; hooks <= ALL_HOOKS; hooks++) {
-		assert_int_equal(!rules_remember_bit(hooks, NSGATE_HOOK_PREROUTING),
-				 (hooks & incoming) == incoming);
-		assert_int_equal(!rules_remember_bit(hooks, NSGATE_HOOK_POSTROUTING),
-				 (hooks & outgoing) == outgoing);
+	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++) {
+		const struct rules_ways ways = rules_ways(hook);
+		const uint32_t own = hook == NSGATE_HOOK_FORWARD ? forwarded
+				     : rules_hook_incoming(hook) ? incoming
+								 : outgoing;
+		const uint32_t back = hook == NSGATE_HOOK_FORWARD ? forwarded
+				      : rules_hook_incoming(hook) ? outgoing
+								  : incoming;
+		/* These two see what is forwarded, too. */
+		const uint32_t through =
+			hook == NSGATE_HOOK_PREROUTING || hook == NSGATE_HOOK_POSTROUTING
+				? forwarded
+				: 0;
+		uint32_t all = 0, answers = 0;
+
+		for (size_t i = 0; i < ways.count; i++) {
+			all |= BIT(ways.list[i].own);
+			answers |= ways.list[i].answers;
+		}
+		assert_int_equal(all, own);
+		assert_int_equal(answers, back | through);
 	}
 }
+
+/* In postrouting what was made here is told from what came by a link: that one answers less. */
+static void what_is_ours_answers_nothing_forwarded(void **state)
+{
+	const struct rules_ways ways = rules_ways(NSGATE_HOOK_POSTROUTING);
+	unsigned int ours = 0, forwarded = 0;
+
+	(void)state;
+	for (size_t i = 0; i < ways.count; i++) {
+		const bool answers = ways.list[i].answers & BIT(NSGATE_WAY_FORWARD);
+
+		ours += ways.list[i].links == RULES_LINK_OUT_OURS && !answers;
+		forwarded += ways.list[i].links == RULES_FORWARDED && answers;
+		assert_int_equal(answers, ways.list[i].links == RULES_FORWARDED);
+	}
+	assert_int_equal(ours, 1);
+	assert_int_equal(forwarded, 1);
+}
+
+/* ---- batches ---- */
 
 static void check_messages(const struct nft_batch *batch)
 {
@@ -117,6 +157,59 @@ static unsigned int count_messages(const struct nft_batch *batch, uint8_t family
 	return count;
 }
 
+/* Called with each expression of a rule of ours: its chain, its name, what it is made of. */
+typedef void (*expression_seen)(const char *chain, const char *name, const struct nlattr *data,
+				void *arg);
+
+static const struct nlattr *find_attr(const struct nlattr *nest, uint16_t type)
+{
+	const struct nlattr *attr;
+
+	if (nest)
+		mnl_attr_for_each_nested (attr, nest)
+			if (mnl_attr_get_type(attr) == type)
+				return attr;
+	return NULL;
+}
+
+static void each_of_rule(const struct nlmsghdr *nlh, expression_seen seen, void *arg)
+{
+	const struct nlattr *attr, *element, *list = NULL;
+	const char *chain = "";
+
+	mnl_attr_for_each (attr, nlh, sizeof(struct nfgenmsg)) {
+		if (mnl_attr_get_type(attr) == NFTA_RULE_CHAIN)
+			chain = mnl_attr_get_str(attr);
+		if (mnl_attr_get_type(attr) == NFTA_RULE_EXPRESSIONS)
+			list = attr;
+	}
+	if (!list)
+		return;
+	mnl_attr_for_each_nested (element, list) {
+		const struct nlattr *name = find_attr(element, NFTA_EXPR_NAME);
+
+		assert_non_null(name);
+		seen(chain, mnl_attr_get_str(name), find_attr(element, NFTA_EXPR_DATA), arg);
+	}
+}
+
+static void each_expression(const struct nft_batch *batch, expression_seen seen, void *arg)
+{
+	const struct nlmsghdr *nlh = (const struct nlmsghdr *)batch->buffer;
+	int left = (int)batch->used;
+
+	for (; mnl_nlmsg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left))
+		if (nlh->nlmsg_type == (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWRULE))
+			each_of_rule(nlh, seen, arg);
+}
+
+static uint32_t number_in(const struct nlattr *data, uint16_t type)
+{
+	const struct nlattr *attr = find_attr(data, type);
+
+	return attr ? ntohl(mnl_attr_get_u32(attr)) : UINT32_MAX;
+}
+
 #define CHAINS(batch, type, prefix)                                                                \
 	count_messages(batch, NFPROTO_NETDEV, type, NFTA_CHAIN_NAME, prefix)
 #define RULES(batch, family, prefix)                                                               \
@@ -124,45 +217,211 @@ static unsigned int count_messages(const struct nft_batch *batch, uint8_t family
 
 static const bool no_sets[RULES_FAMILIES], both_sets[RULES_FAMILIES] = {true, true};
 
-static void build_all_hooks(const struct rules_set *wanted)
+static void build_hooks(struct rules_set *set, struct nft_batch *batch)
 {
-	struct rules_set set = *wanted;
-	struct nft_batch batch;
-
-	nft_batch_begin(&batch, "nsgate");
-	set.batch = &batch;
+	nft_batch_begin(batch, "nsgate");
+	set->batch = batch;
+	for (unsigned int i = 0; i < NSGATE_ANSWER_MAX; i++)
+		set->answers[i] = nsgate_answer_mark(1, (enum nsgate_answer)i);
 	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++) {
-		rules_denied_sets(&set, hook, no_sets);
-		rules_judge(&set, hook);
-		rules_settle(&set, hook);
+		rules_denied_sets(set, hook, no_sets);
+		if (set->hooks & NSGATE_HOOK_BIT(hook))
+			rules_judge(set, hook);
+		rules_settle(set, hook);
 	}
-	assert_int_equal(batch.error, 0);
-	assert_null(batch.rule);
-	assert_in_range(batch.used, 1, SEND_BUFFER / 2);
-	check_messages(&batch);
-	nft_batch_free(&batch);
+	assert_int_equal(batch->error, 0);
+	assert_null(batch->rule);
+}
+
+static const struct nsgate_bypass_mark bypass[NSGATE_BYPASS_MARKS_MAX] = {{.value = 1, .mask = 1}};
+
+#define KINDS_OF_RULES 1024
+
+/* Everything that a policy, the kernel and the state of things can make of rules. */
+static struct rules_set kind_of_rules(unsigned int bits)
+{
+	return (struct rules_set){
+		.hooks = ALL_HOOKS,
+		.generation = NSGATE_GENERATION_MAX,
+		.offload = bits & 1,
+		.ct_state = bits & 2,
+		.ct_label = (bits & 6) == 6,
+		.denied = bits & 8,
+		.sets = bits & 8 && bits & 2,
+		.opened = bits & 16,
+		.selective = bits & 32,
+		.strict = bits & 64,
+		.fib = bits & 128,
+		.bypass = bypass,
+		.bypass_count = bits & 32 ? NSGATE_BYPASS_MARKS_MAX : 0,
+		.queue = {.backend = bits & 256 ? NSGATE_BACKEND_NFT_QUEUE : NSGATE_BACKEND_NFT_XT,
+			  .first = (uint16_t)(65536 - 16 * NSGATE_FLOW_MAX),
+			  .count = 16,
+			  .bypass = bits & 512},
+	};
 }
 
 static void every_rule_set_is_one_small_batch(void **state)
 {
 	(void)state;
-	for (unsigned int bits = 0; bits < 64; bits++) {
-		struct rules_set set = {
-			.hooks = ALL_HOOKS,
-			.generation = NSGATE_CTMARK_GEN_MAX,
-			.offload = bits & 1,
-			.denied = bits & 32,
-			.sets = bits & 32 && bits & 2,
-			.ct_state = bits & 2,
-			.ct_mark = (bits & 6) == 6,
-			.queue = {.backend = bits & 8 ? NSGATE_BACKEND_NFT_QUEUE
-						      : NSGATE_BACKEND_NFT_XT,
-				  .first = 65520,
-				  .count = 16,
-				  .bypass = bits & 16},
-		};
+	for (unsigned int bits = 0; bits < KINDS_OF_RULES; bits++) {
+		struct rules_set set = kind_of_rules(bits);
+		struct nft_batch batch;
 
-		build_all_hooks(&set);
+		build_hooks(&set, &batch);
+		assert_in_range(batch.used, 1, SEND_BUFFER * 7 / 10); /* and guarded links */
+		check_messages(&batch);
+		nft_batch_free(&batch);
+	}
+}
+
+/* ---- marks ---- */
+
+struct uses {
+	unsigned int cleared; /* the packet's mark is set: to what is in the register */
+	unsigned int labels_set;
+	bool ct_mark, other_set;
+	bool in_marked; /* the mark is set in no other chain */
+};
+
+static void see_use(const char *chain, const char *name, const struct nlattr *data, void *arg)
+{
+	struct uses *uses = arg;
+
+	if (strcmp(name, "meta") == 0 && find_attr(data, NFTA_META_SREG)) {
+		uses->cleared += number_in(data, NFTA_META_KEY) == NFT_META_MARK;
+		uses->other_set |= number_in(data, NFTA_META_KEY) != NFT_META_MARK;
+		uses->in_marked &= strncmp(chain, "marked_", 7) == 0;
+	}
+	if (strcmp(name, "ct") == 0) {
+		uses->ct_mark |= number_in(data, NFTA_CT_KEY) == NFT_CT_MARK;
+		if (find_attr(data, NFTA_CT_SREG)) {
+			uses->labels_set += number_in(data, NFTA_CT_KEY) == NFT_CT_LABELS;
+			uses->other_set |= number_in(data, NFTA_CT_KEY) != NFT_CT_LABELS;
+		}
+	}
+}
+
+/* Both marks belong to the namespace. The one that the agent set is taken off, and no other. */
+static void marks_are_let_alone(void **state)
+{
+	(void)state;
+	for (unsigned int bits = 0; bits < KINDS_OF_RULES; bits++) {
+		struct rules_set set = kind_of_rules(bits);
+		struct uses uses = {.in_marked = true};
+		struct nft_batch batch;
+
+		build_hooks(&set, &batch);
+		each_expression(&batch, see_use, &uses);
+		assert_int_equal(uses.cleared, NSGATE_HOOK_MAX); /* where it says "remember" */
+		assert_true(uses.in_marked);
+		assert_false(uses.ct_mark);
+		assert_false(uses.other_set);
+		/* Nothing is noted where there is nothing to note it in. */
+		assert_int_equal(uses.labels_set > 0, set.ct_label);
+		nft_batch_free(&batch);
+	}
+}
+
+/* ---- numbers ---- */
+
+struct numbers {
+	uint16_t first, count;
+	unsigned int of[NSGATE_FLOW_MAX];
+	bool bypass;
+};
+
+static void see_number(const char *chain, const char *name, const struct nlattr *data, void *arg)
+{
+	const struct nlattr *number, *total, *flags;
+	struct numbers *numbers = arg;
+	unsigned int distance;
+
+	(void)chain;
+	if (strcmp(name, "queue") != 0)
+		return;
+	number = find_attr(data, NFTA_QUEUE_NUM);
+	total = find_attr(data, NFTA_QUEUE_TOTAL);
+	flags = find_attr(data, NFTA_QUEUE_FLAGS);
+	assert_non_null(number);
+	assert_int_equal(total ? ntohs(mnl_attr_get_u16(total)) : 1, numbers->count);
+	distance = ntohs(mnl_attr_get_u16(number)) - numbers->first;
+	assert_int_equal(distance % numbers->count, 0);
+	assert_in_range(distance / numbers->count, 0, NSGATE_FLOW_MAX - 1);
+	numbers->of[distance / numbers->count]++;
+	numbers->bypass = flags && ntohs(mnl_attr_get_u16(flags)) & NFT_QUEUE_FLAG_BYPASS;
+}
+
+/* By which numbers packets of that hook are queued: a mask of 1 << flow. */
+static uint32_t numbers_of(struct rules_set *set, uint32_t hook)
+{
+	struct numbers numbers = {.first = set->queue.first, .count = set->queue.count};
+	struct nft_batch batch;
+	uint32_t mask = 0;
+
+	set->hooks = NSGATE_HOOK_BIT(hook);
+	set->queue.backend = NSGATE_BACKEND_NFT_QUEUE;
+	build_hooks(set, &batch);
+	each_expression(&batch, see_number, &numbers);
+	assert_true(numbers.bypass == set->queue.bypass || set->opened);
+	for (unsigned int flow = 0; flow < NSGATE_FLOW_MAX; flow++)
+		mask |= numbers.of[flow] ? 1U << flow : 0;
+	nft_batch_free(&batch);
+	return mask;
+}
+
+#define ALL_FLOWS (BIT(NSGATE_FLOW_MAX) - 1)
+
+static void every_number_is_used_where_it_can_be(void **state)
+{
+	struct rules_set set = {.generation = 1,
+				.ct_state = true,
+				.ct_label = true,
+				.queue = {.first = 100, .count = 3, .bypass = true}};
+
+	(void)state;
+	/* What leaves as an error of the kernel's is let pass, or a rule decides of it. */
+	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++)
+		assert_int_equal(numbers_of(&set, hook) | BIT(NSGATE_FLOW_ERROR_KNOWN), ALL_FLOWS);
+	assert_int_equal(numbers_of(&set, NSGATE_HOOK_IN), ALL_FLOWS);
+	assert_int_equal(numbers_of(&set, NSGATE_HOOK_OUT),
+			 ALL_FLOWS & ~BIT(NSGATE_FLOW_ERROR_KNOWN));
+
+	/* What is accepted unasked is never queued as known. */
+	set.offload = true;
+	assert_int_equal(numbers_of(&set, NSGATE_HOOK_IN),
+			 ALL_FLOWS & ~(BIT(NSGATE_FLOW_KNOWN) | BIT(NSGATE_FLOW_ERROR_KNOWN)));
+	/* Where a packet is seen by two hooks, it is not. */
+	assert_int_equal(numbers_of(&set, NSGATE_HOOK_PREROUTING), ALL_FLOWS);
+}
+
+static void what_the_kernel_cannot_tell_is_not_told(void **state)
+{
+	struct rules_set set = {
+		.generation = 1, .ct_state = true, .queue = {.first = 100, .count = 1}};
+
+	(void)state;
+	/* No labels: nothing is known, every reply is asked about as if it might be. */
+	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++)
+		assert_int_equal(numbers_of(&set, hook),
+				 BIT(NSGATE_FLOW_NEW) | BIT(NSGATE_FLOW_ORIGINAL) |
+					 BIT(NSGATE_FLOW_REPLY_STALE) | BIT(NSGATE_FLOW_EXPECTED) |
+					 BIT(NSGATE_FLOW_ERROR) | BIT(NSGATE_FLOW_INVALID) |
+					 BIT(NSGATE_FLOW_UNTRACKED));
+	/* No conntrack. */
+	set.ct_state = false;
+	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++)
+		assert_int_equal(numbers_of(&set, hook), BIT(NSGATE_FLOW_UNTRACKED));
+}
+
+static void opened_rules_queue_nothing(void **state)
+{
+	(void)state;
+	for (unsigned int bits = 0; bits < KINDS_OF_RULES; bits++) {
+		struct rules_set set = kind_of_rules(bits | 16);
+
+		for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++)
+			assert_int_equal(numbers_of(&set, hook), 0);
 	}
 }
 
@@ -200,31 +459,59 @@ static void sets_of_denied_flows_are_replaced(void **state)
 }
 
 /* Whatever the rules are: what the agent denied is dropped where it may come by. */
-static void every_hook_knows_the_answer(void **state)
+static void every_hook_knows_the_answers(void **state)
 {
-	struct rules_set set = {.hooks = ALL_HOOKS, .generation = 1};
-
 	(void)state;
-	for (unsigned int bits = 0; bits < 4; bits++) {
-		const bool denied = bits & 1, sets = bits & 2;
+	for (unsigned int bits = 0; bits < KINDS_OF_RULES; bits++) {
+		struct rules_set set = kind_of_rules(bits);
+		const bool notes = set.ct_label && set.selective && !set.opened;
 		struct nft_batch batch;
 
-		nft_batch_begin(&batch, "nsgate");
-		set.batch = &batch;
-		set.denied = denied;
-		set.sets = sets;
-		for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++) {
-			rules_judge(&set, hook);
-			rules_settle(&set, hook);
-		}
-		/* In in, forward and out: clear, note twice, drop; count the direction, drop. */
+		build_hooks(&set, &batch);
+		/* Reject, deny, and one that nobody can have meant. */
+		assert_int_equal(RULES(&batch, NFPROTO_INET, "answers_"), 3 * NSGATE_HOOK_MAX);
+		/* In in, forward and out: note twice, drop; count the direction, drop. */
 		assert_int_equal(RULES(&batch, NFPROTO_INET, "denied_"),
-				 denied ? sets ? 12 : 6 : 0);
-		assert_int_equal(RULES(&batch, NFPROTO_INET, "dropped_"), denied && sets ? 12 : 0);
-		/* The drop, and what rejects: two rules, or one in postrouting. */
-		assert_int_equal(RULES(&batch, NFPROTO_INET, "reject_"), 3 * NSGATE_HOOK_MAX - 1);
+				 set.denied ? set.sets ? 9 : 3 : 0);
+		assert_int_equal(RULES(&batch, NFPROTO_INET, "dropped_"),
+				 set.denied && set.sets ? 12 : 0);
+		/* What is not for here is dropped, the rest rejected: twice; one in postrouting. */
+		assert_int_equal(RULES(&batch, NFPROTO_INET, "reject_"), 3 * 3 + 2 + 1);
+		/* Where there is no judging chain any more: drop both; the third is taken off. */
+		assert_int_equal(RULES(&batch, NFPROTO_INET, "marked_"),
+				 (3 + (notes ? NSGATE_BYPASS_MARKS_MAX : 0)) * NSGATE_HOOK_MAX);
 		nft_batch_free(&batch);
 	}
+}
+
+/* A hook that is not named queues nothing, but notes what passes it, and knows late answers. */
+static void hooks_that_are_not_named_settle_all_the_same(void **state)
+{
+	struct rules_set set = {.generation = 1,
+				.ct_state = true,
+				.ct_label = true,
+				.selective = true,
+				.bypass = bypass,
+				.bypass_count = 1,
+				.queue = {.backend = NSGATE_BACKEND_NFT_QUEUE, .count = 1}};
+	struct nft_batch batch;
+
+	(void)state;
+	build_hooks(&set, &batch);
+	assert_int_equal(RULES(&batch, NFPROTO_INET, "judge_"), 0);
+	assert_int_equal(RULES(&batch, NFPROTO_INET, "noted_"), 0);
+	assert_int_equal(RULES(&batch, NFPROTO_INET, "marked_"), 3 * NSGATE_HOOK_MAX);
+	/* In prerouting and postrouting nothing but the answers: others judge what comes there. */
+	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++) {
+		char chain[RULES_CHAIN_NAME_MAX];
+
+		rules_chain_name(chain, "settle", hook);
+		if (rules_hook_offloads(hook))
+			assert_true(RULES(&batch, NFPROTO_INET, chain) > 4);
+		else
+			assert_int_equal(RULES(&batch, NFPROTO_INET, chain), 1);
+	}
+	nft_batch_free(&batch);
 }
 
 /* Building on after an error does nothing and reports the first one. */
@@ -233,7 +520,7 @@ static void a_failed_batch_stays_failed(void **state)
 	struct rules_set set = {.hooks = ALL_HOOKS,
 				.generation = 1,
 				.ct_state = true,
-				.ct_mark = true,
+				.ct_label = true,
 				.queue = {.backend = NSGATE_BACKEND_NFT_XT, .count = 1}};
 	struct nft_batch batch;
 
@@ -257,7 +544,7 @@ static void nonsense_is_refused(void **state)
 	(void)state;
 	bad.generation = 0;
 	assert_int_equal(rules_install(-1, &queues, &bad), -EINVAL);
-	bad.generation = NSGATE_CTMARK_GEN_MAX + 1;
+	bad.generation = NSGATE_GENERATION_MAX + 1;
 	assert_int_equal(rules_install(-1, &queues, &bad), -EINVAL);
 	bad = spec;
 	bad.hooks = ALL_HOOKS + 1;
@@ -267,6 +554,11 @@ static void nonsense_is_refused(void **state)
 	bad_queues =
 		(struct rules_queues){.backend = NSGATE_BACKEND_NFT_XT, .first = 65535, .count = 2};
 	assert_int_equal(rules_install(-1, &bad_queues, &spec), -EINVAL);
+	/* The last number must be one, too. */
+	bad_queues.first = (uint16_t)(65536 - 2 * NSGATE_FLOW_MAX + 1);
+	assert_int_equal(rules_install(-1, &bad_queues, &spec), -EINVAL);
+	bad_queues.first--;
+	assert_int_equal(rules_install(-1, &bad_queues, &spec), -EBADF);
 	bad_queues = queues;
 	bad_queues.backend = NSGATE_BACKEND_NONE;
 	assert_int_equal(rules_install(-1, &bad_queues, &spec), -EINVAL);
@@ -289,6 +581,7 @@ static struct rules_links make_links(unsigned int count)
 	return (struct rules_links){.list = many, .count = count};
 }
 
+/* The largest batch there is: it has to fit as one message. */
 static void every_link_has_a_chain_in_one_batch(void **state)
 {
 	const struct rules_links links = make_links(RULES_GUARDED_LINKS_MAX);
@@ -296,22 +589,20 @@ static void every_link_has_a_chain_in_one_batch(void **state)
 	struct rules_set set = {.hooks = ALL_HOOKS,
 				.generation = 1,
 				.ct_state = true,
-				.ct_mark = true,
+				.ct_label = true,
 				.offload = true,
 				.denied = true,
 				.sets = true,
+				.fib = true,
+				.selective = true,
 				.strict = true,
+				.bypass = bypass,
+				.bypass_count = NSGATE_BYPASS_MARKS_MAX,
 				.queue = {.backend = NSGATE_BACKEND_NFT_XT, .count = 16}};
 	struct nft_batch batch;
 
 	(void)state;
-	nft_batch_begin(&batch, "nsgate");
-	set.batch = &batch;
-	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++) {
-		rules_denied_sets(&set, hook, no_sets);
-		rules_judge(&set, hook);
-		rules_settle(&set, hook);
-	}
+	build_hooks(&set, &batch);
 	guard_counter(&batch, true, &nothing);
 	guard_fragments(&batch, true);
 	guard_links(&batch, true, true, &links, &nothing);
@@ -385,12 +676,17 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(names_fit),
-		cmocka_unit_test(hooks_remember_by_their_own_bit),
-		cmocka_unit_test(borrowed_bits_are_free),
-		cmocka_unit_test(routing_hooks_remember_unless_others_do),
+		cmocka_unit_test(loopback_and_links_are_apart),
+		cmocka_unit_test(replies_come_the_way_back),
+		cmocka_unit_test(what_is_ours_answers_nothing_forwarded),
 		cmocka_unit_test(every_rule_set_is_one_small_batch),
+		cmocka_unit_test(marks_are_let_alone),
+		cmocka_unit_test(every_number_is_used_where_it_can_be),
+		cmocka_unit_test(what_the_kernel_cannot_tell_is_not_told),
+		cmocka_unit_test(opened_rules_queue_nothing),
 		cmocka_unit_test(sets_of_denied_flows_are_replaced),
-		cmocka_unit_test(every_hook_knows_the_answer),
+		cmocka_unit_test(every_hook_knows_the_answers),
+		cmocka_unit_test(hooks_that_are_not_named_settle_all_the_same),
 		cmocka_unit_test(a_failed_batch_stays_failed),
 		cmocka_unit_test(nonsense_is_refused),
 		cmocka_unit_test(every_link_has_a_chain_in_one_batch),

@@ -52,16 +52,26 @@ static void assert_books_balance(const struct live *live)
 
 static void a_fresh_queue_is_left_alone(void **state)
 {
+	uint8_t seen[10] = {0};
 	struct live live;
 
 	(void)state;
 	live_open(&live);
 	assert_int_equal(queue_takeover(&live.queue, live.buffers), 0);
-	assert_false(live.queue.in_takeover);
+	assert_int_equal(live.queue.shm->resending, 0);
+	assert_int_equal(live_kernel(&live).id_sequence, 0);
+	live_bind(&live, POLICY);
+	live_rules(&live, OUT, 0, 1);
+	live_send_numbers(&live, 0, 10);
+	live_settle(&live);
+	assert_each_once(&live, seen, 10);
+	assert_int_equal(live.queue.shm->readmitted, 0);
+	assert_books_balance(&live);
 	live_close(&live);
 }
 
-/* The predecessor read `messages` of WAITING packets and died. */
+/* The predecessor read `messages` of WAITING packets and died: all of them go round, read or not.
+ */
 static void take_over_after(int messages)
 {
 	uint8_t seen[WAITING] = {0}, byte;
@@ -76,7 +86,8 @@ static void take_over_after(int messages)
 	assert_int_equal(queue_takeover(&live.queue, live.buffers), 0);
 	live_settle(&live);
 	assert_each_once(&live, seen, WAITING);
-	assert_int_equal(live.queue.shm->readmitted, messages);
+	assert_int_equal(live.queue.shm->readmitted, WAITING);
+	assert_int_equal(live_kernel(&live).id_sequence, 2 * WAITING);
 	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].packets, WAITING);
 	assert_books_balance(&live);
 	live_close(&live);
@@ -88,7 +99,7 @@ static void what_the_dead_had_read_is_not_lost(void **state)
 	take_over_after(64);
 }
 
-static void nothing_read_nothing_sent_round(void **state)
+static void what_nobody_had_read_is_judged_once(void **state)
 {
 	(void)state;
 	take_over_after(0);
@@ -99,6 +110,61 @@ static void everything_read_goes_round_in_portions(void **state)
 	(void)state;
 	take_over_after(WAITING);
 }
+
+/* ---- several numbers ---- */
+
+#define EACH (WAITING / 3)
+
+/*
+ * Ids of one number mean nothing by another: what waits by each goes round, and the messages of
+ * before are told from those of after by each one's own last id.
+ */
+static void take_over_several(int messages)
+{
+	static const enum nsgate_flow flows[] = {NSGATE_FLOW_NEW, NSGATE_FLOW_KNOWN,
+						 NSGATE_FLOW_REPLY_KNOWN};
+	uint8_t seen[2 * EACH] = {0}, answers[EACH] = {0}, byte;
+	struct queue_lines before, after;
+	struct live live;
+	int known;
+
+	live_open(&live);
+	live_bind(&live, POLICY);
+	live_rules(&live, OUT, 0, 1);
+	known = live_known_flow(&live);
+	live_send_by_three_numbers(&live, known, EACH);
+	before = live_lines(&live);
+	for (size_t i = 0; i < sizeof(flows) / sizeof(flows[0]); i++)
+		assert_int_equal(before.pending[flows[i]], EACH);
+	assert_int_equal(before.sum.pending, 3 * EACH);
+	for (int i = 0; i < messages; i++)
+		assert_true(recv(live.queue.fd, &byte, 1, MSG_DONTWAIT) > 0);
+	assert_int_equal(queue_takeover(&live.queue, live.buffers), 0);
+	live_settle(&live);
+	after = live_lines(&live);
+	for (size_t i = 0; i < sizeof(flows) / sizeof(flows[0]); i++)
+		assert_int_equal(after.id_sequence[flows[i]] - before.id_sequence[flows[i]], EACH);
+	assert_each_once(&live, seen, 2 * EACH);
+	assert_int_equal(live_receive_at(known, answers, EACH), EACH);
+	for (uint32_t i = 0; i < EACH; i++)
+		assert_int_equal(answers[i], 1);
+	assert_int_equal(live.queue.shm->readmitted, 3 * EACH);
+	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].packets, 2 + 3 * EACH);
+	assert_int_equal(live.queue.shm->resending, 0);
+	assert_books_balance(&live);
+	close(known);
+	live_close(&live);
+}
+
+static void every_number_is_taken_over_by_itself(void **state)
+{
+	(void)state;
+	take_over_several(0);
+	take_over_several(100);
+	take_over_several(3 * EACH);
+}
+
+/* ---- dying there ---- */
 
 /* An agent that has read everything takes over from itself and dies there. */
 static void die_in_takeover(struct live *live, uint32_t after)
@@ -235,8 +301,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_fresh_queue_is_left_alone),
 		cmocka_unit_test(what_the_dead_had_read_is_not_lost),
-		cmocka_unit_test(nothing_read_nothing_sent_round),
+		cmocka_unit_test(what_nobody_had_read_is_judged_once),
 		cmocka_unit_test(everything_read_goes_round_in_portions),
+		cmocka_unit_test(every_number_is_taken_over_by_itself),
 		cmocka_unit_test(what_the_dead_sent_round_is_settled),
 		cmocka_unit_test(kills_under_load_lose_nothing),
 	};

@@ -331,7 +331,6 @@ static void logged_packets_become_events(void **state)
 
 	(void)state;
 	live_open(&live);
-	live.queue.cookie = 4711;
 	live_bind(&live, "{\"version\":1,\"rules\":[{\"name\":\"no\",\"action\":\"drop\","
 			 "\"log\":true,\"dport\":[9]}]}");
 	live_rules(&live, OUT, 0, 1);
@@ -339,7 +338,7 @@ static void logged_packets_become_events(void **state)
 	live_need(live_send(&live, 9, "x", 1), "send");
 	assert_int_equal(poll(&fd, 1, DEADLINE_MS), 1);
 	assert_true(event_ring_get(worker_events(worker), &event));
-	assert_int_equal(event.cookie, 4711);
+	assert_int_equal(event.cookie, LIVE_COOKIE);
 	assert_int_equal(event.verdict, POLICY_VERDICT_DROP);
 	assert_int_equal(event.rule, 0);
 	assert_int_equal(event.generation, 1);
