@@ -97,13 +97,12 @@ class Stage:
                 for name in self.attached]
 
 
-def rows(table):
-    """For pytest.mark.parametrize(): every row in each of its modes."""
-    return [(row, mode) for row in table for mode in row.modes]
-
-
-def names(table):
-    return [f"{row}-{mode}" for row, mode in rows(table)]
+def cases(table, but=()):
+    """For pytest.mark.parametrize(): each row in each of its modes, less those named ROW-MODE."""
+    pairs = {f"{row}-{mode}": (row, mode) for row in table for mode in row.modes}
+    assert set(but) <= set(pairs), set(but) - set(pairs)
+    left = {name: pair for name, pair in pairs.items() if name not in but}
+    return {"argnames": "row, mode", "argvalues": list(left.values()), "ids": list(left)}
 
 
 def play(lab, row, mode):
