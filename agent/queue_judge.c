@@ -407,6 +407,20 @@ static bool is_midstream(const struct judgement *j)
 	       j->pkt.have & PKT_HAVE_TCP_FLAGS && !(j->pkt.tcp_flags & TCP_FLAG_SYN);
 }
 
+/*
+ * Is the packet's other direction one that the policy leaves alone, and may the packet be one that
+ * is forwarded? Whoever sends such a one would need no more than to leave out the SYN.
+ */
+static bool may_pass_through(const struct judgement *j)
+{
+	struct pkt original;
+
+	if (j->in->hook != NSGATE_HOOK_PREROUTING && j->in->hook != NSGATE_HOOK_POSTROUTING)
+		return false;
+	pkt_reverse(&original, &j->pkt);
+	return !is_policed(j, original.direction);
+}
+
 /* May the packet go the other way, where nobody knows which way it goes? */
 static bool may_go_back(const struct judgement *j)
 {
@@ -415,6 +429,8 @@ static bool may_go_back(const struct judgement *j)
 	if (!meanings[j->flow].is_unsure && !is_midstream(j))
 		return false;
 	if (policy_info(j->queue->policy)->strict && j->pkt.direction == PKT_DIRECTION_OUT)
+		return false;
+	if (j->flow != NSGATE_FLOW_UNTRACKED && may_pass_through(j))
 		return false;
 	return may_be_answer(j) && answers_accepted(j);
 }

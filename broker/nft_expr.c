@@ -247,16 +247,33 @@ void nft_set_label(struct nft_batch *batch, const struct nft_label *label)
 	nftnl_expr_set_u32(expr, NFTNL_EXPR_CT_SREG, NFT_REG_1);
 }
 
-void nft_match_local_source(struct nft_batch *batch, enum nft_cmp_ops op)
+static void load_fib(struct nft_batch *batch, uint32_t result, uint32_t flags)
 {
 	struct nftnl_expr *expr = add(batch, "fib");
 
 	if (!expr)
 		return;
-	nftnl_expr_set_u32(expr, NFTNL_EXPR_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
-	nftnl_expr_set_u32(expr, NFTNL_EXPR_FIB_FLAGS, NFTA_FIB_F_SADDR);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_FIB_RESULT, result);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_FIB_FLAGS, flags);
 	nftnl_expr_set_u32(expr, NFTNL_EXPR_FIB_DREG, NFT_REG_1);
+}
+
+void nft_match_local_source(struct nft_batch *batch, enum nft_cmp_ops op)
+{
+	load_fib(batch, NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_SADDR);
 	compare_number(batch, UINT32_MAX, op, RTN_LOCAL);
+}
+
+void nft_match_routed_destination(struct nft_batch *batch)
+{
+	load_fib(batch, NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR);
+	compare_number(batch, UINT32_MAX, NFT_CMP_EQ, RTN_UNICAST);
+}
+
+void nft_match_source_elsewhere(struct nft_batch *batch)
+{
+	load_fib(batch, NFT_FIB_RESULT_OIF, NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF);
+	compare_number(batch, UINT32_MAX, NFT_CMP_EQ, 0);
 }
 
 void nft_match_prefix(struct nft_batch *batch, enum nft_payload_bases base, uint32_t offset,

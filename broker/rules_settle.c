@@ -70,6 +70,15 @@ void rules_reject_chain(const struct rules_set *set, uint32_t hook)
 		nft_rule_end(batch);
 	}
 
+	/* in, forward: iif != lo fib saddr . iif oif missing drop */
+	if (hook != NSGATE_HOOK_OUT && set->fib) {
+		nft_rule_begin(batch, chain);
+		rules_match_links(batch, RULES_LINK_IN);
+		nft_match_source_elsewhere(batch);
+		nft_verdict(batch, NF_DROP);
+		nft_rule_end(batch);
+	}
+
 	/* meta l4proto tcp reject with tcp reset */
 	nft_rule_begin(batch, chain);
 	nft_match_protocol(batch, NFT_META_L4PROTO, IPPROTO_TCP);

@@ -18,7 +18,8 @@
  *     are of groups that are made of an address's last three bytes (ff02::1:ff00:0/104, RFC 4291
  *     2.7.1); these alone pass, few at a time.
  *
- * Forwarded packets pass postrouting too. None of them has a hop limit of 255, nor a source that is
+ * Forwarded packets pass prerouting and postrouting too. Prerouting leaves out what is for somebody
+ * else. In postrouting none of them has a hop limit of 255, nor a source that is
  * of the link alone, as the kernel's reports have.
  */
 #include "rules_upkeep.h"
@@ -152,6 +153,16 @@ static void return_if_owned(const struct rules_set *set, const char *chain)
 	nft_rule_end(set->batch);
 }
 
+/* Prerouting sees what will be forwarded: that is nobody's upkeep here. */
+static void return_if_routed(const struct rules_set *set, const char *chain)
+{
+	/* fib daddr type unicast return */
+	nft_rule_begin(set->batch, chain);
+	nft_match_routed_destination(set->batch);
+	nft_verdict(set->batch, NFT_RETURN);
+	nft_rule_end(set->batch);
+}
+
 void rules_upkeep(const struct rules_set *set, uint32_t hook)
 {
 	char chain[RULES_CHAIN_NAME_MAX];
@@ -160,6 +171,8 @@ void rules_upkeep(const struct rules_set *set, uint32_t hook)
 		return;
 	rules_chain_name(chain, "upkeep", hook);
 	nft_add_chain(set->batch, chain);
+	if (hook == NSGATE_HOOK_PREROUTING && set->fib)
+		return_if_routed(set, chain);
 	if (rules_hook_incoming(hook)) {
 		accept_kinds(set, chain, arriving, COUNT(arriving));
 		return;

@@ -582,6 +582,23 @@ static void tcp_without_syn_may_be_of_an_old_connection(void **test)
 	scene_close(&scene);
 }
 
+/* Prerouting sees what is forwarded: that nobody judges the other direction is no licence. */
+static void tcp_without_syn_does_not_pass_through(void **test)
+{
+	struct scene scene = scene_open("{'version':1,'hooks':['prerouting']}");
+
+	(void)test;
+	ipv4(&scene, IPPROTO_TCP);
+	scene.data[33] = 0x10; /* ACK */
+	scene.packet.hook = NSGATE_HOOK_PREROUTING;
+	assert_false(passes(&scene, NSGATE_FLOW_NEW));
+	assert_false(passes(&scene, NSGATE_FLOW_UNSURE));
+	assert_true(passes(&scene, NSGATE_FLOW_UNTRACKED));
+	scene.packet.hook = NSGATE_HOOK_IN;
+	assert_true(passes(&scene, NSGATE_FLOW_NEW));
+	scene_close(&scene);
+}
+
 static void ports(struct scene *scene, uint16_t from, uint16_t to)
 {
 	const uint8_t bytes[] = {(uint8_t)(from >> 8), (uint8_t)from, (uint8_t)(to >> 8),
@@ -892,6 +909,7 @@ int main(void)
 		cmocka_unit_test(unsure_packets_may_go_either_way),
 		cmocka_unit_test(they_are_rejected_only_if_neither_way_is_allowed),
 		cmocka_unit_test(tcp_without_syn_may_be_of_an_old_connection),
+		cmocka_unit_test(tcp_without_syn_does_not_pass_through),
 		cmocka_unit_test(who_answers_has_a_server_s_port),
 		cmocka_unit_test(strict_policies_take_what_leaves_as_it_is),
 		cmocka_unit_test(only_selective_policies_say_what_to_remember),

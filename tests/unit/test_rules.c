@@ -475,8 +475,12 @@ static void every_hook_knows_the_answers(void **state)
 				 set.denied ? set.sets ? 9 : 3 : 0);
 		assert_int_equal(RULES(&batch, NFPROTO_INET, "dropped_"),
 				 set.denied && set.sets ? 12 : 0);
-		/* What is not for here is dropped, the rest rejected: twice; one in postrouting. */
-		assert_int_equal(RULES(&batch, NFPROTO_INET, "reject_"), 3 * 3 + 2 + 1);
+		/*
+		 * What is not for here is dropped, and where it can be told what came by another
+		 * link; the rest is rejected: twice. In postrouting one.
+		 */
+		assert_int_equal(RULES(&batch, NFPROTO_INET, "reject_"),
+				 3 * 3 + 2 + 3 * set.fib + 1);
 		/* Where there is no judging chain any more: drop both; the third is taken off. */
 		assert_int_equal(RULES(&batch, NFPROTO_INET, "marked_"),
 				 (3 + (notes ? NSGATE_BYPASS_MARKS_MAX : 0)) * NSGATE_HOOK_MAX);
