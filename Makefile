@@ -16,6 +16,7 @@
 #: make faults | faults-check    fail every call of the programs that can fail, or a sample of them (root)
 #: make model      hold the engine against a model of nsgate-policy(5) written apart from it, with
 #:                 MODEL_POLICIES (5000) random policies; MODEL_SEED=TEXT for other ones
+#: make no-way-past   every attack of tests/netns/attacks.py in every mode (root, ten minutes)
 #: make lint       run the linters, and count the instructions of a decision
 #: make install    into $(DESTDIR)$(PREFIX); `make uninstall` removes it
 #: make deps       install the Debian packages for all of the above but lint (root)
@@ -189,6 +190,9 @@ support:
 soak: all $(BUILD)/bench/load
 	$(need_root)
 	@tests/run-all --build $(BUILD) --minutes 90 soak
+no-way-past: all
+	$(need_root)
+	@tests/run-all --build $(BUILD) --minutes 30 no-way-past
 asan-fault-programs:
 	@$(MAKE) BUILD=$(BUILD)-asan CFLAGS='-O1 -g $(SANITIZE)' fault-programs
 faults-check:
@@ -290,7 +294,7 @@ clean:
 help:
 	@sed -n 's/^#: //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all unit-programs platform-programs asan-programs check unit asan-unit model platform netns soak runtimes-check programs-check systemd-check \
+.PHONY: all unit-programs platform-programs asan-programs check unit asan-unit model platform netns soak no-way-past runtimes-check programs-check systemd-check \
 	kernels-check kernel-check userlands-check userland-check support \
 	faults faults-check demo deps fuzz fuzz-check \
 	lint $(LINTERS) install uninstall deb clean help
