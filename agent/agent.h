@@ -10,8 +10,8 @@ struct agent_status {
 	int64_t started_at; /* Unix time, s */
 	bool broker_connected;
 	int64_t broker_heard_ms; /* when it said something last; CLOCK_MONOTONIC */
-	bool taking_over;    /* the broker has not said yet that it offered all */
-	bool default_accept; /* --default-policy accept: what a namespace without policy gets */
+	bool taking_over;	 /* the broker has not said yet that it offered all */
+	bool default_accept;	 /* --default-policy accept: what a namespace without policy gets */
 	unsigned int workers;
 	uint64_t events_lost;
 };

@@ -102,8 +102,8 @@ static const struct figure figures[] = {
 		unbound_dropped),
 	COUNTER("would_drop_packets", "Accepted only because of audit.", would_drop),
 	COUNTER("unserved_packets",
-		"For another program's queue that nobody served; dropped, or accepted if the rule says "
-		"so.",
+		"For another program's queue that nobody served; dropped, or accepted if the rule "
+		"says so.",
 		unserved),
 	COUNTER("notice_packets",
 		"Passed unasked: the kernel's own errors, neighbour discovery, multicast reports.",

@@ -186,8 +186,8 @@ static void take_fds(struct ns *ns, const int *fds)
 			.cookie = ns->record.cookie,
 		};
 		for (unsigned int answer = 0; answer < NSGATE_ANSWER_MAX; answer++)
-			ns->queues[i].answers[answer] = nsgate_answer_mark(
-				ns->record.cookie, (enum nsgate_answer)answer);
+			ns->queues[i].answers[answer] =
+				nsgate_answer_mark(ns->record.cookie, (enum nsgate_answer)answer);
 	}
 }
 

@@ -4,10 +4,11 @@
  *
  * A queue is a row of NFQUEUE numbers of one namespace, by which the kernel tells what it knows of
  * a packet's flow (nsgate/flow.h), and what goes with them: the socket that serves all of them, the
- * policy that judges their packets, the counters it keeps. Each number counts its ids by itself. One worker thread owns it. A turn is: receive a batch, judge
- * every packet, send every verdict in one datagram. Whatever else must happen to a queue (a new
- * policy, new links, its end) happens between two turns of its worker (worker_call()), so the hot
- * path takes no lock and a batch is never judged by a mixture of two policies.
+ * policy that judges their packets, the counters it keeps. Each number counts its ids by itself.
+ * One worker thread owns it. A turn is: receive a batch, judge every packet, send every verdict in
+ * one datagram. Whatever else must happen to a queue (a new policy, new links, its end) happens
+ * between two turns of its worker (worker_call()), so the hot path takes no lock and a batch is
+ * never judged by a mixture of two policies.
  *
  * Every message received gets a verdict on every path; what cannot be parsed is dropped. Four
  * times a packet is sent round its hook again (NF_REPEAT) instead of being decided, which loses
@@ -41,14 +42,14 @@ struct queue_link { /* a link of the namespace, sorted by index */
 /* What the worker has to remember of one of the queue's numbers. Ids up to ... */
 struct queue_number {
 	bool is_regaining, has_stale, owes;
-	uint32_t regained_id; /* were sent round when the queue was taken over: ignore their messages */
+	uint32_t regained_id; /* were sent round by a takeover: ignore their messages */
 	uint32_t stale_id;    /* were copied under an earlier configuration: send them round */
 	uint32_t owed_id;     /* have verdicts that could not be sent: send them round */
 };
 
 struct queue {
-	int fd;	     /* the queue's socket; the ns owns it */
-	int proc_fd; /* nfnetlink_queue in that namespace's /proc; the ns owns it */
+	int fd;		 /* the queue's socket; the ns owns it */
+	int proc_fd;	 /* nfnetlink_queue in that namespace's /proc; the ns owns it */
 	uint16_t number; /* the first: NSGATE_FLOW_NEW; the others are `stride` apart */
 	uint16_t stride;
 	struct queue_number numbers[NSGATE_FLOW_MAX];
@@ -76,14 +77,14 @@ struct queue {
 	unsigned int backlog_turns; /* in a row that did not read all there was */
 	uint64_t backlog_at_ns;	    /* of the first of them */
 	uint64_t flooded_at_ns;	    /* when that last had lasted for too long; 0: never */
-	bool config_owed;     /* the kernel was not told yet what the policy wants to see */
-	bool owes;	      /* any of the numbers does */
+	bool config_owed;	    /* the kernel was not told yet what the policy wants to see */
+	bool owes;		    /* any of the numbers does */
 	bool older_undecided; /* something older than the turn waits: decide nothing by range */
 	bool broken;	      /* the socket failed for good: no longer polled */
 	bool kernel_only;     /* nobody but the kernel can have sent what is to be read */
 	uint32_t config_flags, copy_range; /* as last told to the kernel */
 	struct consumer consumers[CONSUMERS_KNOWN];
-	struct queue *worker_next;	   /* the queues of one worker */
+	struct queue *worker_next; /* the queues of one worker */
 
 	/* Written by the worker, read by the control thread (relaxed loads). */
 	bool flooded; /* has had more than was judged: wants a worker that quiet queues do not share
@@ -129,7 +130,7 @@ struct queue_binding {
 	uint32_t link_count;
 	uint32_t generation;
 	bool accept_without_policy;
-	bool selective; /* as struct queue */
+	bool selective;	       /* as struct queue */
 	uint64_t fallback_key; /* tells the default of one policy from another's; no rule's hash */
 	/*
 	 * For each rule of the new policy the counters it starts with, in order (the old rule of

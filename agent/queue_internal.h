@@ -61,7 +61,7 @@ struct queue_buffers {
 	struct counters counters;
 	struct queue_run run;
 	struct nfq_batch batch;
-	uint32_t batch_flows;			  /* mask of 1 << flow: of whose packets it has verdicts */
+	uint32_t batch_flows; /* mask of 1 << flow: of whose packets it has verdicts */
 	uint32_t batch_last_id[NSGATE_FLOW_MAX]; /* of these */
 };
 

@@ -2,8 +2,8 @@
 /*
  * Theory of Operation
  *
- * From a message of the queue to a verdict: what the queue's number says of the flow (nsgate/flow.h),
- * what the headers say of the packet, what the policy says of both.
+ * From a message of the queue to a verdict: what the queue's number says of the flow
+ * (nsgate/flow.h), what the headers say of the packet, what the policy says of both.
  *
  * A packet is judged in the direction that it goes. Two kinds are asked about the other way, too:
  *
@@ -273,14 +273,14 @@ static void find_nobody(struct judgement *j, const struct policy_decision *decis
 		drop(j);
 		return;
 	}
-	accept_with(j, decision->mark); /* and do not note the flow: the next packet may be served */
+	/* The flow is not noted: its next packet may be served. */
+	accept_with(j, decision->mark);
 	count_fate(j, SHM_FATE_ACCEPTED);
 }
 
 static void hand_on(struct judgement *j, const struct policy_decision *decision)
 {
-	const struct policy_rule_info *rule =
-		&policy_info(j->queue->policy)->rules[decision->rule];
+	const struct policy_rule_info *rule = &policy_info(j->queue->policy)->rules[decision->rule];
 	const bool is_served = consumer_is_there(j->queue->consumers, j->queue->proc_fd,
 						 decision->queue, j->queue->state.now_ns);
 
@@ -363,10 +363,10 @@ static void accept_reply(struct judgement *j)
 static bool is_policed(const struct judgement *j, uint8_t direction)
 {
 	static const uint32_t hooks[PKT_DIRECTION_MAX] = {
-		[PKT_DIRECTION_IN] = NSGATE_HOOK_BIT(NSGATE_HOOK_IN) |
-				     NSGATE_HOOK_BIT(NSGATE_HOOK_PREROUTING),
-		[PKT_DIRECTION_OUT] = NSGATE_HOOK_BIT(NSGATE_HOOK_OUT) |
-				      NSGATE_HOOK_BIT(NSGATE_HOOK_POSTROUTING),
+		[PKT_DIRECTION_IN] =
+			NSGATE_HOOK_BIT(NSGATE_HOOK_IN) | NSGATE_HOOK_BIT(NSGATE_HOOK_PREROUTING),
+		[PKT_DIRECTION_OUT] =
+			NSGATE_HOOK_BIT(NSGATE_HOOK_OUT) | NSGATE_HOOK_BIT(NSGATE_HOOK_POSTROUTING),
 		[PKT_DIRECTION_FORWARD] = NSGATE_HOOK_BIT(NSGATE_HOOK_FORWARD),
 	};
 
@@ -400,7 +400,7 @@ static bool may_be_answer(const struct judgement *j)
 	       !(j->pkt.sport >= EPHEMERAL_FIRST && j->pkt.dport < EPHEMERAL_FIRST);
 }
 
-/* Of a connection that was there before, or that conntrack lost: it takes such for new or invalid. */
+/* Of a connection that was there before, or that conntrack lost: to it such are new or invalid. */
 static bool is_midstream(const struct judgement *j)
 {
 	return (j->flow == NSGATE_FLOW_NEW || j->flow == NSGATE_FLOW_INVALID) &&

@@ -18,9 +18,9 @@
  *
  * A packet has its number a moment before it waits, and the line is not read in one go. So a
  * difference is only a suspicion. Then the locks of the queue's numbers are passed
- * (nfq_append_barrier()), which no packet on its way in does: if the sum of the last ids is the same
- * before it and after, the lines are exact. In a flood they never are. There, only one packet by
- * each number can be on its way in, under the lock.
+ * (nfq_append_barrier()), which no packet on its way in does: if the sum of the last ids is the
+ * same before it and after, the lines are exact. In a flood they never are. There, only one packet
+ * by each number can be on its way in, under the lock.
  *
  * Once it is certain, queue_regain() asks for everything that still waits to come again under a
  * new number, and the old messages are ignored. What vanished is then in no account: the

@@ -4,9 +4,10 @@
  *
  * Verdicts leave in the order of the packets, all of a turn in one datagram. Packets in a row
  * that came by one number and get the same verdict and mark are one message,
- * NFQNL_MSG_VERDICT_BATCH, which decides every packet of that number up to an id. That is right only where everything up to that id is to
- * be decided alike or is decided already; hence a run is written out before a packet is decided
- * otherwise, and there are no runs while something older waits (`older_undecided`, `owes`).
+ * NFQNL_MSG_VERDICT_BATCH, which decides every packet of that number up to an id. That is right
+ * only where everything up to that id is to be decided alike or is decided already; hence a run is
+ * written out before a packet is decided otherwise, and there are no runs while something older
+ * waits (`older_undecided`, `owes`).
  *
  * A datagram to the kernel is worked off before sendmsg() returns; it fails only as a whole, for
  * want of memory. Then its packets are sent round their hooks again as soon as a send succeeds.
@@ -91,8 +92,7 @@ static void append(struct queue *queue, struct queue_buffers *buffers, struct qu
 {
 	for (int i = 0; i < 2; i++) {
 		if (nfq_append(&buffers->batch, queue_number_of(queue, id.flow), id.id, up_to,
-			       verdict->verdict,
-			       verdict->set_mark, verdict->mark, verdict->payload,
+			       verdict->verdict, verdict->set_mark, verdict->mark, verdict->payload,
 			       verdict->payload_length))
 			break;
 		send_batch(queue, buffers);
@@ -118,8 +118,9 @@ static void end_run(struct queue *queue, struct queue_buffers *buffers)
 static bool joins_run(const struct queue *queue, const struct queue_run *run, enum nsgate_flow flow,
 		      const struct queue_verdict *verdict)
 {
-	return run->packets > 0 && run->last.flow == flow && !queue->older_undecided && !queue->owes && !verdict->payload &&
-	       !run->verdict.payload && run->verdict.verdict == verdict->verdict &&
+	return run->packets > 0 && run->last.flow == flow && !queue->older_undecided &&
+	       !queue->owes && !verdict->payload && !run->verdict.payload &&
+	       run->verdict.verdict == verdict->verdict &&
 	       run->verdict.set_mark == verdict->set_mark && run->verdict.mark == verdict->mark;
 }
 

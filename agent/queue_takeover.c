@@ -16,8 +16,8 @@
  *
  * Those sent round are counted twice by the kernel. How many they were shows in its numbers: each
  * has one more. Where packets come in too fast for an exact reading, it is what waited at the
- * beginning. An agent that dies before it knows has said so in the shared counters, and the next one
- * counts for it.
+ * beginning. An agent that dies before it knows has said so in the shared counters, and the next
+ * one counts for it.
  */
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>

@@ -25,8 +25,8 @@
  *
  * Where the policy lets packets pass on overload, those whose message was not deliverable were
  * numbered and never pending; those that found the queue full were not numbered (agent/unbound.c).
- * The kernel counts neither. Which of the missing ones were flushed cannot be told, unless they were seen
- * as pending before.
+ * The kernel counts neither. Which of the missing ones were flushed cannot be told, unless they
+ * were seen as pending before.
  */
 #include "stats.h"
 
@@ -110,8 +110,8 @@ struct reading {
 
 static void read_line(const struct ns *ns, unsigned int i, struct reading *reading)
 {
-	reading->kernel_error = queue_kernel_read(
-		ns->proc_fd, (uint16_t)(ns->record.queue_first + i),
+	reading->kernel_error =
+		queue_kernel_read(ns->proc_fd, (uint16_t)(ns->record.queue_first + i),
 				  ns->record.queue_count, &reading->kernel);
 }
 
@@ -277,7 +277,7 @@ static void read_passed(struct ns *ns, struct stats *stats, bool of_many)
 
 	if (ns->record.rules.flags & STATS_PASSING || (ns->policy && lets_pass(ns->policy)))
 		ns->last.passes = true;
-	/* Where the kernel decides nothing for us its counters hold notices alone: not each time. */
+	/* Where the kernel decides nothing for us it counts notices alone: not each time. */
 	if (ns->last.passes || !of_many ||
 	    loop_now_ms() - ns->last.counters_read_at_ms >= NOTICES_MS) {
 		ns->last.counters_read_at_ms = loop_now_ms();
@@ -292,7 +292,8 @@ static void read_passed(struct ns *ns, struct stats *stats, bool of_many)
 		released += ns->shm[i].control.released;
 	}
 	stats->notices = ns->last.notices.total;
-	stats->unjudged[STATS_UNJUDGED_AGENT_DOWN] = control->passed_down + control->passed_unbound + released;
+	stats->unjudged[STATS_UNJUDGED_AGENT_DOWN] =
+		control->passed_down + control->passed_unbound + released;
 	stats->unjudged[STATS_UNJUDGED_UNDELIVERED] = numbered;
 	stats->unjudged[STATS_UNJUDGED_QUEUE_FULL] = control->passed_overload;
 }

@@ -38,7 +38,7 @@ struct stats_last {
 	struct stats_step offloaded[SHM_DIRECTION_MAX][2]; /* packets, bytes */
 	struct stats_step denied[SHM_DIRECTION_MAX][2];
 	struct stats_step denied_protocol[SHM_PROTO_MAX]; /* packets */
-	struct stats_step notices;			   /* packets */
+	struct stats_step notices;			  /* packets */
 	int64_t counters_read_at_ms; /* when the rules' counters were read for a document */
 	bool passes;	/* the policy lets packets pass without us, or did once: STATS_PASSING */
 	uint64_t asked; /* unbound_suspect()'s reading, and did it look as if some were lost? */

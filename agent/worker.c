@@ -492,8 +492,8 @@ static int wait_empty(const struct queue *queue, int timeout_ms)
 	struct queue_kernel kernel;
 
 	for (;;) {
-		const int err = queue_kernel_read(queue->proc_fd, queue->number, queue->stride,
-						  &kernel);
+		const int err =
+			queue_kernel_read(queue->proc_fd, queue->number, queue->stride, &kernel);
 
 		if (err == -ENOENT || (!err && kernel.pending == 0))
 			return 0;

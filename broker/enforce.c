@@ -357,9 +357,9 @@ static void release(struct holding *holding, unsigned int i)
 	const off_t at = (off_t)(i * sizeof(struct shm_queue) +
 				 offsetof(struct shm_queue, control.released));
 	uint64_t released = 0;
-	int waited = queue_release(holding->kit.queues[i],
-				   (uint16_t)(holding->record.queue_first + i),
-				   holding->record.queue_count, holding->kit.proc);
+	int waited =
+		queue_release(holding->kit.queues[i], (uint16_t)(holding->record.queue_first + i),
+			      holding->record.queue_count, holding->kit.proc);
 
 	if (waited < 0)
 		log_event(LOG_LEVEL_ERROR, "release.failed", "netns", holding->record.name, "error",

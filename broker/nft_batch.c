@@ -18,8 +18,8 @@
 #include "netlink.h"
 
 /*
- * Five hooks of up to 60 rules of about 500 bytes, and the links of a guard, of 200. A message takes
- * no more of the default send buffer (netlink_sendmsg() in net/netlink/af_netlink.c).
+ * Five hooks of up to 60 rules of about 500 bytes, and the links of a guard, of 200. A message
+ * takes no more of the default send buffer (netlink_sendmsg() in net/netlink/af_netlink.c).
  */
 #define BATCH_BYTES (212992 - 32)
 #define NF_NETDEV_EGRESS 1 /* enum nf_dev_hooks of linux/netfilter.h, since Linux 5.16 */

@@ -34,8 +34,8 @@ void nft_match_fragment(struct nft_batch *batch, uint8_t family);
 void nft_match_length_max(struct nft_batch *batch, uint32_t bytes);
 
 /*
- * ct KEY & mask OP value. For STATE, which every packet has, and STATUS, which breaks the rule where
- * conntrack has no entry.
+ * ct KEY & mask OP value. For STATE, which every packet has, and STATUS, which breaks the rule
+ * where conntrack has no entry.
  */
 void nft_match_ct(struct nft_batch *batch, enum nft_ct_keys key, uint32_t mask, enum nft_cmp_ops op,
 		  uint32_t value);

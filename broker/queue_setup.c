@@ -5,9 +5,9 @@
  * The socket may have to take packets from the moment on that the queue can deliver any, and a
  * packet read here would never get its verdict. A queue just bound is in copy mode NONE and
  * delivers nothing (nfqnl_enqueue_packet() in net/netfilter/nfnetlink_queue.c), so everything
- * that is acknowledged comes before the copy mode, for all numbers of the queue; the copy mode comes
- * last, without acknowledgement. A refusal of the first would be in the receive queue when the send
- * returns, alone.
+ * that is acknowledged comes before the copy mode, for all numbers of the queue; the copy mode
+ * comes last, without acknowledgement. A refusal of the first would be in the receive queue when
+ * the send returns, alone.
  */
 #include "queue_setup.h"
 

@@ -8,11 +8,12 @@
 #include "nsgate/flow.h"
 
 /*
- * Bind the NSGATE_FLOW_MAX numbers of a queue, from `number` on, `stride` apart, to the socket `fd` (NETLINK_NETFILTER, opened in the namespace) and set
- * packet copy mode, maximum length (packets) and the socket's receive buffer, sized from it
- * (SO_RCVBUFFORCE where allowed), NETLINK_NO_ENOBUFS. Every step is acknowledged by the kernel
- * before the function returns; the socket is left with nothing to read but packets. The agent
- * sets copy range and flags later, by policy.
+ * Bind the NSGATE_FLOW_MAX numbers of a queue, from `number` on, `stride` apart, to the socket `fd`
+ * (NETLINK_NETFILTER, opened in the namespace) and set packet copy mode, maximum length (packets)
+ * and the socket's receive buffer, sized from it (SO_RCVBUFFORCE where allowed),
+ * NETLINK_NO_ENOBUFS. Every step is acknowledged by the kernel before the function returns; the
+ * socket is left with nothing to read but packets. The agent sets copy range and flags later, by
+ * policy.
  * Return: 0 or -errno: -EBUSY where somebody else has the queue number (the kernel says EBUSY or
  * EPERM), -EPERM without CAP_NET_ADMIN there, -EOPNOTSUPP where the kernel has no NFQUEUE.
  */

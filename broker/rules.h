@@ -39,8 +39,8 @@ struct rules_links {
 
 struct rules_queues {
 	enum nsgate_backend backend;
-	bool owned; /* make the tables owned, persistent ones */
-	bool fib;   /* the kernel can tell whose an address is */
+	bool owned;	 /* make the tables owned, persistent ones */
+	bool fib;	 /* the kernel can tell whose an address is */
 	uint64_t cookie; /* of the namespace: its answers are made of it */
 	uint16_t first;
 	uint16_t count; /* that packets are spread over; each has NSGATE_FLOW_MAX numbers */

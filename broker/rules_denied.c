@@ -9,10 +9,10 @@
  * none of a denial's business.
  *
  * The agent answers a packet whose flow is to be noted with NF_REPEAT and the mark
- * NSGATE_ANSWER_DENY. So the packet enters judge_<hook> again at once, and nothing stands between the answer and the
- * drop. A container that sends packets with that mark denies its own flows. The chain ends with the
- * drop, whether there was room in the set or not, a flow to note or none, and sets in this kernel
- * or none. Where judge_<hook> is empty, settle_<hook> drops it.
+ * NSGATE_ANSWER_DENY. So the packet enters judge_<hook> again at once, and nothing stands between
+ * the answer and the drop. A container that sends packets with that mark denies its own flows. The
+ * chain ends with the drop, whether there was room in the set or not, a flow to note or none, and
+ * sets in this kernel or none. Where judge_<hook> is empty, settle_<hook> drops it.
  *
  * Each replacement of the rules begins with new sets. The kernel adds to the old ones until the
  * moment that the new ones are in force; and the agent tells of no denial by one policy while the

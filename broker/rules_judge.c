@@ -13,8 +13,8 @@
  * queued is counted right before (agent/unbound.c says what becomes of it).
  *
  * The order follows the number of packets: one test of the conntrack state sends the rare kinds to
- * odd_<hook> (rules_odd.c), then flows that need no asking leave. Denied flows (rules_denied.c) come
- * last: only what would be queued as a packet of the original direction is looked up.
+ * odd_<hook> (rules_odd.c), then flows that need no asking leave. Denied flows (rules_denied.c)
+ * come last: only what would be queued as a packet of the original direction is looked up.
  */
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_conntrack_common.h>

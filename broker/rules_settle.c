@@ -246,7 +246,7 @@ void rules_settle(const struct rules_set *set, uint32_t hook)
 	rules_chain_name(chain, "settle", hook);
 	nft_add_base_chain(set->batch, chain, "filter", hook, RULES_SETTLE_PRIORITY);
 	jump_marked(set, chain, hook);
-	/* Prerouting sees before in does what that has to judge: left behind, it must note nothing. */
+	/* Prerouting sees before in does what in has to judge: left behind, it notes nothing. */
 	if (!set->ct_label || !(judged || rules_hook_offloads(hook)))
 		return;
 	accept_if_noted(set, chain, &ways);

@@ -159,10 +159,11 @@ enum nsgate_status request_take_queues(const char *first, const char *count,
 	if (first == NULL)
 		queue = queue_number_choose((unsigned int)queues, 0);
 	if (queue + queue_number_width((unsigned int)queues) - 1 > QUEUE_NUMBER_MAX)
-		return failure_set(fail, NSGATE_STATUS_USAGE,
-				   "--queues: %lu queues from %lu on go beyond %d, as each takes %u "
-				   "numbers; choose a lower --queue",
-				   queues, queue, QUEUE_NUMBER_MAX, queue_number_width(1));
+		return failure_set(
+			fail, NSGATE_STATUS_USAGE,
+			"--queues: %lu queues from %lu on go beyond %d, as each takes %u "
+			"numbers; choose a lower --queue",
+			queues, queue, QUEUE_NUMBER_MAX, queue_number_width(1));
 	ret->queue_first = (uint16_t)queue;
 	ret->queue_count = (uint16_t)queues;
 	return NSGATE_STATUS_OK;

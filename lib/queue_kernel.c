@@ -29,14 +29,9 @@ static const char *read_column(const char *text, uint32_t *ret)
  */
 static bool parse_line(const char *line, uint32_t *ret_number, struct queue_kernel *ret)
 {
-	uint32_t *const columns[] = {ret_number,
-				     &ret->portid,
-				     &ret->pending,
-				     &ret->copy_mode,
-				     &ret->copy_range,
-				     &ret->dropped,
-				     &ret->user_dropped,
-				     &ret->id_sequence};
+	uint32_t *const columns[] = {ret_number,	 &ret->portid,	   &ret->pending,
+				     &ret->copy_mode,	 &ret->copy_range, &ret->dropped,
+				     &ret->user_dropped, &ret->id_sequence};
 
 	for (size_t i = 0; i < sizeof(columns) / sizeof(columns[0]); i++) {
 		line = read_column(line, columns[i]);

@@ -9,8 +9,7 @@
 bool record_rules_valid(const struct nsgate_rules_spec *rules)
 {
 	const uint32_t flags = NSGATE_RULES_BYPASS | NSGATE_RULES_OFFLOAD | NSGATE_RULES_STRICT |
-			       NSGATE_RULES_OVERLOAD | NSGATE_RULES_DENIED |
-			       NSGATE_RULES_CONSUMERS;
+			       NSGATE_RULES_OVERLOAD | NSGATE_RULES_DENIED | NSGATE_RULES_CONSUMERS;
 
 	return rules->hooks && !(rules->hooks >> NSGATE_HOOK_MAX) && !(rules->flags & ~flags) &&
 	       rules->generation >= 1 && rules->generation <= NSGATE_GENERATION_MAX &&
@@ -31,7 +30,8 @@ bool record_valid(const struct nsgate_ns_record *record)
 	       ipc_text_valid(record->target, sizeof(record->target)) &&
 	       !record->labels[NSGATE_LABELS_MAX - 1] && record->queue_count >= 1 &&
 	       record->queue_count <= NSGATE_QUEUES_MAX &&
-	       record->queue_first + NSGATE_FLOW_MAX * record->queue_count <= 0x10000 && record->has_watch <= 1 &&
+	       record->queue_first + NSGATE_FLOW_MAX * record->queue_count <= 0x10000 &&
+	       record->has_watch <= 1 &&
 	       (record->backend == NSGATE_BACKEND_NFT_QUEUE ||
 		record->backend == NSGATE_BACKEND_NFT_XT) &&
 	       in_force_valid(&record->rules);

@@ -174,11 +174,11 @@ struct nsgate_msg_features {
 static_assert(sizeof(struct nsgate_msg_features) == 40, "wire format");
 
 enum nsgate_rules_flag {
-	NSGATE_RULES_BYPASS = 1 << 0,	/* nobody bound to the queue: let packets pass */
-	NSGATE_RULES_OFFLOAD = 1 << 1,	/* the kernel accepts further packets of accepted flows */
-	NSGATE_RULES_STRICT = 1 << 2,	/* drop what leaves past the hooks */
-	NSGATE_RULES_OVERLOAD = 1 << 3, /* the queue lets packets pass when it is overloaded */
-	NSGATE_RULES_DENIED = 1 << 4,	/* with OFFLOAD: drops those of denied flows, too */
+	NSGATE_RULES_BYPASS = 1 << 0,	 /* nobody bound to the queue: let packets pass */
+	NSGATE_RULES_OFFLOAD = 1 << 1,	 /* the kernel accepts further packets of accepted flows */
+	NSGATE_RULES_STRICT = 1 << 2,	 /* drop what leaves past the hooks */
+	NSGATE_RULES_OVERLOAD = 1 << 3,	 /* the queue lets packets pass when it is overloaded */
+	NSGATE_RULES_DENIED = 1 << 4,	 /* with OFFLOAD: drops those of denied flows, too */
 	NSGATE_RULES_CONSUMERS = 1 << 5, /* some packets are handed to other programs */
 };
 

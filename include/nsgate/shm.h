@@ -125,7 +125,7 @@ struct shm_queue {
 	uint64_t malformed;
 	uint64_t repeated;
 	uint64_t would_drop;
-	uint64_t unserved; /* for another program's queue, which nobody served: dropped or accepted */
+	uint64_t unserved; /* for another program's queue that nobody served: dropped or accepted */
 	uint64_t readmitted; /* packets that a takeover sent round again: counted twice by the
 				kernel */
 	/*
