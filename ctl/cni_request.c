@@ -195,15 +195,19 @@ static enum cni_code read_document(struct cni_request *ret, struct cni_error *er
 	struct failure fail = {.text = ""};
 	char *text = NULL;
 	size_t length = 0;
+	int err;
 
 	if (file_read("-", CONFIG_BYTES_MAX, &text, &length, &fail) != NSGATE_STATUS_OK)
 		return cni_error_set(error, CNI_CODE_IO, "standard input: %s", fail.text);
-	ret->document = document_parse(text, length);
+	err = document_parse(text, length, &ret->document);
 	free(text);
 	if (length > CONFIG_BYTES_MAX)
 		return cni_error_set(error, CNI_CODE_DECODE,
 				     "standard input: more than %d MiB: no network configuration",
 				     CONFIG_BYTES_MAX / 1024 / 1024);
+	if (err && err != -EINVAL)
+		return cni_error_set(error, err == -ENOMEM ? CNI_CODE_AGAIN : CNI_CODE_DECODE,
+				     "standard input: %s", document_problem(err));
 	if (!json_object_is_type(ret->document, json_type_object))
 		return cni_error_set(error, CNI_CODE_DECODE,
 				     "standard input: not a JSON object: see man nsgate-cni for "

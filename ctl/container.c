@@ -31,6 +31,16 @@ static enum nsgate_status copy(struct json_object *document, const char *path, c
 	return NSGATE_STATUS_OK;
 }
 
+static enum nsgate_status parse(const char *whose, const char *text, size_t length,
+				struct json_object **ret, struct failure *fail)
+{
+	int err = document_parse(text, length, ret);
+
+	return err == 0 ? NSGATE_STATUS_OK
+			: failure_set(fail, NSGATE_STATUS_FAILED, "%s: its answer: %s", whose,
+				      document_problem(err));
+}
+
 /* Docker and podman use the same words. */
 static enum nsgate_status read_document(struct json_object *document, const char *what,
 					struct container *ret, struct failure *fail)
@@ -119,10 +129,10 @@ static enum nsgate_status look_up_docker(const char *name, const char *what, str
 						  .timeout_ms = patience_ms()},
 			   &answer);
 	status = docker_answer(socket, what, outcome, &answer, fail);
-	if (status == NSGATE_STATUS_OK) {
-		document = document_parse(answer.body, answer.length);
+	if (status == NSGATE_STATUS_OK)
+		status = parse("docker", answer.body, answer.length, &document, fail);
+	if (status == NSGATE_STATUS_OK)
 		status = read_document(document, what, ret, fail);
-	}
 	json_object_put(document);
 	http_answer_free(&answer);
 	return status;
@@ -168,8 +178,9 @@ static enum nsgate_status look_up_podman(const char *name, const char *what, str
 	snprintf(id, sizeof(id), "%s", name);
 	status = podman_answer(what, child_run(argv, PODMAN_BYTES_MAX, PODMAN_TIMEOUT_MS, &output),
 			       &output, fail);
+	if (status == NSGATE_STATUS_OK)
+		status = parse("podman container inspect", output.text, output.length, &list, fail);
 	if (status == NSGATE_STATUS_OK) {
-		list = document_parse(output.text, output.length);
 		if (json_object_is_type(list, json_type_array) &&
 		    json_object_array_length(list) == 1)
 			status = read_document(json_object_array_get_idx(list, 0), what, ret, fail);

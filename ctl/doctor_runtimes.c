@@ -50,7 +50,7 @@ static struct json_object *read_json(const char *path)
 	char *text;
 
 	if (file_read(path, FILE_BYTES_MAX, &text, &length, &fail) == NSGATE_STATUS_OK) {
-		document = document_parse(text, length);
+		document_parse(text, length, &document);
 		free(text);
 	}
 	failure_free(&fail);

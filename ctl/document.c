@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "document.h"
 
+#include <errno.h>
 #include <json-c/json.h>
 #include <limits.h>
 #include <stdio.h>
@@ -11,21 +12,47 @@
 
 #define DEPTH_MAX 64 /* policies go to 16, and the API's documents hold them */
 
-struct json_object *document_parse(const char *text, size_t length)
+int document_parse(const char *text, size_t length, struct json_object **ret)
 {
 	struct json_tokener *tokener;
 	struct json_object *object;
+	uint32_t weight;
+	int err = 0;
 
-	if (text == NULL || length > INT_MAX || !json_scan_document(text, length, DEPTH_MAX))
-		return NULL;
+	*ret = NULL;
+	if (text == NULL || length > INT_MAX ||
+	    !json_scan_document(text, length, DEPTH_MAX, &weight))
+		return -EINVAL;
 	tokener = json_tokener_new_ex(DEPTH_MAX + 2);
 	if (tokener == NULL)
-		return NULL;
+		return -ENOMEM;
 	object = json_tokener_parse_ex(tokener, text, (int)length);
 	if (json_tokener_get_error(tokener) == json_tokener_continue)
 		object = json_tokener_parse_ex(tokener, "", 1); /* the end ends a number */
+	if (json_tokener_get_error(tokener) != json_tokener_success)
+		err = json_scan_refused(tokener);
+	else if (json_weigh(object) != weight)
+		err = -EBADMSG;
 	json_tokener_free(tokener);
-	return object;
+	if (err != 0)
+		json_object_put(object);
+	else
+		*ret = object;
+	return err;
+}
+
+const char *document_problem(int err)
+{
+	switch (err) {
+	case 0:
+		return NULL;
+	case -ENOMEM:
+		return "out of memory; try again";
+	case -EBADMSG:
+		return "out of memory, or a key is given twice";
+	default:
+		return "not JSON";
+	}
 }
 
 struct json_object *document_find(struct json_object *object, const char *path)

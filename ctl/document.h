@@ -10,8 +10,16 @@
 struct ctl;
 struct json_object;
 
-/* Parse exactly one document. Return: NULL where it is none; json_object_put() frees. */
-struct json_object *document_parse(const char *text, size_t length);
+/*
+ * Parse exactly one document; json_object_put() frees.
+ * @ret: NULL on failure, and for the document null
+ * Return: -EINVAL: it is none; -ENOMEM; -EBADMSG: json-c has built less than was written, as memory
+ *         was short or a key is given twice.
+ */
+int document_parse(const char *text, size_t length, struct json_object **ret);
+
+/* What is wrong with a text, of such an error; NULL for 0. */
+const char *document_problem(int err);
 
 /* What is below `object` at "key.key"; NULL: nothing. Takes a NULL object. */
 struct json_object *document_find(struct json_object *object, const char *path);

@@ -272,8 +272,13 @@ int main(int argc, char **argv)
 	patience_deadline(ANSWER_MS);
 	code = file_read("-", STATE_BYTES_MAX, &text, &length, &fail);
 	if (code == NSGATE_STATUS_OK) {
-		document = document_parse(text, length);
-		code = read_state(document, &state, &fail);
+		const int err = document_parse(text, length, &document);
+
+		if (err == 0 || err == -EINVAL)
+			code = read_state(document, &state, &fail);
+		else
+			code = failure_set(&fail, NSGATE_STATUS_FAILED, "standard input: %s",
+					   document_problem(err));
 	}
 	if (code == NSGATE_STATUS_OK)
 		code = act(runtime_dir, &state, &fail);

@@ -204,16 +204,17 @@ int ctl_policy_rm(const struct ctl *ctl, const struct command_args *args, struct
 int ctl_schema(const struct ctl *ctl, const struct command_args *args, struct failure *fail)
 {
 	struct json_object *schema;
+	int err;
 
 	(void)args;
 	if (!ctl->json) {
 		fputs(policy_schema_json, stdout);
 		return NSGATE_STATUS_OK;
 	}
-	schema = document_parse(policy_schema_json, strlen(policy_schema_json));
-	if (schema == NULL)
-		return failure_set(fail, NSGATE_STATUS_FAILED,
-				   "the schema built in is not JSON; build nsgatectl again");
+	err = document_parse(policy_schema_json, strlen(policy_schema_json), &schema);
+	if (err != 0)
+		return failure_set(fail, NSGATE_STATUS_FAILED, "the schema built in: %s",
+				   document_problem(err));
 	document_print(ctl, schema);
 	json_object_put(schema);
 	return NSGATE_STATUS_OK;

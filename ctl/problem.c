@@ -62,10 +62,11 @@ static void add_errors(struct json_object *document, const char *prefix, struct 
 enum nsgate_status problem_read(int http_code, const char *body, size_t length, const char *what,
 				const char *prefix, struct failure *fail)
 {
-	struct json_object *document = document_parse(body, length);
 	enum nsgate_status status = problem_status(http_code);
+	struct json_object *document;
 	const char *text;
 
+	document_parse(body, length, &document); /* without it there is the code */
 	text = document_text(document, "detail", NULL);
 	if (text == NULL && remedy(http_code) == NULL)
 		text = document_text(document, "title", NULL);

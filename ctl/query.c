@@ -83,6 +83,17 @@ enum nsgate_status query_answer(const struct ctl *ctl, const struct query *query
 			   QUERY_SOCKET, ret->text);
 }
 
+static enum nsgate_status no_document(const char *path, int err, struct failure *fail)
+{
+	if (err != 0 && err != -EINVAL)
+		return failure_set(fail, NSGATE_STATUS_FAILED, "the answer to %s: %s", path,
+				   document_problem(err));
+	return failure_set(fail, NSGATE_STATUS_FAILED,
+			   "%s: the answer to %s is not JSON; is it the socket of "
+			   "another program than " DAEMON "?",
+			   QUERY_SOCKET, path);
+}
+
 enum nsgate_status query_document(const struct ctl *ctl, const struct query *query,
 				  struct json_object **ret, struct failure *fail)
 {
@@ -98,13 +109,10 @@ enum nsgate_status query_document(const struct ctl *ctl, const struct query *que
 		goto out;
 
 	if (answer.length > 0) {
-		document = document_parse(answer.body, answer.length);
+		const int err = document_parse(answer.body, answer.length, &document);
+
 		if (document == NULL) {
-			status =
-				failure_set(fail, NSGATE_STATUS_FAILED,
-					    "%s: the answer to %s is not JSON; is it the socket of "
-					    "another program than " DAEMON "?",
-					    QUERY_SOCKET, query->path);
+			status = no_document(query->path, err, fail);
 			goto out;
 		}
 	}

@@ -319,6 +319,7 @@ static enum nsgate_status prepare(const struct shim *shim, const struct call *ca
 	enum nsgate_status status;
 	size_t length;
 	char *text;
+	int err;
 
 	if (snprintf(path, sizeof(path), "%s/config.json",
 		     call->bundle != NULL ? call->bundle : ".") >= (int)sizeof(path))
@@ -326,13 +327,13 @@ static enum nsgate_status prepare(const struct shim *shim, const struct call *ca
 	status = file_read(path, CONFIG_BYTES_MAX, &text, &length, fail);
 	if (status != NSGATE_STATUS_OK)
 		return status;
-	config = document_parse(text, length);
+	err = document_parse(text, length, &config);
 	if (json_object_is_type(config, json_type_object))
 		status = edit(path, config, shim, fail);
 	else
 		status = failure_set(fail, NSGATE_STATUS_FAILED,
-				     "%s: not JSON; the container's configuration is expected",
-				     path);
+				     "%s: %s; the container's configuration is expected", path,
+				     document_problem(err != 0 ? err : -EINVAL));
 	json_object_put(config);
 	free(text);
 	return status;

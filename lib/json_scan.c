@@ -256,6 +256,7 @@ static bool scan_member(struct json_scan *scan, int depth)
 		return false;
 	if (key.nul) /* json-c ends it there: another key */
 		return json_scan_fail(scan, "\\u0000 is not allowed in a key");
+	scan->weight += key.characters;
 	json_scan_space(scan);
 	if (!json_scan_take(scan, ':'))
 		return json_scan_fail(scan, "expected a colon after the key");
@@ -283,6 +284,7 @@ static bool scan_value(struct json_scan *scan, int depth)
 	json_scan_space(scan);
 	if (scan->at == scan->end)
 		return json_scan_fail(scan, "the document ends in the middle");
+	scan->weight += *scan->at == 'n' ? JSON_WEIGHT_NULL : JSON_WEIGHT_VALUE;
 	switch (*scan->at) {
 	case '{':
 	case '[':
@@ -290,7 +292,10 @@ static bool scan_value(struct json_scan *scan, int depth)
 			return json_scan_fail(scan, "nested too deep");
 		return scan_members(scan, *scan->at++ == '{' ? '}' : ']', depth - 1);
 	case '"':
-		return json_scan_string(scan, &string);
+		if (!json_scan_string(scan, &string))
+			return false;
+		scan->weight += string.characters;
+		return true;
 	case '-':
 	case '0' ... '9':
 		return json_scan_number(scan);
@@ -303,17 +308,54 @@ static bool scan_value(struct json_scan *scan, int depth)
 	}
 }
 
-bool json_scan_document(const char *text, size_t length, int depth)
+bool json_scan_document(const char *text, size_t length, int depth, uint32_t *ret_weight)
 {
 	struct json_scan scan = json_scan_begin(text, length);
 
 	if (!scan_value(&scan, depth))
 		return false;
 	json_scan_space(&scan);
+	*ret_weight = scan.weight;
 	return scan.at == scan.end;
 }
 
 /* ---- json-c ---- */
+
+static uint32_t weigh_text(const char *text, size_t length)
+{
+	uint32_t weight = 0;
+
+	for (size_t i = 0; i < length; i++)
+		weight += json_scan_begins_character(text[i]);
+	return weight;
+}
+
+uint32_t json_weigh(struct json_object *value)
+{
+	uint32_t weight = JSON_WEIGHT_VALUE;
+
+	switch (json_object_get_type(value)) {
+	case json_type_null:
+		return JSON_WEIGHT_NULL;
+	case json_type_string:
+		return weight + weigh_text(json_object_get_string(value),
+					   (size_t)json_object_get_string_len(value));
+	case json_type_array:
+		for (size_t i = 0; i < json_object_array_length(value); i++)
+			weight += json_weigh(json_object_array_get_idx(value, i));
+		return weight;
+	case json_type_object: {
+		json_object_object_foreach (value, key, member)
+			weight += weigh_text(key, strlen(key)) + json_weigh(member);
+		return weight;
+	}
+	case json_type_boolean:
+	case json_type_double:
+	case json_type_int:
+		break;
+	}
+	return weight;
+}
 
 /* Its last error, which it has since 0.17. Before, it does not say what it lacked memory for. */
 enum { TOKENER_ERROR_MEMORY = json_tokener_error_size + 1 };

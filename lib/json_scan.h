@@ -6,6 +6,11 @@
  * here first, and json-c is asked for no strictness: good and bad are the same with every version
  * of it.
  *
+ * Where memory is short, json-c (0.16) leaves out a member, or the end of a string, without a word.
+ * So texts and trees are weighed: each value counts, each character of a key and of a string (not
+ * each byte: json-c takes some escaped pairs of surrogates for U+FFFD). A tree that weighs what its
+ * text does is whole, if no key was given twice.
+ *
  * A scan needs no memory. Each function reads one thing at `at`, moves past it, and returns true;
  * or false, with `problem` set and `at` where the mistake is.
  */
@@ -18,11 +23,16 @@
 
 #define JSON_SCAN_KEPT 256 /* bytes of a string that are kept: no honest key is longer */
 
+/* A null weighs least: it is what json-c has where a value could not be made. */
+enum { JSON_WEIGHT_NULL = 1, JSON_WEIGHT_VALUE = 2 };
+
+struct json_object;
 struct json_tokener;
 
 struct json_scan {
 	const unsigned char *start, *at, *end;
 	const char *problem; /* a constant, or NULL */
+	uint32_t weight;     /* json_scan_document() alone counts it */
 };
 
 struct json_scan_string {
@@ -50,14 +60,20 @@ bool json_scan_number(struct json_scan *scan);
 /* true, false, null: `word` is there. */
 bool json_scan_word(struct json_scan *scan, const char *word);
 
-/* One document, nested at most `depth` levels deep, and nothing but space behind it. */
-bool json_scan_document(const char *text, size_t length, int depth);
+/*
+ * One document, nested at most `depth` levels deep, and nothing but space behind it.
+ * @ret_weight: modulo 2^32
+ */
+bool json_scan_document(const char *text, size_t length, int depth, uint32_t *ret_weight);
 
 /* Is it a character, or the first byte of one? */
 static inline bool json_scan_begins_character(char c)
 {
 	return ((unsigned char)c & 0xc0) != 0x80;
 }
+
+/* What a tree weighs; NULL is a null. */
+uint32_t json_weigh(struct json_object *value);
 
 /*
  * Why a tokener has built no whole tree of a text that was scanned.

@@ -8,10 +8,8 @@
  * most POLICY_OBJECT_KEYS_MAX keys, which are compared with each other after their escapes are
  * resolved.
  *
- * Where memory is short, json-c (0.16) leaves out a member, or the end of a string, without a word;
- * a rule without one of its conditions accepts too much. So what is scanned is weighed: each value
- * counts, each character of a key and of a string (not each byte: json-c takes some escaped pairs
- * of surrogates for U+FFFD). The tree that json-c built must weigh as much.
+ * The tree that json-c built must weigh as much as what was scanned (json_scan.h): a rule without
+ * one of its conditions accepts too much.
  *
  * The list of the rules is most of a large document. The scan notes where each of its members
  * stands; json-c reads the document as if the list were empty, and the members one by one.
@@ -44,46 +42,8 @@ struct scan {
 
 static bool scan_value(struct scan *scan);
 
-/* A null weighs least: it is what json-c has where a value could not be made. */
-enum { WEIGHT_NULL = 1, WEIGHT_VALUE = 2 };
-
-static_assert(NSGATE_POLICY_BYTES_MAX <= UINT32_MAX / WEIGHT_VALUE, "any document can be weighed");
-
-static uint32_t weigh_text(const char *text, size_t length)
-{
-	uint32_t weight = 0;
-
-	for (size_t i = 0; i < length; i++)
-		weight += json_scan_begins_character(text[i]);
-	return weight;
-}
-
-static uint32_t weigh(struct json_object *value)
-{
-	uint32_t weight = WEIGHT_VALUE;
-
-	switch (json_object_get_type(value)) {
-	case json_type_null:
-		return WEIGHT_NULL;
-	case json_type_string:
-		return weight + weigh_text(json_object_get_string(value),
-					   (size_t)json_object_get_string_len(value));
-	case json_type_array:
-		for (size_t i = 0; i < json_object_array_length(value); i++)
-			weight += weigh(json_object_array_get_idx(value, i));
-		return weight;
-	case json_type_object: {
-		json_object_object_foreach (value, key, member)
-			weight += weigh_text(key, strlen(key)) + weigh(member);
-		return weight;
-	}
-	case json_type_boolean:
-	case json_type_double:
-	case json_type_int:
-		break;
-	}
-	return weight;
-}
+static_assert(NSGATE_POLICY_BYTES_MAX <= UINT32_MAX / JSON_WEIGHT_VALUE,
+	      "any document can be weighed");
 
 /* Where the scan stopped, and why. */
 static void tell(struct scan *scan)
@@ -260,7 +220,7 @@ static bool scan_value(struct scan *scan)
 	json_scan_space(&scan->json);
 	if (scan->json.at == scan->json.end)
 		return fail(scan, "the document ends in the middle");
-	scan->weight += *scan->json.at == 'n' ? WEIGHT_NULL : WEIGHT_VALUE;
+	scan->weight += *scan->json.at == 'n' ? JSON_WEIGHT_NULL : JSON_WEIGHT_VALUE;
 	switch (*scan->json.at) {
 	case '{':
 		scan->listed = false;
@@ -311,7 +271,7 @@ static struct json_tokener *new_tokener(void)
 static bool is_whole(struct json_tokener *tokener, struct json_object *tree, uint32_t weight)
 {
 	return json_tokener_get_error(tokener) == json_tokener_success &&
-	       (weight == 0 || weigh(tree) == weight);
+	       (weight == 0 || json_weigh(tree) == weight);
 }
 
 /* The whole text but the members of the list. */

@@ -15,6 +15,14 @@
 #include "../../ctl/render.h"
 #include "../../ctl/table.h"
 
+static struct json_object *parsed(const char *text, size_t length)
+{
+	struct json_object *document;
+
+	document_parse(text, length, &document);
+	return document;
+}
+
 static const char stats_text[] =
 	"{\"schema\":1,\"name\":\"web\",\"state\":\"attached\",\"policy\":\"ci\",\"mode\":"
 	"\"enforce\","
@@ -52,10 +60,9 @@ static struct json_object *make_all(void)
 {
 	struct json_object *all = json_object_new_object();
 	struct json_object *namespaces = json_object_new_object();
-	struct json_object *down = document_parse("{\"state\":\"degraded\"}", 20);
+	struct json_object *down = parsed("{\"state\":\"degraded\"}", 20);
 
-	json_object_object_add(namespaces, "web",
-			       document_parse(stats_text, sizeof(stats_text) - 1));
+	json_object_object_add(namespaces, "web", parsed(stats_text, sizeof(stats_text) - 1));
 	json_object_object_add(namespaces, "gone-policy", down);
 	json_object_object_add(all, "namespaces", namespaces);
 	return all;
@@ -95,7 +102,7 @@ static void test_totals(void **state)
 
 static void test_stats(void **state)
 {
-	struct json_object *stats = document_parse(stats_text, sizeof(stats_text) - 1);
+	struct json_object *stats = parsed(stats_text, sizeof(stats_text) - 1);
 
 	(void)state;
 	assert_rendered(
@@ -148,7 +155,7 @@ static void test_pairs(void **state)
 	static const char text[] =
 		"{\"name\":\"w\",\"netns\":{\"inode\":5},\"hooks\":[\"in\",\"out\"],"
 		"\"labels\":{},\"policy\":null,\"ok\":true}";
-	struct json_object *object = document_parse(text, sizeof(text) - 1);
+	struct json_object *object = parsed(text, sizeof(text) - 1);
 
 	(void)state;
 	assert_rendered(pairs, object, false,
@@ -177,7 +184,7 @@ static void test_other_shapes(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
-		struct json_object *object = document_parse(texts[i], strlen(texts[i]));
+		struct json_object *object = parsed(texts[i], strlen(texts[i]));
 
 		assert_non_null(object);
 		for (size_t j = 0; j < sizeof(renders) / sizeof(*renders); j++) {
@@ -229,9 +236,9 @@ static void test_document_is_one_document(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
-		assert_null(document_parse(bad[i], strlen(bad[i])));
-	assert_null(document_parse("{}\0", 3));
-	assert_null(document_parse(NULL, 0));
+		assert_null(parsed(bad[i], strlen(bad[i])));
+	assert_null(parsed("{}\0", 3));
+	assert_null(parsed(NULL, 0));
 }
 
 static void test_consumers(void **state)

@@ -98,15 +98,17 @@ static const char *const bad[] = {
 
 static void good_is_told_from_bad(void **state)
 {
+	uint32_t weight;
+
 	(void)state;
 	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++)
-		if (!json_scan_document(good[i], strlen(good[i]), 4))
+		if (!json_scan_document(good[i], strlen(good[i]), 4, &weight))
 			fail_msg("refused: %s", good[i]);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
-		if (json_scan_document(bad[i], strlen(bad[i]), 4))
+		if (json_scan_document(bad[i], strlen(bad[i]), 4, &weight))
 			fail_msg("taken: %s", bad[i]);
-	assert_false(json_scan_document("1\0", 2, 4));
-	assert_false(json_scan_document("\"a\"", 2, 4));
+	assert_false(json_scan_document("1\0", 2, 4, &weight));
+	assert_false(json_scan_document("\"a\"", 2, 4, &weight));
 }
 
 static void documents_are_what_was_written(void **state)
@@ -115,13 +117,28 @@ static void documents_are_what_was_written(void **state)
 	struct json_object *document;
 
 	(void)state;
-	document = document_parse(text, sizeof(text) - 1);
+	assert_int_equal(document_parse(text, sizeof(text) - 1, &document), 0);
 	assert_string_equal(document_text(document, "city", ""), "Z\xc3\xbcrich");
 	assert_true(document_count(document, "most") == UINT64_MAX);
 	json_object_put(document);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad) - 1;
 	     i++) /* the last is not too deep here */
-		assert_null(document_parse(bad[i], strlen(bad[i])));
+		assert_int_equal(document_parse(bad[i], strlen(bad[i]), &document), -EINVAL);
+}
+
+static void a_tree_that_lacks_something_is_none(void **state)
+{
+	static const char twice[] = "{\"a\":1,\"a\":2}";
+	struct json_object *document;
+
+	(void)state;
+	assert_int_equal(document_parse(twice, sizeof(twice) - 1, &document), -EBADMSG);
+	assert_null(document);
+	truths = 0;
+	untruth = (enum json_tokener_error)(json_tokener_error_size + 1);
+	assert_int_equal(document_parse("[]", 2, &document), -ENOMEM);
+	truths = UINT_MAX;
+	assert_null(document);
 }
 
 static int compile(const char *text, size_t *ret_problems)
@@ -173,6 +190,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(good_is_told_from_bad),
 		cmocka_unit_test(documents_are_what_was_written),
+		cmocka_unit_test(a_tree_that_lacks_something_is_none),
 		cmocka_unit_test(want_of_memory_is_no_bad_policy),
 	};
 

@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A policy that is read while memory is short judges as it is written, or is refused for want of
- * memory: no rule ever loses a condition.
+ * memory: no rule ever loses a condition. A document of others (ctl/document.h) is whole or is
+ * refused for it, too: the shim writes a container's back.
  *
  * Each allocation fails in a child of its own, in json-c too, whose parser may crash then (0.16):
  * who crashes has no policy in force.
  */
 #include <errno.h>
+#include <json-c/json.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../../ctl/document.h"
 #include "policy_fixture.h"
 
 #ifndef __SANITIZE_ADDRESS__ /* which has an allocator of its own: there nothing fails */
@@ -88,13 +91,8 @@ static bool judges_as_written(struct policy *policy)
 	return good;
 }
 
-static enum outcome compile(long nth, bool all)
+static void fail_from(long nth, bool all)
 {
-	struct policy_problems problems = {.count = 0};
-	struct policy *policy = NULL;
-	enum outcome outcome;
-	int err;
-
 #ifndef __SANITIZE_ADDRESS__
 	countdown = nth;
 	for_good = all;
@@ -102,12 +100,31 @@ static enum outcome compile(long nth, bool all)
 	(void)nth;
 	(void)all;
 #endif
-	err = policy_compile(text, sizeof(text) - 1, &policy, &problems);
+}
+
+/* Return: were there so many allocations? */
+static bool fail_no_more(void)
+{
+	bool reached = true;
+
 #ifndef __SANITIZE_ADDRESS__
-	if (nth && (all ? countdown > 1 : countdown > 0))
-		err = -ECHILD; /* there are no more */
+	reached = for_good ? countdown <= 1 : countdown == 0;
 	countdown = 0;
 #endif
+	return reached;
+}
+
+static enum outcome compile(long nth, bool all)
+{
+	struct policy_problems problems = {.count = 0};
+	struct policy *policy = NULL;
+	enum outcome outcome;
+	int err;
+
+	fail_from(nth, all);
+	err = policy_compile(text, sizeof(text) - 1, &policy, &problems);
+	if (!fail_no_more())
+		err = -ECHILD;
 	if (err == -ECHILD)
 		outcome = NOT_REACHED;
 	else if (err)
@@ -119,10 +136,31 @@ static enum outcome compile(long nth, bool all)
 	return outcome;
 }
 
+static enum outcome read_document(long nth, bool all)
+{
+	struct json_object *whole, *read;
+	enum outcome outcome;
+	int err;
+
+	assert_int_equal(document_parse(text, sizeof(text) - 1, &whole), 0);
+	fail_from(nth, all);
+	err = document_parse(text, sizeof(text) - 1, &read);
+	if (!fail_no_more())
+		outcome = NOT_REACHED;
+	else if (err)
+		outcome = err == -EINVAL ? REFUSED : NO_MEMORY;
+	else
+		outcome = json_object_equal(read, whole) ? SAME : OTHER;
+	json_object_put(read);
+	json_object_put(whole);
+	return outcome;
+}
+
 static void test_as_written(void **test)
 {
 	(void)test;
 	assert_int_equal(compile(0, false), SAME);
+	assert_int_equal(read_document(0, false), SAME);
 }
 
 /* json-c (0.16) takes this pair of surrogates for no character at all: it must not be missed. */
@@ -137,7 +175,9 @@ static void test_pair_of_surrogates(void **test)
 }
 
 #ifndef __SANITIZE_ADDRESS__
-static enum outcome compile_in_child(long nth, bool all)
+typedef enum outcome reader(long nth, bool all);
+
+static enum outcome in_child(reader *read, long nth, bool all)
 {
 	static const struct rlimit no_core = {.rlim_cur = 0};
 	pid_t pid = fork();
@@ -147,7 +187,7 @@ static enum outcome compile_in_child(long nth, bool all)
 	if (pid == 0) {
 		setrlimit(RLIMIT_CORE, &no_core);
 		signal(SIGSEGV, SIG_DFL); /* cmocka would tell of it as its own */
-		_exit(compile(nth, all));
+		_exit(read(nth, all));
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	if (WIFSIGNALED(status))
@@ -155,18 +195,17 @@ static enum outcome compile_in_child(long nth, bool all)
 	return (enum outcome)WEXITSTATUS(status);
 }
 
-static void fail_each(bool all)
+static void fail_each(reader *read, bool all)
 {
 	unsigned int seen[OUTCOMES] = {0};
 	enum outcome outcome;
 
 	for (long nth = 1; seen[NOT_REACHED] == 0; nth++) {
 		assert_true(nth < 10000);
-		outcome = compile_in_child(nth, all);
+		outcome = in_child(read, nth, all);
 		if (outcome == OTHER || outcome == REFUSED)
-			fail_msg("allocation %ld%s: the policy %s", nth,
-				 all ? " and all after it" : "",
-				 outcome == OTHER ? "judges otherwise" : "is said to be wrong");
+			fail_msg("allocation %ld%s: it %s", nth, all ? " and all after it" : "",
+				 outcome == OTHER ? "is another" : "is said to be wrong");
 		seen[outcome]++;
 	}
 	assert_true(seen[NO_MEMORY] > 0);
@@ -177,13 +216,15 @@ static void fail_each(bool all)
 static void test_one_fails(void **test)
 {
 	(void)test;
-	fail_each(false);
+	fail_each(compile, false);
+	fail_each(read_document, false);
 }
 
 static void test_all_fail_from_then_on(void **test)
 {
 	(void)test;
-	fail_each(true);
+	fail_each(compile, true);
+	fail_each(read_document, true);
 }
 #endif
 

@@ -537,6 +537,7 @@ static void whatever_goes_in_json_comes_out(void **state)
 	struct json_object *parsed;
 	struct jw w;
 	char *text;
+	uint32_t weight;
 
 	(void)state;
 	jw_init(&w, 4096);
@@ -548,7 +549,7 @@ static void whatever_goes_in_json_comes_out(void **state)
 	jw_string(&w, NULL, NULL);
 	jw_close(&w, ']');
 	text = jw_take(&w, &length);
-	assert_true(json_scan_document(text, length, 2));
+	assert_true(json_scan_document(text, length, 2, &weight));
 	parsed = json_tokener_parse_ex(tokener, text, (int)length + 1);
 	assert_non_null(parsed);
 	assert_non_null(strstr(at(parsed, "0"), "\"\\\n\t\x01\x7f \xc3\xa4 \xe2\x82\xac "));
