@@ -97,6 +97,11 @@ static const struct figure figures[] = {
 		"Dropped by the kernel because a socket's buffer was full.", user_dropped),
 	COUNTER("queue_flushed_packets",
 		"Vanished from a queue undecided; contained in the dropped packets.", flushed),
+	COUNTER("queue_refused_packets",
+		"Dropped by the kernel as they could not be queued: no memory, or a conntrack "
+		"entry "
+		"shared with another packet.",
+		refused),
 	COUNTER("queue_unbound_dropped_packets",
 		"Dropped by the kernel because nobody had bound a queue, or no longer.",
 		unbound_dropped),

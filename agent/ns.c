@@ -119,6 +119,7 @@ static void follow_binding(struct shm_queue *block, uint64_t bound_at_ns)
 	if (control->bound_at_ns == bound_at_ns)
 		return;
 	control->bound_at_ns = bound_at_ns;
+	control->bindings++;
 	control->base =
 		block->readmitted + control->flushed + control->unaccounted + control->released;
 	for (int i = 0; i < SHM_FATE_MAX; i++)

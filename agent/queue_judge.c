@@ -229,7 +229,10 @@ static int rewrite(struct judgement *j, const struct policy_decision *decision)
 	};
 	int err;
 
-	if (in->caplen < in->length || in->caplen > QUEUE_COPY_MAX || in->skbinfo & NFQA_SKB_GSO)
+	/* A verdict cannot carry it: only the loopback has such, whose peer is here as well. */
+	if (in->length > QUEUE_COPY_MAX)
+		return 0;
+	if (in->caplen < in->length || in->skbinfo & NFQA_SKB_GSO)
 		return -EMSGSIZE;
 	memcpy(j->buffers->rewritten, in->data, in->caplen);
 	err = mangle_packet(j->buffers->rewritten, in->caplen, &j->pkt, &mangle);
@@ -441,12 +444,25 @@ static bool is_accepting(const struct policy_decision *decision)
 	       decision->verdict == POLICY_VERDICT_QUEUE;
 }
 
+/*
+ * A flow is accepted by its first packet, and whoever asks for that one's state ("new", "related")
+ * means the flow. So a further one of a flow that is known is not denied for having another.
+ */
+static void decide(struct judgement *j, struct policy_decision *ret)
+{
+	policy_decide(j->queue->policy, &j->queue->state, &j->pkt, ret);
+	if (j->flow != NSGATE_FLOW_KNOWN || is_accepting(ret))
+		return;
+	j->pkt.ct |= PKT_CT_NEW | PKT_CT_RELATED;
+	policy_decide(j->queue->policy, &j->queue->state, &j->pkt, ret);
+}
+
 static void judge_by_policy(struct judgement *j)
 {
 	struct counters *counters = &j->buffers->counters;
 	struct policy_decision decision;
 
-	policy_decide(j->queue->policy, &j->queue->state, &j->pkt, &decision);
+	decide(j, &decision);
 	if (!is_accepting(&decision) && may_go_back(j)) {
 		counters_add(&counters->replies, j->in->length);
 		accept_flow(j, j->in->mark);

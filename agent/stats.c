@@ -336,10 +336,10 @@ static void read_kernel(struct ns *ns, struct stats *stats, bool of_many)
 }
 
 /*
- * The first reading for a document, or the second.
+ * The first reading for a document, or the second (`again`).
  * Return: true where a second one, SETTLE_MS later, would know more.
  */
-static bool read_once(struct ns *ns, struct stats *ret, bool again)
+static bool read_once(struct ns *ns, struct stats *ret, bool again, bool of_many)
 {
 	bool suspected = false;
 
@@ -347,10 +347,11 @@ static bool read_once(struct ns *ns, struct stats *ret, bool again)
 	if (again)
 		unbound_settle(ns);
 	else
-		suspected = unbound_suspect(ns);
+		suspected = unbound_suspect(ns, of_many);
 	for (unsigned int i = 0; i < ns->record.queue_count && i < NSGATE_QUEUES_MAX; i++)
 		suspected |= read_queue(ns, i, ret);
 	ret->unbound_dropped = ns->shm->control.unbound;
+	ret->refused = ns->shm->control.refused;
 	return suspected;
 }
 
@@ -379,9 +380,9 @@ static void tell_uncounted(struct ns *ns)
 void stats_read(struct ns *ns, struct stats *ret)
 {
 	tell_uncounted(ns);
-	if (read_once(ns, ret, false)) {
+	if (read_once(ns, ret, false, false)) {
 		settle();
-		read_once(ns, ret, true);
+		read_once(ns, ret, true, false);
 	}
 	read_kernel(ns, ret, false);
 }
@@ -400,14 +401,14 @@ int stats_read_all(struct stats_all *ret)
 	}
 	for (struct ns *ns = ns_first(); ns && all.count < room; ns = ns->next) {
 		all.list[all.count].ns = ns;
-		again[all.count] = read_once(ns, &all.list[all.count].stats, false);
+		again[all.count] = read_once(ns, &all.list[all.count].stats, false, true);
 		any |= again[all.count++];
 	}
 	if (any)
 		settle();
 	for (size_t i = 0; i < all.count; i++) {
 		if (again[i])
-			read_once(all.list[i].ns, &all.list[i].stats, true);
+			read_once(all.list[i].ns, &all.list[i].stats, true, true);
 		read_kernel(all.list[i].ns, &all.list[i].stats, true);
 	}
 	free(again);

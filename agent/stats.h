@@ -39,6 +39,7 @@ struct stats {
 	uint64_t dropped;	  /* by the kernel: the queue was full */
 	uint64_t user_dropped;	  /* by the kernel: the socket's buffer was full */
 	uint64_t flushed;	  /* vanished from the queue undecided (its link went down, ...) */
+	uint64_t refused;	  /* by the kernel: it could not be queued; see unbound.h */
 	uint64_t unbound_dropped; /* by the kernel: nobody had the queue; see unbound.h */
 	uint64_t unjudged[STATS_UNJUDGED_MAX];	       /* packets */
 	struct shm_count offloaded[SHM_DIRECTION_MAX]; /* accepted by the kernel, not seen */

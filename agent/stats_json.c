@@ -52,6 +52,7 @@ static void write_queue(struct jw *w, const struct ns *ns, const struct stats *s
 	jw_uint(w, "dropped", stats->dropped);
 	jw_uint(w, "user_dropped", stats->user_dropped);
 	jw_uint(w, "flushed", stats->flushed);
+	jw_uint(w, "refused", stats->refused);
 	jw_uint(w, "unbound_dropped", stats->unbound_dropped);
 	jw_close(w, '}');
 }

@@ -43,6 +43,7 @@ struct stats_last {
 	bool passes;	/* the policy lets packets pass without us, or did once: STATS_PASSING */
 	uint64_t asked; /* unbound_suspect()'s reading, and did it look as if some were lost? */
 	bool unbound_suspected;
+	int64_t unbound_looked_at_ms;
 	int64_t ask_again_at_ms; /* CLOCK_MONOTONIC: the rules' counters, which were not answered */
 	struct stats_step guard[OFFLOAD_GUARDS][2]; /* packets, bytes */
 	bool strict;				    /* the policy is, or was once */

@@ -27,19 +27,23 @@
  * What was not taken is lost, unless the policy lets it pass: then it passed because the queue was
  * full, where that is open, or because nobody had bound it.
  *
- * Packets are lost before a queue is bound, not while it is. So once an exact reading was had of a
- * binding, the counter is left alone until the next one: it costs a request for each namespace and
- * document. Where the sum is disturbed all the time, it is set right all the time.
+ * Packets are lost for want of a queue before it is bound, not while it is, and before its first
+ * binding there are no rules. So what is missing once an exact reading was had of a binding, and in
+ * the first one, is what the kernel refused to queue: for want of memory, or because the packet
+ * shares a conntrack entry that is in no table yet (rules_odd.c).
  *
- * What the kernel refuses to queue for another reason is in the sum, too: no memory, or a packet
- * whose conntrack entry is not its own yet. Both are rare.
+ * Looking costs a request for each namespace. In a document of all of them it is made where there
+ * is something to find, and else from time to time.
  */
 #include "unbound.h"
 
+#include "loop.h"
 #include "ns.h"
 #include "policy.h"
 #include "queue_kernel.h"
 #include "rule_counters.h"
+
+#define LOOK_MS 5000
 
 /* Numbered or dropped by the queues of now, taken by those before them: a sum modulo 2^32. */
 static bool read_taken(const struct ns *ns, uint32_t *ret)
@@ -61,8 +65,8 @@ static bool read_taken(const struct ns *ns, uint32_t *ret)
 /* How much more was asked about than is known of. */
 static int32_t excess(const struct shm_control *control, uint64_t asked, uint32_t taken)
 {
-	const uint64_t known =
-		control->passed_unbound + control->passed_overload + control->unbound;
+	const uint64_t known = control->passed_unbound + control->passed_overload +
+			       control->unbound + control->refused;
 
 	return (int32_t)((uint32_t)(asked + control->unasked - known) - taken);
 }
@@ -94,15 +98,23 @@ static bool is_disturbed(const struct ns *ns)
 	       (ns->policy && policy_info(ns->policy)->want_no_gso);
 }
 
-bool unbound_suspect(struct ns *ns)
+static bool is_settled(const struct ns *ns)
+{
+	return ns->shm->control.settled_at_ns == ns->shm->control.bound_at_ns;
+}
+
+bool unbound_suspect(struct ns *ns, bool of_many)
 {
 	const struct shm_control *control = &ns->shm->control;
+	const int64_t now = loop_now_ms();
 	uint32_t taken;
 	int32_t rest;
 
 	ns->last.unbound_suspected = false;
-	if (control->settled_at_ns == control->bound_at_ns && !is_disturbed(ns))
+	if (is_settled(ns) && !is_disturbed(ns) && of_many &&
+	    now - ns->last.unbound_looked_at_ms < LOOK_MS)
 		return false;
+	ns->last.unbound_looked_at_ms = now;
 	if (!rule_counters_read(ns) || !read_taken(ns, &taken))
 		return false;
 	rest = excess(control, control->asked, taken);
@@ -121,6 +133,8 @@ static uint64_t *account_of(struct ns *ns)
 		return &control->passed_overload;
 	if (ns->record.rules.flags & NSGATE_RULES_BYPASS)
 		return &control->passed_unbound;
+	if (control->bindings <= 1 || is_settled(ns))
+		return &control->refused;
 	return &control->unbound;
 }
 

@@ -13,10 +13,12 @@ struct ns;
 /*
  * Look whether there are new ones. Return: true where it seems so; only time can tell, so call
  * unbound_settle() when no packet that was on its way now can still be, some milliseconds later.
+ * `of_many`: for a document of all namespaces.
  */
-bool unbound_suspect(struct ns *ns);
+bool unbound_suspect(struct ns *ns, bool of_many);
 
-/* Count in `control.unbound` what unbound_suspect() suspected and is still so. */
+/* Count in `control.unbound`, or where else it belongs, what unbound_suspect() suspected and is
+ * still so. */
 void unbound_settle(struct ns *ns);
 
 #endif

@@ -264,10 +264,10 @@ void nft_match_local_source(struct nft_batch *batch, enum nft_cmp_ops op)
 	compare_number(batch, UINT32_MAX, op, RTN_LOCAL);
 }
 
-void nft_match_routed_destination(struct nft_batch *batch)
+void nft_match_destination(struct nft_batch *batch, enum nft_cmp_ops op, uint32_t type)
 {
 	load_fib(batch, NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR);
-	compare_number(batch, UINT32_MAX, NFT_CMP_EQ, RTN_UNICAST);
+	compare_number(batch, UINT32_MAX, op, type);
 }
 
 void nft_match_source_elsewhere(struct nft_batch *batch)

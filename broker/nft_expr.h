@@ -57,10 +57,12 @@ void nft_set_label(struct nft_batch *batch, const struct nft_label *label);
 
 /* fib saddr type local, or != local. */
 void nft_match_local_source(struct nft_batch *batch, enum nft_cmp_ops op);
-/* fib daddr type unicast: it is routed on to somebody else. */
-void nft_match_routed_destination(struct nft_batch *batch);
+
 /* fib saddr . iif oif missing: its source is not reached by the link that the packet came by. */
 void nft_match_source_elsewhere(struct nft_batch *batch);
+
+/* fib daddr type TYPE (RTN_LOCAL, RTN_MULTICAST, ...: linux/rtnetlink.h), or != TYPE. */
+void nft_match_destination(struct nft_batch *batch, enum nft_cmp_ops op, uint32_t type);
 
 /* The first `bits` of @BASE,offset are those of `prefix`; a multiple of 8. */
 void nft_match_prefix(struct nft_batch *batch, enum nft_payload_bases base, uint32_t offset,

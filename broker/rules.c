@@ -107,6 +107,9 @@ static void build(const struct rules_set *set, bool owned, const struct rules_li
 		rules_denied_sets(set, hook, inventory->denied[hook]);
 		if (named)
 			rules_judge(set, hook);
+		else if (hook == NSGATE_HOOK_OUT &&
+			 set->hooks & NSGATE_HOOK_BIT(NSGATE_HOOK_POSTROUTING))
+			rules_judge_looped(set);
 		if (named || inventory->hook[hook] || rules_hook_offloads(hook))
 			rules_settle(set, hook);
 	}
@@ -466,9 +469,10 @@ static void fill_label(struct nft_batch *batch)
 
 static void fill_fib(struct nft_batch *batch)
 {
-	nft_add_base_chain(batch, "trial", "filter", NSGATE_HOOK_OUT, RULES_JUDGE_PRIORITY);
+	nft_add_base_chain(batch, "trial", "filter", NSGATE_HOOK_FORWARD, RULES_JUDGE_PRIORITY);
 	nft_rule_begin(batch, "trial");
 	nft_match_local_source(batch, NFT_CMP_NEQ);
+	nft_match_source_elsewhere(batch);
 	nft_verdict(batch, NF_DROP);
 	nft_rule_end(batch);
 }

@@ -19,6 +19,7 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nf_conntrack_tuple_common.h>
+#include <linux/rtnetlink.h>
 
 #include "nsgate/hook.h"
 #include "rules_guard.h"
@@ -172,14 +173,14 @@ static void queue_state(const struct rules_set *set, const char *chain, uint32_t
 static void queue_originals(const struct rules_set *set, const char *chain, uint32_t hook)
 {
 	queue_state(set, chain, STATE_NEW, NSGATE_FLOW_NEW);
-	if (set->ct_label && !(set->offload && rules_hook_offloads(hook)))
-		queue_known(set, chain, hook);
-	queue_state(set, chain, STATE_RELATED, NSGATE_FLOW_EXPECTED);
 	if (set->ct_label) {
 		nft_rule_begin(set->batch, chain);
 		rules_match_unsure(set);
 		rules_queue(set, NSGATE_FLOW_UNSURE);
 	}
+	if (set->ct_label && !(set->offload && rules_hook_offloads(hook)))
+		queue_known(set, chain, hook);
+	queue_state(set, chain, STATE_RELATED, NSGATE_FLOW_EXPECTED);
 	nft_rule_begin(set->batch, chain);
 	rules_queue(set, NSGATE_FLOW_ORIGINAL);
 }
@@ -223,7 +224,37 @@ static void jump_answers(const struct rules_set *set, const char *chain, uint32_
 	nft_rule_end(set->batch);
 }
 
-void rules_judge(const struct rules_set *set, uint32_t hook)
+/*
+ * What is sent to many is copied for whoever listens here, in postrouting, and both share an entry
+ * that is in no table yet: the copy would be dropped where it is queued. So such packets are judged
+ * in the hook out, before there are two.
+ */
+static const uint32_t to_many[] = {RTN_MULTICAST, RTN_BROADCAST};
+
+static void accept_looped(const struct rules_set *set, const char *chain)
+{
+	/* iif 0 ct status & confirmed == 0 fib daddr type multicast accept */
+	for (size_t i = 0; set->fib && i < sizeof(to_many) / sizeof(to_many[0]); i++) {
+		nft_rule_begin(set->batch, chain);
+		nft_match_meta(set->batch, NFT_META_IIF, UINT32_MAX, NFT_CMP_EQ, 0);
+		nft_match_ct(set->batch, NFT_CT_STATUS, IPS_CONFIRMED, NFT_CMP_EQ, 0);
+		nft_match_destination(set->batch, NFT_CMP_EQ, to_many[i]);
+		nft_verdict(set->batch, NF_ACCEPT);
+		nft_rule_end(set->batch);
+	}
+}
+
+static void accept_if_to_one(const struct rules_set *set, const char *chain)
+{
+	/* fib daddr type != multicast fib daddr type != broadcast accept */
+	nft_rule_begin(set->batch, chain);
+	for (size_t i = 0; set->fib && i < sizeof(to_many) / sizeof(to_many[0]); i++)
+		nft_match_destination(set->batch, NFT_CMP_NEQ, to_many[i]);
+	nft_verdict(set->batch, NF_ACCEPT);
+	nft_rule_end(set->batch);
+}
+
+static void judge(const struct rules_set *set, uint32_t hook, bool looped_alone)
 {
 	struct nft_batch *batch = set->batch;
 	char chain[RULES_CHAIN_NAME_MAX];
@@ -233,7 +264,11 @@ void rules_judge(const struct rules_set *set, uint32_t hook)
 	if (set->strict && hook == NSGATE_HOOK_OUT)
 		guard_drop_fragments(batch, chain);
 
+	if (looped_alone)
+		accept_if_to_one(set, chain);
 	jump_answers(set, chain, hook);
+	if (hook == NSGATE_HOOK_POSTROUTING && set->ct_state)
+		accept_looped(set, chain);
 	rules_odd(set, chain, hook);
 	if (!set->ct_state)
 		return;
@@ -243,4 +278,14 @@ void rules_judge(const struct rules_set *set, uint32_t hook)
 	if (rules_denies(set, hook))
 		rules_denied_drop(set, chain, hook);
 	queue_originals(set, chain, hook);
+}
+
+void rules_judge(const struct rules_set *set, uint32_t hook)
+{
+	judge(set, hook, false);
+}
+
+void rules_judge_looped(const struct rules_set *set)
+{
+	judge(set, NSGATE_HOOK_OUT, true);
 }

@@ -50,6 +50,13 @@ struct rules_set {
  * The table must exist in the batch and must have been flushed before.
  */
 void rules_judge(const struct rules_set *set, uint32_t hook);
+
+/*
+ * The judging chain of the hook out where postrouting is judged and out is not: for what is sent to
+ * many.
+ */
+void rules_judge_looped(const struct rules_set *set);
+
 void rules_settle(const struct rules_set *set, uint32_t hook);
 
 bool rules_hook_incoming(uint32_t hook); /* in, prerouting */

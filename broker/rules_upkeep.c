@@ -26,6 +26,7 @@
 
 #include <linux/in.h>
 #include <linux/netfilter.h>
+#include <linux/rtnetlink.h>
 
 #include "nsgate/hook.h"
 #include "rules_way.h"
@@ -158,7 +159,7 @@ static void return_if_routed(const struct rules_set *set, const char *chain)
 {
 	/* fib daddr type unicast return */
 	nft_rule_begin(set->batch, chain);
-	nft_match_routed_destination(set->batch);
+	nft_match_destination(set->batch, NFT_CMP_EQ, RTN_UNICAST);
 	nft_verdict(set->batch, NFT_RETURN);
 	nft_rule_end(set->batch);
 }

@@ -93,6 +93,8 @@ struct shm_control {
 	uint64_t asked, asked_raw; /* came before the queue: as the two above */
 	uint64_t unasked;	   /* taken by a queue without having been asked about */
 	uint64_t unbound;	   /* asked about, and lost for want of a queue */
+	uint64_t refused;	   /* the same, though there was one: the kernel took it not */
+	uint64_t bindings;	   /* of the queue since it was attached */
 	uint64_t settled_at_ns;	   /* the binding up to which that is known */
 	uint64_t taken; /* by earlier bindings of the queue: accounted for, or found it full */
 };

@@ -356,7 +356,7 @@ def test_configmap_symlink_swap(own_lab):
         os.rmdir(f"{lab.policies}/..{number - 1}")
         until(lambda r=rule: lab.stats("x")["rules"] and lab.stats("x")["rules"][0]["name"] == r,
               "the swap to be noticed")
-        assert lab.stats("x")["state"] == "attached"
+        until(lambda: lab.stats("x")["state"] == "attached", "the kernel to have its rules")
         judges_by(lab, inner, outside, rule)
 
 

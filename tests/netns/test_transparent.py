@@ -138,14 +138,7 @@ HELPERS = [
 ]
 
 # Where the promise does not hold: doc/RELIABILITY.md, "What is not there".
-NOT_THERE = {
-    *(f"joined_midway-{default}-{policed}-server-judged" for default in ("drop", "reject")
-      for policed in ("server", "client")),
-    *(f"ftp-related-{policed}-{way}-judged" for policed in ("server", "client")
-      for way in ("passive", "active")),
-    "looped_copies-hooks", "bridged-False-hooks", "bridged-True-hooks",
-    "rewritten_loopback-judged", "rewritten_loopback-hooks", "big_tcp_with_length-judged",
-    "reports_in_closed-judged", "reports_in_closed-hooks"}
+NOT_THERE = {"bridged-True-hooks", "big_tcp_with_length-judged", "reports_in_closed-judged", "reports_in_closed-hooks"}
 
 
 @pytest.mark.parametrize(**stage.cases(ROUTING + ERRORS + FLOWS + LINKS + HELPERS, NOT_THERE))

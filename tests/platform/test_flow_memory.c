@@ -527,12 +527,12 @@ static void check_unsure(struct bed *bed)
 	asked(bed, NSGATE_FLOW_UNSURE, "the next one");
 	rules(bed, IN_OUT, 0, 10);
 	send_ack(-1, 2, 1, 1000, 2000);
-	asked(bed, NSGATE_FLOW_KNOWN, "once accepted it is as any other");
+	asked(bed, NSGATE_FLOW_UNSURE, "once accepted it is a guess still");
 	send_ack(bed->peer_netns, 1, 2, 2000, 1000);
-	asked(bed, NSGATE_FLOW_REPLY_KNOWN, "and so is the answer");
+	asked(bed, NSGATE_FLOW_REPLY_KNOWN, "but the answer is known");
 	rules(bed, IN_OUT, 0, 11);
 	send_ack(-1, 2, 1, 1000, 2000);
-	asked(bed, NSGATE_FLOW_UNSURE, "until the policy changes: a guess stays one");
+	asked(bed, NSGATE_FLOW_UNSURE, "and when the policy changes");
 
 	platform_must("nft delete table inet quiet");
 	platform_netns_enter(bed->peer_netns);
