@@ -23,6 +23,20 @@
 	"{\"version\":1,\"default\":\"drop\",\"rules\":["                                          \
 	"{\"name\":\"mark\",\"action\":\"accept\",\"set\":{\"ttl\":33,\"dscp\":46}}]}"
 
+/* All that leaves is asked about, and accepted. */
+static void open_accepting(struct live *live)
+{
+	live_open(live);
+	live_bind(live, ACCEPT_ALL);
+	live_rules(live, OUT, 0, 1);
+}
+
+static void assert_each_once(const uint8_t *seen, uint32_t first, uint32_t count)
+{
+	for (uint32_t i = first; i < first + count; i++)
+		assert_int_equal(seen[i], 1);
+}
+
 static void accepts_and_drops_by_policy(void **state)
 {
 	static uint8_t seen[MANY];
@@ -46,8 +60,7 @@ static void accepts_and_drops_by_policy(void **state)
 	}
 	live_settle(&live);
 	assert_int_equal(live_await(&live, seen, MANY, MANY), MANY);
-	for (uint32_t i = 0; i < MANY; i++)
-		assert_int_equal(seen[i], 1);
+	assert_each_once(seen, 0, MANY);
 	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].packets, MANY);
 	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].bytes, MANY * 32);
 	assert_int_equal(live.queue.shm->rules[0].count.packets, MANY);
@@ -153,9 +166,7 @@ static void flush_unread(uint32_t gone, uint32_t after)
 	struct live live;
 
 	memset(seen, 0, sizeof(seen));
-	live_open(&live);
-	live_bind(&live, ACCEPT_ALL);
-	live_rules(&live, OUT, 0, 1);
+	open_accepting(&live);
 	live_send_numbers(&live, 0, 10);
 	live_settle(&live);
 	live_send_numbers(&live, 10, gone);
@@ -204,9 +215,7 @@ static void a_look_at_a_whole_queue_changes_nothing(void **state)
 	struct live live;
 
 	(void)state;
-	live_open(&live);
-	live_bind(&live, ACCEPT_ALL);
-	live_rules(&live, OUT, 0, 1);
+	open_accepting(&live);
 	live_send_numbers(&live, 0, MANY);
 	for (int i = 0; i < MANY / 64; i++) {
 		live.queue.looked_at_ns = 0;
@@ -226,9 +235,7 @@ static void a_queue_that_was_empty_is_not_looked_at(void **state)
 	bool spared = false;
 
 	(void)state;
-	live_open(&live);
-	live_bind(&live, ACCEPT_ALL);
-	live_rules(&live, OUT, 0, 1);
+	open_accepting(&live);
 	live_send_numbers(&live, 0, 65);
 	assert_int_equal(queue_turn(&live.queue, live.buffers), 64);
 	assert_false(live.queue.drained);
@@ -257,12 +264,6 @@ static void a_queue_that_was_empty_is_not_looked_at(void **state)
 	"{\"version\":1,\"rules\":[{\"name\":\"known\",\"action\":\"accept\","                     \
 	"\"ct\":\"established\"}]}"
 
-static void assert_each_once(const uint8_t *seen, uint32_t first, uint32_t count)
-{
-	for (uint32_t i = first; i < first + count; i++)
-		assert_int_equal(seen[i], 1);
-}
-
 /* A verdict for all up to an id must not reach those of another number, be their ids smaller. */
 static void verdicts_are_of_one_number(void **state)
 {
@@ -271,9 +272,7 @@ static void verdicts_are_of_one_number(void **state)
 	int known;
 
 	(void)state;
-	live_open(&live);
-	live_bind(&live, ACCEPT_ALL);
-	live_rules(&live, OUT, 0, 1);
+	open_accepting(&live);
 	known = live_known_flow(&live);
 	live_bind(&live, ACCEPT_KNOWN);
 	live_send_by_three_numbers(&live, known, EACH);
@@ -297,9 +296,7 @@ static void what_is_stale_is_so_by_each_number(void **state)
 	int known;
 
 	(void)state;
-	live_open(&live);
-	live_bind(&live, ACCEPT_ALL);
-	live_rules(&live, OUT, 0, 1);
+	open_accepting(&live);
 	known = live_known_flow(&live);
 	live_send_by_three_numbers(&live, known, EACH);
 	live_bind(&live, REWRITE_ALL);
@@ -323,9 +320,7 @@ static void what_vanishes_by_several_numbers_is_not_judged(void **state)
 	int known;
 
 	(void)state;
-	live_open(&live);
-	live_bind(&live, ACCEPT_ALL);
-	live_rules(&live, OUT, 0, 1);
+	open_accepting(&live);
 	known = live_known_flow(&live);
 	before = live_decided(&live);
 	live_send_by_three_numbers(&live, known, EACH);
