@@ -139,15 +139,13 @@ bool api_change_failed(struct api_request *request, const struct ns_change *chan
 int api_change_timeout_ms(void)
 {
 	int64_t first = INT64_MAX;
-	int64_t left;
 
 	for (const struct api_change *change = changes; change; change = change->next)
 		if (change->suspended && change->deadline_ms < first)
 			first = change->deadline_ms;
 	if (first == INT64_MAX)
 		return -1;
-	left = first - loop_now_ms();
-	return left > 0 ? (int)left : 0;
+	return loop_left_ms(first);
 }
 
 void api_change_expire(void)

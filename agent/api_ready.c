@@ -82,15 +82,14 @@ void api_ready_forget(struct api_request *request)
 
 int api_ready_timeout_ms(void)
 {
-	int64_t left, first = INT64_MAX;
+	int64_t first = INT64_MAX;
 
 	for (const struct api_request *request = waiting; request; request = request->ready.next)
 		if (request->ready.suspended && request->ready.deadline_ms < first)
 			first = request->ready.deadline_ms;
 	if (first == INT64_MAX)
 		return -1;
-	left = first - loop_now_ms();
-	return left > 0 ? (int)left : 0;
+	return loop_left_ms(first);
 }
 
 void api_ready_expire(void)

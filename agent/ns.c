@@ -305,11 +305,7 @@ void ns_rebalance(void)
 
 static int rebalance_timeout_ms(void)
 {
-	const int64_t left = rebalance_at_ms - loop_now_ms();
-
-	if (!rebalance_at_ms)
-		return -1;
-	return left > 0 ? (int)left : 0;
+	return rebalance_at_ms ? loop_left_ms(rebalance_at_ms) : -1;
 }
 
 int ns_timeout_ms(void)

@@ -434,18 +434,12 @@ void ns_rebind(struct ns *ns, const char *policy_name, struct policy *policy,
 
 static int64_t retry_at_ms; /* 0: nothing is to be asked again */
 
-static int left_ms(int64_t at_ms)
-{
-	const int64_t left = at_ms - loop_now_ms();
-
-	if (!at_ms)
-		return -1;
-	return left > 0 ? (int)left : 0;
-}
-
 int ns_policy_timeout_ms(void)
 {
-	return loop_nearest(left_ms(retry_at_ms), left_ms(silence_at_ms));
+	const int retry = retry_at_ms ? loop_left_ms(retry_at_ms) : -1;
+	const int silence = silence_at_ms ? loop_left_ms(silence_at_ms) : -1;
+
+	return loop_nearest(retry, silence);
 }
 
 void ns_policy_tick(void)

@@ -130,11 +130,7 @@ void ns_state_judge_all(void)
 
 int ns_state_timeout_ms(void)
 {
-	const int64_t left = tell_at_ms - loop_now_ms();
-
-	if (!tell_at_ms)
-		return -1;
-	return left > 0 ? (int)left : 0;
+	return tell_at_ms ? loop_left_ms(tell_at_ms) : -1;
 }
 
 void ns_state_tick(void)

@@ -34,11 +34,7 @@ static void tell_suppressed(const struct ns *ns, unsigned int count)
 
 int packet_log_timeout_ms(void)
 {
-	const int64_t left = tell_at_ms - loop_now_ms();
-
-	if (!tell_at_ms)
-		return -1;
-	return left > 0 ? (int)left : 0;
+	return tell_at_ms ? loop_left_ms(tell_at_ms) : -1;
 }
 
 /* The next line of a namespace says how many there would have been. Where none comes, this does. */

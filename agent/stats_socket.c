@@ -239,13 +239,11 @@ void stats_socket_run(void)
 int stats_socket_timeout_ms(void)
 {
 	int64_t first = INT64_MAX;
-	int64_t left;
 
 	for (unsigned int i = 0; i < STATS_CLIENTS_MAX; i++)
 		if (clients[i].fd >= 0 && clients[i].deadline_ms < first)
 			first = clients[i].deadline_ms;
 	if (epoll_fd < 0 || first == INT64_MAX)
 		return -1;
-	left = first - loop_now_ms();
-	return left > 0 ? (int)left : 0;
+	return loop_left_ms(first);
 }

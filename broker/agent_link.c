@@ -373,11 +373,7 @@ void agent_link_renew(void)
 
 int agent_link_timeout_ms(void)
 {
-	int64_t left = agent.retry_at_ms - loop_now_ms();
-
-	if (agent.state != LINK_ABSENT)
-		return -1;
-	return left > 0 ? (int)left : 0;
+	return agent.state == LINK_ABSENT ? loop_left_ms(agent.retry_at_ms) : -1;
 }
 
 void agent_link_tick(void)

@@ -94,18 +94,11 @@ static bool audits(void)
 	return !broker_features.owned_tables && holding_count() > 0;
 }
 
-static int left_ms(int64_t at_ms)
-{
-	const int64_t left = at_ms - loop_now_ms();
-
-	return left > 0 ? (int)left : 0;
-}
-
 int audit_timeout_ms(void)
 {
-	const int audit = audits() ? left_ms(audit_at_ms) : -1;
+	const int audit = audits() ? loop_left_ms(audit_at_ms) : -1;
 
-	return look_at_ms ? loop_nearest(audit, left_ms(look_at_ms)) : audit;
+	return look_at_ms ? loop_nearest(audit, loop_left_ms(look_at_ms)) : audit;
 }
 
 static void look_at_due(void)

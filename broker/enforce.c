@@ -441,18 +441,11 @@ void enforce_agent_back(void)
 		close_again(holding);
 }
 
-static int left_ms(int64_t at_ms)
-{
-	int64_t left = at_ms - loop_now_ms();
-
-	return left > 0 ? (int)left : 0;
-}
-
 int enforce_timeout_ms(void)
 {
-	int open = open_at_ms ? left_ms(open_at_ms) : -1;
-	int retry = retry_at_ms ? left_ms(retry_at_ms) : -1;
-	int tell = tell_at_ms ? left_ms(tell_at_ms) : -1;
+	int open = open_at_ms ? loop_left_ms(open_at_ms) : -1;
+	int retry = retry_at_ms ? loop_left_ms(retry_at_ms) : -1;
+	int tell = tell_at_ms ? loop_left_ms(tell_at_ms) : -1;
 
 	return loop_nearest(open, loop_nearest(retry, tell));
 }

@@ -138,11 +138,7 @@ static void links_ready(struct loop_source *source, uint32_t events)
 
 int holding_timeout_ms(void)
 {
-	int64_t left = links_at_ms - loop_now_ms();
-
-	if (!links_at_ms)
-		return -1;
-	return left > 0 ? (int)left : 0;
+	return links_at_ms ? loop_left_ms(links_at_ms) : -1;
 }
 
 void holding_tick(void)

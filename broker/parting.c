@@ -39,12 +39,7 @@ void parting_close(int *fd)
 
 int parting_timeout_ms(void)
 {
-	int64_t left;
-
-	if (!count)
-		return -1;
-	left = waiting[oldest].at_ms - loop_now_ms();
-	return left > 0 ? (int)left : 0;
+	return count ? loop_left_ms(waiting[oldest].at_ms) : -1;
 }
 
 void parting_tick(void)

@@ -247,11 +247,7 @@ static void do_again(void)
 
 int takeup_timeout_ms(void)
 {
-	int64_t left = again.at_ms - loop_now_ms();
-
-	if (!again.at_ms || !attach_agent_here())
-		return -1;
-	return left > 0 ? (int)left : 0;
+	return again.at_ms && attach_agent_here() ? loop_left_ms(again.at_ms) : -1;
 }
 
 void takeup_tick(void)

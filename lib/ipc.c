@@ -338,8 +338,7 @@ int ipc_await(int fd, uint32_t id, union nsgate_msg *ret, int timeout_ms)
 
 	for (;;) {
 		struct pollfd ready = {.fd = fd, .events = POLLIN};
-		int64_t left = deadline - loop_now_ms();
-		int n = poll(&ready, 1, left > 0 ? (int)left : 0);
+		int n = poll(&ready, 1, loop_left_ms(deadline));
 
 		if (n < 0 && errno != EINTR)
 			return -errno;

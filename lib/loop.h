@@ -35,6 +35,14 @@ int loop_nearest(int a_ms, int b_ms);
 /* CLOCK_MONOTONIC in milliseconds. */
 int64_t loop_now_ms(void);
 
+/* From now until a moment of loop_now_ms(), for loop_step(): 0 once it is there. */
+static inline int loop_left_ms(int64_t at_ms)
+{
+	const int64_t left = at_ms - loop_now_ms();
+
+	return left > 0 ? (int)left : 0;
+}
+
 /*
  * Block SIGTERM, SIGINT and SIGHUP and receive them as events: `stop` turns true at the first two,
  * `reload` is called for the third. Ignores SIGPIPE. Return: 0 or -errno.
