@@ -84,5 +84,11 @@ void probe_kernel(void)
 		die(1, "this kernel has loaded neither the module nft_queue (CONFIG_NFT_QUEUE) nor "
 		       "nft_compat and xt_NFQUEUE (CONFIG_NFT_COMPAT, "
 		       "CONFIG_NETFILTER_XT_TARGET_NFQUEUE): " QUEUE_PROC_REMEDY);
+	if (!broker_features.counter)
+		die(1, "this kernel has not loaded the module nft_objref (CONFIG_NFT_OBJREF) or, "
+		       "before Linux 5.18, nft_counter (CONFIG_NFT_COUNTER): " QUEUE_PROC_REMEDY);
+	if (!broker_features.limit)
+		die(1, "this kernel has not loaded the module nft_limit "
+		       "(CONFIG_NFT_LIMIT): " QUEUE_PROC_REMEDY);
 	kit_close(&kit);
 }

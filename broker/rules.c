@@ -456,6 +456,23 @@ static void fill_queue_xt(struct nft_batch *batch)
 	fill_queue(batch, NSGATE_BACKEND_NFT_XT);
 }
 
+static void fill_counter(struct nft_batch *batch)
+{
+	nft_add_counter(batch, "trial");
+	nft_add_base_chain(batch, "trial", "filter", NSGATE_HOOK_OUT, RULES_JUDGE_PRIORITY);
+	nft_rule_begin(batch, "trial");
+	nft_count(batch, "trial");
+	nft_rule_end(batch);
+}
+
+static void fill_limit(struct nft_batch *batch)
+{
+	nft_add_base_chain(batch, "trial", "filter", NSGATE_HOOK_OUT, RULES_JUDGE_PRIORITY);
+	nft_rule_begin(batch, "trial");
+	nft_limit(batch, 1, 1);
+	nft_rule_end(batch);
+}
+
 static void fill_label(struct nft_batch *batch)
 {
 	struct nft_label label = {.words = {0}};
@@ -489,6 +506,8 @@ int rules_probe(int fd, struct rules_features *ret)
 	else if (try_table(fd, 0, fill_queue_xt) == 0)
 		features.backend = NSGATE_BACKEND_NFT_XT;
 	features.owned_tables = try_table(fd, NFT_TABLE_F_OWNER | NFT_TABLE_PERSIST, NULL) == 0;
+	features.counter = try_table(fd, 0, fill_counter) == 0;
+	features.limit = try_table(fd, 0, fill_limit) == 0;
 	features.label = try_table(fd, 0, fill_label) == 0;
 	features.fib = try_table(fd, 0, fill_fib) == 0;
 	features.guard = try_table(fd, 0, guard_try) == 0;

@@ -17,6 +17,8 @@ struct rules_features {
 	enum nsgate_backend
 		backend;   /* NSGATE_BACKEND_NONE: this kernel cannot queue from nftables */
 	bool owned_tables; /* NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST is understood */
+	bool counter;	   /* rules can count: without it none is installed */
+	bool limit;	   /* rules can have a rate: as well */
 	bool label;	   /* conntrack labels can be read and set */
 	bool fib;	   /* whose an address is can be told, and by which link it is reached */
 	bool guard;	   /* what leaves by a link can be guarded: a policy may be strict */

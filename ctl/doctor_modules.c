@@ -13,6 +13,7 @@
 
 #define NO_QUEUES "nothing can be attached"
 
+/* Without an option: newer kernels have it as a part of nf_tables. */
 static const struct module {
 	const char *name, *option, *lost;
 	enum doctor_grade grade;
@@ -21,8 +22,13 @@ static const struct module {
 	{"nfnetlink_queue", "CONFIG_NETFILTER_NETLINK_QUEUE", NO_QUEUES, DOCTOR_GRADE_FAIL},
 	{"nf_tables", "CONFIG_NF_TABLES", NO_QUEUES, DOCTOR_GRADE_FAIL},
 	{"nft_queue", "CONFIG_NFT_QUEUE", NO_QUEUES, DOCTOR_GRADE_FAIL},
+	{"nft_counter", "", NO_QUEUES, DOCTOR_GRADE_FAIL}, /* before Linux 5.18 */
+	{"nft_objref", "", NO_QUEUES, DOCTOR_GRADE_FAIL},  /* before Linux 6.2 */
+	{"nft_limit", "CONFIG_NFT_LIMIT", NO_QUEUES, DOCTOR_GRADE_FAIL},
 	{"nft_ct", "CONFIG_NFT_CT", "no flow is remembered", DOCTOR_GRADE_WARN},
 	{"nft_reject_inet", "CONFIG_NFT_REJECT_INET", "policies that reject cannot be put in force",
+	 DOCTOR_GRADE_WARN},
+	{"nft_fib_inet", "CONFIG_NFT_FIB_INET", "a rejection of what leaves has no answer",
 	 DOCTOR_GRADE_WARN},
 	{"nf_conntrack_netlink", "CONFIG_NF_CT_NETLINK",
 	 "flows that were accepted by a policy before are not ended", DOCTOR_GRADE_WARN},
@@ -122,7 +128,7 @@ static bool check(struct doctor_report *report, const struct kernel *kernel,
 
 	if (is_loaded(module->name) || is_replaced(module->name) || setting == 'y')
 		return false;
-	if (file ? !kernel->locked : setting == '?')
+	if (file ? !kernel->locked : setting == '?' || *module->option == '\0')
 		return false;
 	snprintf(title, sizeof(title), "module %s", module->name);
 	if (file)
