@@ -187,6 +187,16 @@ userlands-check userland-check:
 	@NSGATE_RESULTS="$${NSGATE_RESULTS:-$(RESULTS)}" tests/userlands/run $(USERLANDS_RUN)
 support:
 	@tests/support merge $(RESULTS)
+#: make tsan-check  suites with the agent under ThreadSanitizer, without Landlock and seccomp (root)
+TSAN_SUITES := $(addprefix netns/test_,main_path flows policies restarts)
+tsan-check:
+	$(need_root)
+	@deploy/deps.sh build test
+	@$(MAKE) $(jobs) --no-print-directory --silent all
+	@$(MAKE) $(jobs) --no-print-directory --silent BUILD=$(BUILD)-tsan \
+		CFLAGS='-O1 -g -fsanitize=thread -Wno-tsan -DNSGATE_UNCONFINED' $(BUILD)-tsan/nsgate-agent
+	@cp $(filter-out %/nsgate-agent,$(BINARIES)) $(BUILD)-tsan
+	@tests/tsan $(BUILD)-tsan $(TSAN_SUITES)
 soak: all $(BUILD)/bench/load
 	$(need_root)
 	@tests/run-all --build $(BUILD) --minutes 90 soak
@@ -216,7 +226,7 @@ deps:
 
 SOURCES := $(wildcard $(addsuffix /*.c,agent broker ctl lib bench bench/peers tests/unit tests/model tests/platform tests/netns/runtimes tests/fuzz tests/faults))
 HEADERS := $(wildcard $(addsuffix /*.h,agent broker ctl lib include/nsgate bench bench/peers tests/unit tests/platform tests/fuzz tests/faults))
-SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/debian/nsgate.p* deploy/completion/* tests/*.sh tests/fuzz/run tests/netns/run tests/kernels/guest-init tests/userlands/enter tests/userlands/musl)
+SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/debian/nsgate.p* deploy/completion/* tests/*.sh tests/tsan tests/fuzz/run tests/netns/run tests/kernels/guest-init tests/userlands/enter tests/userlands/musl)
 MAN := $(wildcard doc/man/*.[1578])
 
 LINTERS := lint-format lint-tidy lint-cppcheck lint-shell lint-man
@@ -290,12 +300,12 @@ fuzz fuzz-check: all
 	@$(MAKE) $(jobs) --no-print-directory --silent -f tests/fuzz/fuzz.mk PROGRAMS_DIR=$(BUILD) run-$@
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan build-fuzz build-clang
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan build-fuzz build-clang
 help:
 	@sed -n 's/^#: //p' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: all unit-programs platform-programs asan-programs check unit asan-unit model platform netns soak no-way-past runtimes-check programs-check systemd-check \
-	kernels-check kernel-check userlands-check userland-check support \
+	kernels-check kernel-check userlands-check userland-check tsan-check support \
 	faults faults-check demo deps fuzz fuzz-check \
 	lint $(LINTERS) install uninstall deb clean help
 .SECONDARY:

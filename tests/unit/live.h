@@ -115,6 +115,10 @@ static inline void live_open(struct live *live)
 	memset(live, 0, sizeof(*live));
 	live_enter();
 	live->rules_fd = netlink_open(NETLINK_NETFILTER);
+	if (live->rules_fd == -EPROTONOSUPPORT || live->rules_fd == -EPFNOSUPPORT) {
+		fprintf(stderr, "skipped: no netfilter here (qemu's user mode has none)\n");
+		exit(LIVE_SKIP);
+	}
 	live->queue.fd = netlink_open(NETLINK_NETFILTER);
 	live->queue.number = LIVE_QUEUE;
 	live->queue.stride = LIVE_STRIDE;
