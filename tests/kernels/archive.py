@@ -4,8 +4,8 @@ Debian's own kernels, unpacked, and a Debian tree that holds what the tests need
 
 Everything comes from the archive that this machine's apt is set up for, by apt and debootstrap, with
 apt's lists and state in a directory of our own. A directory is made beside its place and moved
-there when it is whole, so what a run that was ended left is made anew. Kernels are fetched again
-after a week.
+there when it is whole, so what a run that was ended left is made anew. Kernels, and the trees of
+tests/userlands, are fetched again after a week.
 """
 import contextlib
 import fcntl
@@ -71,10 +71,16 @@ def made(directory):
     try:
         yield unfinished
         unfinished.chmod(0o755)
+        os.utime(unfinished)  # packages give it a time of theirs
         shutil.rmtree(directory, ignore_errors=True)
         unfinished.rename(directory)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def recent(directory):
+    """Is it there, from a run within the last days?"""
+    return directory.is_dir() and time.time() - directory.stat().st_mtime < KEPT_SECONDS
 
 
 # ---- kernels ----
@@ -120,7 +126,7 @@ def parts(environment):
 def kernel(cache, suite):
     """The directory of the unpacked kernel of a suite, with boot/vmlinuz-* and its modules."""
     directory = cache / "kernels" / suite
-    if directory.is_dir() and time.time() - directory.stat().st_mtime < KEPT_SECONDS:
+    if recent(directory):
         return directory
     with apt(suite) as environment, made(directory) as tree:
         with tempfile.TemporaryDirectory(prefix="nsgate-deb-", dir="/var/tmp") as debs:
@@ -160,9 +166,17 @@ def libraries(programs):
 
 
 def debootstrap(tree, suite, packages):
-    """A small Debian in the directory `tree`; `packages`: more, with commas between them."""
+    """
+    A small Debian in the directory `tree`; `packages`: more, with commas between them. Whether it
+    outlives a power cut is nothing to wait for: what is half made is made anew.
+    """
+    settings = tree / "etc" / "dpkg" / "dpkg.cfg.d" / "unsafe-io"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("force-unsafe-io\n")
     proxy = re.search(r'"(.+)"', run("apt-config", "dump", "Acquire::http::Proxy"))
-    run("debootstrap", "--variant=minbase", f"--include={packages}", suite, tree, mirror(),
+    # What it mounts in the tree must go with it, or who removes a tree half made meets /proc.
+    run("unshare", "--mount", "--propagation", "private",
+        "debootstrap", "--variant=minbase", f"--include={packages}", suite, tree, mirror(),
         env={**os.environ, **({"http_proxy": proxy[1]} if proxy else {}), "LC_ALL": "C.UTF-8"})
     if proxy:
         (tree / "etc" / "apt" / "apt.conf.d" / "proxy").write_text(
