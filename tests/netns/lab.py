@@ -426,7 +426,8 @@ class Tap:
     """
     What the kernel itself counts before nsgate's chains (priorities 10 and 20) and behind them,
     apart from nsgate: packets and bytes by hook and protocol. Upkeep of the link (neighbour
-    discovery, multicast listeners) is left out, as nsgate never asks about it.
+    discovery, multicast listeners) is left out, and so are the kernel's own errors, as nsgate never
+    asks about them.
     """
 
     def __init__(self, netns, hooks=("input", "output", "forward")):
@@ -437,6 +438,8 @@ class Tap:
         for hook, (place, priority) in itertools.product(hooks, (("before", 5), ("behind", 30))):
             text.append(f"chain {place}_{hook} {{ type filter hook {hook} priority {priority};")
             text.append("icmpv6 type { 130-137, 143 } accept")
+            if hook == "output":
+                text.append("ct state related ct status ! expected accept")
             for p in TAP_PROTOCOLS[:-1]:
                 name = "ipv6-icmp" if p == "icmpv6" else p
                 text.append(f"meta l4proto {name} counter name {place}_{hook}_{p} accept")
