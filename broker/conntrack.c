@@ -164,7 +164,8 @@ int conntrack_forget_all(int fd)
 {
 	struct label bits = {.bytes = {0}};
 
-	for (unsigned int bit = NSGATE_LABEL_UNSURE; bit < NSGATE_LABEL_BITS; bit++)
+	/* Which end opened a flow is as unknown as it was. */
+	for (unsigned int bit = NSGATE_LABEL_PASSED(0); bit < NSGATE_LABEL_BITS; bit++)
 		add_bit(&bits, bit);
 	return clear_bits(fd, &bits);
 }
