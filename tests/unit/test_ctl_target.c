@@ -6,8 +6,12 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/nsfs.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -95,12 +99,28 @@ static enum nsgate_status try_open(const char *text)
 	return status;
 }
 
+/* Linux says it since 4.11. */
+static bool namespaces_have_types(void)
+{
+	const int fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	bool have;
+
+	assert_true(fd >= 0);
+	have = ioctl(fd, NS_GET_NSTYPE) >= 0 || (errno != ENOTTY && errno != ENOSYS);
+	close(fd);
+	return have;
+}
+
 static void test_opening(void **state)
 {
 	char directory[] = "/tmp/nsgate-test-XXXXXX", fifo[64], text[128];
 	pid_t child;
 
 	(void)state;
+	if (!namespaces_have_types()) {
+		print_message("skipped: qemu's user mode does not say what a namespace is\n");
+		skip();
+	}
 	assert_int_equal(try_open("self"), NSGATE_STATUS_OK);
 	assert_int_equal(try_open("path:/proc/self/ns/net"), NSGATE_STATUS_OK);
 	snprintf(text, sizeof(text), "pid:%d", (int)getpid());
