@@ -10,6 +10,7 @@
 
 #include "consumers.h"
 #include "document.h"
+#include "queue_number.h"
 
 static void check_state(struct doctor_report *report, const char *name, struct json_object *stats)
 {
@@ -32,12 +33,27 @@ static void check_state(struct doctor_report *report, const char *name, struct j
 			    "let systemd run both daemons: its store keeps the queues meanwhile",
 			    "%" PRIu64 " packets were lost while neither daemon ran",
 			    document_count(stats, "queue.unbound_dropped"));
+	if (document_count(stats, "queue.refused") > 0)
+		doctor_note(
+			report, DOCTOR_GRADE_WARN, title,
+			"what is copied on its way (bridge, multicast) is best judged in the hook "
+			"out or forward",
+			"%" PRIu64 " packets could not be queued by the kernel",
+			document_count(stats, "queue.refused"));
+	if (document_count(stats, "packets.unserved") > 0)
+		doctor_note(
+			report, DOCTOR_GRADE_WARN, title,
+			"start the program that its policy hands packets to, or let the rule say "
+			"on_queue_down: open",
+			"%" PRIu64 " packets were for a queue that nobody served",
+			document_count(stats, "packets.unserved"));
 }
 
 /* Queues of others that are bound there, as ", 7, 8"; and the first of ours that nobody bound. */
 static int sort_queues(const struct consumer *list, size_t count, uint64_t first, uint64_t queues,
 		       char *ret_others, size_t size)
 {
+	const uint64_t ours = queue_number_width((unsigned int)queues);
 	uint32_t bound = 0;
 	size_t used = 0;
 
@@ -45,6 +61,8 @@ static int sort_queues(const struct consumer *list, size_t count, uint64_t first
 	for (size_t i = 0; i < count; i++) {
 		if (list[i].queue >= first && list[i].queue < first + queues)
 			bound |= 1U << (list[i].queue - first);
+		else if (list[i].queue >= first && list[i].queue < first + ours)
+			continue;
 		else if (used + 8 < size)
 			used += (size_t)snprintf(ret_others + used, size - used, ", %u",
 						 list[i].queue);
