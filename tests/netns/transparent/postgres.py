@@ -48,8 +48,13 @@ class Cluster:
         options = ["-c", "listen_addresses=*", "-c", "fsync=off", "-c", "unix_socket_directories=" +
                    (self.files if which == "primary" else f"{self.files}/standby"),
                    "-c", "shared_buffers=16MB"]
-        return Daemon(netns, *AS_POSTGRES, f"{BIN}/postgres", "-D", f"{self.files}/{which}",
-                      *options, ports=[5432])
+        daemon = Daemon(netns, *AS_POSTGRES, f"{BIN}/postgres", "-D", f"{self.files}/{which}",
+                        *options, ports=[5432])
+        # It listens before it answers.
+        where = self.files if which == "primary" else f"{self.files}/standby"
+        until(lambda: subprocess.run([*AS_POSTGRES, f"{BIN}/pg_isready", "-q", "-h", where],
+                                     check=False).returncode == 0, f"the {which} to answer")
+        return daemon
 
     def ask(self, question, which="primary"):
         where = self.files if which == "primary" else f"{self.files}/standby"
