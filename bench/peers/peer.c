@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netlink.h>
 #include <sched.h>
 #include <signal.h>
@@ -15,9 +17,12 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "../../broker/nft_expr.h"
 #include "../../broker/rules.h"
 #include "netlink.h"
+#include "nsgate/hook.h"
 
+#define CHAIN_PRIORITY 10   /* as in broker/rules_set.h */
 #define PACKET_TRUESIZE 832 /* as in broker/queue_setup.c */
 
 volatile bool peer_stop;
@@ -85,18 +90,37 @@ void peer_ready(void)
 	fflush(stdout);
 }
 
+/* What any such program needs, with the connection tracking that nsgate's rules switch on. */
+static void add_rules(struct nft_batch *batch, uint32_t hook, enum nsgate_backend backend)
+{
+	const struct nft_queue_range range = {.backend = backend, .first = PEER_QUEUE, .count = 1};
+	const char *chain = nsgate_hook_names[hook];
+
+	nft_add_base_chain(batch, chain, "filter", hook, CHAIN_PRIORITY);
+	nft_rule_begin(batch, chain);
+	nft_match_ct(batch, NFT_CT_STATE, NF_CT_STATE_INVALID_BIT, NFT_CMP_NEQ, 0);
+	nft_verdict(batch, NF_DROP);
+	nft_rule_end(batch);
+	nft_rule_begin(batch, chain);
+	nft_queue(batch, &range);
+	nft_rule_end(batch);
+}
+
 void peer_rules(uint32_t hooks)
 {
 	const int fd = netlink_open(NETLINK_NETFILTER);
-	const struct nsgate_rules_spec spec = {.hooks = hooks, .generation = 1};
 	struct rules_features features = {0};
-	struct rules_queues queues = {.first = PEER_QUEUE, .count = 1};
+	struct nft_batch batch;
 
 	peer_need(fd >= 0, "netlink");
 	errno = -rules_probe(fd, &features);
 	peer_need(errno == 0 && features.backend != NSGATE_BACKEND_NONE, "probe");
-	queues.backend = features.backend;
-	errno = -rules_install(fd, &queues, &spec);
+	nft_batch_begin(&batch, "bench");
+	nft_add_table(&batch, 0);
+	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++)
+		if (hooks & NSGATE_HOOK_BIT(hook))
+			add_rules(&batch, hook, features.backend);
+	errno = -nft_batch_commit(&batch, fd);
 	peer_need(errno == 0, "rules");
 	/* The socket stays open: a table may end with it. */
 }
