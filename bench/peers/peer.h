@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the peers of the bench share: they enter a namespace, put rules in force that queue everything
- * there, bind its queue as the broker does, and count in a file that the bench maps.
+ * What the peers of the bench share: they enter a namespace, put rules in force that queue
+ * everything there, bind its queue as the broker does, and count in a file that the bench maps.
  */
 #ifndef NSGATE_BENCH_PEER_H
 #define NSGATE_BENCH_PEER_H
