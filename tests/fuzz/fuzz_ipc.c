@@ -97,7 +97,8 @@ static void receive(size_t sent, unsigned int fds, unsigned int room)
 
 	if (err) {
 		MUST(count == 4711);
-		MUST(err == (sent == 0 ? -ENOTCONN : -EBADMSG));
+		/* A good message whose descriptors were cut looks as if none were left. */
+		MUST(err == (sent == 0 ? -ENOTCONN : -EBADMSG) || (err == -EMFILE && fds > 0));
 		return;
 	}
 	MUST(message.header.magic == NSGATE_PROTO_MAGIC);

@@ -126,7 +126,7 @@ def test_no_podman(web):
 
 
 @pytest.mark.parametrize("answer, code, why", [
-    ("", 1, "not the document"), ("[]", 1, "not the document"), ("{}", 1, "not the document"),
+    ("", 1, "not JSON"), ("[]", 1, "not the document"), ("{}", 1, "not the document"),
     ("[{}]", 1, "no good Id"),
     ('[{"Id":"a","Name":"b","State":{"StartedAt":"c","Pid":"7"}}]', 4, "does not run"),
     ('[{"Id":"a","Name":"b","State":{"StartedAt":"c","Pid":99999999999}}]', 4, "does not run"),
