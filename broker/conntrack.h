@@ -8,7 +8,7 @@
 /*
  * Take the bits of `generation` off the labels of all conntrack entries (nsgate/flow.h) in the
  * namespace of `fd` (NETLINK_NETFILTER, opened there). The next packet of such a flow is judged
- * afresh. Costs a dump of the table: some 2 us for each entry.
+ * afresh. Costs a dump of the table.
  * Return: 0 or -errno; -EOPNOTSUPP or -EINVAL where the kernel has no conntrack netlink.
  */
 int conntrack_forget(int fd, uint32_t generation);
