@@ -29,9 +29,6 @@
 #define STATE_NEW NF_CT_STATE_BIT(IP_CT_NEW)
 #define STATE_RELATED NF_CT_STATE_BIT(IP_CT_RELATED)
 
-/* Every way that a flow may have begun. */
-#define ANY_WAY ((1U << NSGATE_WAY_MAX) - 1)
-
 static enum nsgate_counter offload_counter(uint32_t hook)
 {
 	if (hook == NSGATE_HOOK_FORWARD)
@@ -126,7 +123,7 @@ static void queue_replies(const struct rules_set *set, const char *chain, uint32
 	/* A flow that was there before the rules. */
 	if (set->ct_label) {
 		nft_rule_begin(set->batch, chain);
-		rules_match_passed(set, ANY_WAY, NFT_CMP_EQ);
+		rules_match_passed(set, RULES_ANY_WAY, NFT_CMP_EQ);
 		rules_queue(set, NSGATE_FLOW_REPLY_UNSURE);
 	}
 	nft_rule_begin(set->batch, chain);

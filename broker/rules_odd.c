@@ -37,7 +37,6 @@
 
 #define STATE_RELATED NF_CT_STATE_BIT(IP_CT_RELATED)
 #define STATE_ODD (NF_CT_STATE_INVALID_BIT | NF_CT_STATE_UNTRACKED_BIT | STATE_RELATED)
-#define ANY_WAY ((1U << NSGATE_WAY_MAX) - 1)
 #define FORWARDED (1U << NSGATE_WAY_FORWARD)
 #define LOOPS (1U << NSGATE_WAY_IN_LOOP | 1U << NSGATE_WAY_OUT_LOOP)
 
@@ -127,7 +126,7 @@ static void notice_rules(const struct rules_set *set, const char *chain, uint32_
 	/* A flow that was there before the rules, or a kernel without labels. */
 	nft_rule_begin(set->batch, chain);
 	if (set->ct_label)
-		rules_match_passed(set, ANY_WAY, NFT_CMP_EQ);
+		rules_match_passed(set, RULES_ANY_WAY, NFT_CMP_EQ);
 	accept_notice(set);
 	queue_error(set, chain);
 }

@@ -99,19 +99,25 @@ void rules_match_passed(const struct rules_set *set, uint32_t ways, enum nft_cmp
 	nft_match_label(set->batch, &label, op);
 }
 
-void rules_match_unsure(const struct rules_set *set)
+static struct nft_label unsure_label(void)
 {
 	struct nft_label label = {.words = {0}};
 
 	nft_label_add(&label, NSGATE_LABEL_UNSURE);
+	return label;
+}
+
+void rules_match_unsure(const struct rules_set *set)
+{
+	const struct nft_label label = unsure_label();
+
 	nft_match_label(set->batch, &label, NFT_CMP_NEQ);
 }
 
 void rules_note_unsure(const struct rules_set *set)
 {
-	struct nft_label label = {.words = {0}};
+	const struct nft_label label = unsure_label();
 
-	nft_label_add(&label, NSGATE_LABEL_UNSURE);
 	nft_set_label(set->batch, &label);
 }
 

@@ -30,6 +30,9 @@ struct rules_way {
 	uint32_t answers; /* mask of 1 << enum nsgate_way */
 };
 
+/* Every way that a flow may have begun. */
+#define RULES_ANY_WAY ((1U << NSGATE_WAY_MAX) - 1)
+
 struct rules_ways {
 	const struct rules_way *list;
 	size_t count;
