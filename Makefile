@@ -63,6 +63,7 @@ UNIT_TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*
 PLATFORM_TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/platform/test_*.c))
 
 FAULTS := $(BUILD)/tests/faults/libfault.so
+CAPTURED := $(BUILD)/tests/captured/libcaptured.so
 
 all: $(BINARIES)
 
@@ -124,6 +125,10 @@ $(FAULTS): tests/faults/libfault.c tests/faults/calls.h
 	@mkdir -p $(@D)
 	$(CC) -O2 -g $(NSGATE_CPPFLAGS) $(WARNINGS) -fPIC -shared -o $@ $<
 
+$(CAPTURED): tests/captured/libcaptured.c include/nsgate/proto.h
+	@mkdir -p $(@D)
+	$(CC) -O2 -g $(NSGATE_CPPFLAGS) $(WARNINGS) -fPIC -shared -o $@ $<
+
 unit-programs: $(UNIT_TESTS) $(BUILD)/tests/unit/policy_lint $(BUILD)/tests/model/engine
 platform-programs: $(PLATFORM_TESTS)
 fault-programs: all $(FAULTS)
@@ -138,7 +143,7 @@ SUITES := unit asan-unit schema model deploy platform netns
 check:
 	$(need_root)
 	@deploy/deps.sh build test
-	@$(MAKE) $(jobs) --no-print-directory --silent all unit-programs platform-programs asan-programs $(BUILD)/bench/load
+	@$(MAKE) $(jobs) --no-print-directory --silent all unit-programs platform-programs asan-programs $(BUILD)/bench/load $(CAPTURED)
 	@tests/run-all --build $(BUILD) $(SUITES)
 unit: all unit-programs
 	@tests/run-all --build $(BUILD) unit schema model
@@ -149,7 +154,7 @@ asan-unit: asan-programs
 	@tests/run-all --build $(BUILD) asan-unit
 platform: platform-programs
 	@tests/run-all --build $(BUILD) platform
-netns: all $(BUILD)/bench/load
+netns: all $(BUILD)/bench/load $(CAPTURED)
 	@tests/run-all --build $(BUILD) netns
 runtimes-check:
 	$(need_root)
@@ -174,7 +179,7 @@ kernel-check: KERNELS_RUN = bookworm:fresh,netns/test_main_path
 kernels-check kernel-check:
 	$(need_root)
 	@deploy/deps.sh build test kernels
-	@$(MAKE) $(jobs) --no-print-directory --silent all platform-programs $(BUILD)/bench/load
+	@$(MAKE) $(jobs) --no-print-directory --silent all platform-programs $(BUILD)/bench/load $(CAPTURED)
 	@NSGATE_RESULTS="$${NSGATE_RESULTS:-$(RESULTS)}" tests/kernels/run --build $(BUILD) $(KERNELS_RUN)
 #: make userlands-check   the same in Debian 13 and testing, for arm64, by clang, and against musl; fetches
 #:                      Debian trees (root, an hour). userland-check: a part of Debian 13's, in minutes
@@ -224,8 +229,8 @@ deps:
 
 # ---- linters: each of them counts as one test in .ci/run ----
 
-SOURCES := $(wildcard $(addsuffix /*.c,agent broker ctl lib bench bench/peers tests/unit tests/model tests/platform tests/netns/runtimes tests/fuzz tests/faults))
-HEADERS := $(wildcard $(addsuffix /*.h,agent broker ctl lib include/nsgate bench bench/peers tests/unit tests/platform tests/fuzz tests/faults))
+SOURCES := $(wildcard $(addsuffix /*.c,agent broker ctl lib bench bench/peers tests/unit tests/model tests/platform tests/netns/runtimes tests/fuzz tests/faults tests/captured))
+HEADERS := $(wildcard $(addsuffix /*.h,agent broker ctl lib include/nsgate bench bench/peers tests/unit tests/platform tests/fuzz tests/faults tests/captured))
 SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/debian/nsgate.p* deploy/completion/* tests/*.sh tests/tsan tests/fuzz/run tests/netns/run tests/kernels/guest-init tests/userlands/enter tests/userlands/musl)
 MAN := $(wildcard doc/man/*.[1578])
 

@@ -2,14 +2,19 @@
 #include "confine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <linux/landlock.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/capability.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -120,6 +125,14 @@ int confine_user(uid_t uid, gid_t gid)
 #define LANDLOCK_FS_REFER (1ULL << 13)	  /* ABI 2 */
 #define LANDLOCK_FS_TRUNCATE (1ULL << 14) /* ABI 3 */
 
+/* Of abstract sockets none but what is connected already. */
+#define LANDLOCK_ABSTRACT_SOCKETS (1ULL << 0) /* ABI 6, Linux 6.12 */
+
+/* struct landlock_ruleset_attr as of ABI 6; older kernels are given as much as they know. */
+struct ruleset_attr {
+	uint64_t handled_fs, handled_net, scoped;
+};
+
 static uint64_t handled_rights(int abi)
 {
 	uint64_t rights = LANDLOCK_FS_ABI1;
@@ -148,18 +161,20 @@ int confine_files(int policy_dir_fd, int good_dir_fd)
 	int ruleset, err;
 	int abi =
 		(int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-	struct landlock_ruleset_attr attr = {0};
+	struct ruleset_attr attr = {.scoped = LANDLOCK_ABSTRACT_SOCKETS};
+	size_t known = offsetof(struct ruleset_attr, handled_net);
 	uint64_t access = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR |
 			  LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG |
 			  LANDLOCK_ACCESS_FS_REMOVE_FILE;
 
 	if (UNCONFINED || abi < 1)
 		return 0;
-	attr.handled_access_fs = handled_rights(abi);
+	attr.handled_fs = handled_rights(abi);
 	if (abi >= 3)
 		access |= LANDLOCK_FS_TRUNCATE;
-	ruleset =
-		(int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr.handled_access_fs), 0);
+	if (abi >= 6)
+		known = sizeof(attr);
+	ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, known, 0);
 	if (ruleset < 0)
 		return -errno;
 	err = leave_directory(ruleset, access, policy_dir_fd);
@@ -171,6 +186,24 @@ int confine_files(int policy_dir_fd, int good_dir_fd)
 	return err ? err : abi;
 }
 
+/* stderr is a file of the operator's choice, and grows for as long as the agent runs. */
+static bool logs_to_file(void)
+{
+	struct stat st;
+
+	return fstat(STDERR_FILENO, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+int confine_file_size(uint64_t bytes)
+{
+	const struct rlimit limit = {.rlim_cur = bytes, .rlim_max = bytes};
+
+	if (logs_to_file())
+		return 0;
+	signal(SIGXFSZ, SIG_IGN); /* an error like others */
+	return setrlimit(RLIMIT_FSIZE, &limit) < 0 ? -errno : 0;
+}
+
 static const int allowed[] = {
 	/* packets and clients */
 	SCMP_SYS(recvmmsg),
@@ -178,15 +211,12 @@ static const int allowed[] = {
 	SCMP_SYS(recvfrom),
 	SCMP_SYS(sendmsg),
 	SCMP_SYS(sendto),
-	SCMP_SYS(sendmmsg),
 	SCMP_SYS(accept4),
 	SCMP_SYS(accept),
 	SCMP_SYS(shutdown),
 	SCMP_SYS(getsockopt),
-	SCMP_SYS(setsockopt),
 	SCMP_SYS(getsockname),
 	SCMP_SYS(getpeername),
-	SCMP_SYS(sendfile),
 	/* waiting */
 	SCMP_SYS(epoll_wait),
 	SCMP_SYS(epoll_pwait),
@@ -224,16 +254,11 @@ static const int allowed[] = {
 	SCMP_SYS(unlinkat),
 	SCMP_SYS(fsync),
 	SCMP_SYS(fdatasync),
-	SCMP_SYS(fcntl),
-	SCMP_SYS(dup),
-	SCMP_SYS(fchmod),
 	SCMP_SYS(inotify_add_watch),
 	SCMP_SYS(inotify_rm_watch),
 	/* memory, threads, itself */
-	SCMP_SYS(mmap),
 	SCMP_SYS(munmap),
 	SCMP_SYS(mremap),
-	SCMP_SYS(mprotect),
 	SCMP_SYS(madvise),
 	SCMP_SYS(brk),
 	SCMP_SYS(exit),
@@ -242,7 +267,6 @@ static const int allowed[] = {
 	SCMP_SYS(rt_sigprocmask),
 	SCMP_SYS(rt_sigaction),
 	SCMP_SYS(sigaltstack),
-	SCMP_SYS(tgkill),
 	SCMP_SYS(getpid),
 	SCMP_SYS(gettid),
 	SCMP_SYS(getuid),
@@ -254,25 +278,57 @@ static const int allowed[] = {
 	SCMP_SYS(rseq),
 	SCMP_SYS(membarrier),
 	SCMP_SYS(sched_getaffinity),
-	SCMP_SYS(prlimit64),
-#ifndef __GLIBC__
-/* musl: the oldest system call that an architecture has, and its own for signals to a thread */
-#ifdef SYS_open
+#if !defined(__GLIBC__) && defined(SYS_open)
+	/* musl: the oldest system call that an architecture has */
 	SCMP_SYS(open),
 	SCMP_SYS(stat),
 	SCMP_SYS(lstat),
 #endif
-	SCMP_SYS(tkill),
-#endif
 };
 
-/* Of the calling thread, by workers (worker_sched.c). To ask for more takes a capability. */
-static const int allowed_of_self[] = {
-	SCMP_SYS(sched_setattr),
-	SCMP_SYS(sched_setaffinity),
+/*
+ * One argument says what the call does. A mask of 0 stands for all bits. Those of packets are not
+ * among them: what is allowed whatever its arguments, the kernel (5.11) knows without running the
+ * filter.
+ */
+static const struct {
+	int call;
+	unsigned int argument;
+	uint64_t mask, value;
+} allowed_with[] = {
+	/* No leases, no signals to an owner: what opendir() asks for. */
+	{SCMP_SYS(fcntl), 1, 0, F_GETFL},
+	{SCMP_SYS(fcntl), 1, 0, F_GETFD},
+	{SCMP_SYS(fcntl), 1, 0, F_SETFD},
+	/* Nothing that was written becomes code. */
+	{SCMP_SYS(mmap), 2, PROT_EXEC, 0},
+	{SCMP_SYS(mprotect), 2, PROT_EXEC, 0},
+	/* Reading limits, own or not. */
+	{SCMP_SYS(prlimit64), 2, 0, 0},
+	/* Of the calling thread, by workers (worker_sched.c). To ask for more takes a capability.
+	 */
+	{SCMP_SYS(sched_setattr), 0, 0, 0},
+	{SCMP_SYS(sched_setaffinity), 0, 0, 0},
 };
 
-#define OF_SELF (sizeof(allowed_of_self) / sizeof(allowed_of_self[0]))
+#define ALLOWED_WITH (sizeof(allowed_with) / sizeof(allowed_with[0]))
+
+/* Return: 0 or -errno. */
+static int allow_with(scmp_filter_ctx filter, size_t i)
+{
+	const uint64_t mask = allowed_with[i].mask ? allowed_with[i].mask : UINT64_MAX;
+
+	return seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed_with[i].call, 1,
+				SCMP_CMP(allowed_with[i].argument, SCMP_CMP_MASKED_EQ, mask,
+					 allowed_with[i].value));
+}
+
+/* To itself: abort() does. Another process of that user is another's. */
+static int allow_own_signals(scmp_filter_ctx filter)
+{
+	return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
+				SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+}
 
 int confine_syscalls(void)
 {
@@ -287,11 +343,12 @@ int confine_syscalls(void)
 		return -ENOMEM;
 	for (size_t i = 0; !err && i < sizeof(allowed) / sizeof(allowed[0]); i++)
 		err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
-	for (size_t i = 0; !err && i < OF_SELF; i++)
-		err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed_of_self[i], 1,
-				       SCMP_A0(SCMP_CMP_EQ, 0, 0));
+	for (size_t i = 0; !err && i < ALLOWED_WITH; i++)
+		err = allow_with(filter, i);
 	if (!err)
-		err = filter_load(filter, sizeof(allowed) / sizeof(allowed[0]) + OF_SELF);
+		err = allow_own_signals(filter);
+	if (!err)
+		err = filter_load(filter, sizeof(allowed) / sizeof(allowed[0]) + ALLOWED_WITH + 1);
 	seccomp_release(filter);
 	return err;
 }

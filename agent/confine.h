@@ -4,6 +4,7 @@
 #define NSGATE_AGENT_CONFINE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* Have we got CAP_NET_ADMIN? */
@@ -21,11 +22,18 @@ int confine_user(uid_t uid, gid_t gid);
 
 /*
  * Stage 3, in every thread, once it has opened what it reads: Landlock leaves the directories of
- * policies and of their last good versions (-1: none), and nothing else of the file system. It
- * holds for the calling thread and those that it starts. Return: the ABI version in force; 0: this
- * kernel has none; -errno.
+ * policies and of their last good versions (-1: none), and nothing else of the file system; nor
+ * (Linux 6.12) abstract sockets. It holds for the calling thread and those that it starts.
+ * Return: the ABI version in force; 0: this kernel has none; -errno.
  */
 int confine_files(int policy_dir_fd, int good_dir_fd);
+
+/*
+ * No file that the agent writes to grows beyond that: the counters, which have their size, would
+ * hold whatever the file system has. A log that is a file would end there; then there is no limit.
+ * Return: 0 or -errno.
+ */
+int confine_file_size(uint64_t bytes);
 
 /* Stage 4: the system calls that serving needs, for all threads. */
 int confine_syscalls(void);

@@ -330,6 +330,7 @@ static void confine(void)
 	}
 	confine_thread(&abi);
 	daemon_must(abi, "Landlock");
+	daemon_must(confine_file_size(NSGATE_POLICY_BYTES_MAX), "cannot limit the size of files");
 	daemon_must(confine_syscalls(), "cannot install the seccomp filter");
 	log_event(LOG_LEVEL_INFO, "confined", "uid", log_number(config.uid), "landlock_abi",
 		  log_number(abi), NULL);

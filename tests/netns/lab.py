@@ -521,12 +521,13 @@ class Lab:
         self.broker = self.agent = None
         self.links = itertools.count()
         self.through = {}  # commands that start a program, by its name
+        self.environments = {}  # what it is started with, by its name; none: what we have
 
     # ---- daemons ----
 
     def environment(self, name):
         """What a program is started with; None: what we have."""
-        return None
+        return self.environments.get(name)
 
     def spawn(self, name, *args):
         with open(f"{self.dir}/{name}.log", "ab") as log:

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+What an agent that was taken over can do: it tries, from inside the confined process. Each test is
+an attack that worked once.
+"""
+import array
+import contextlib
+import errno
+import os
+import resource
+import signal
+import socket
+import struct
+import subprocess
+
+import pytest
+from captured import LIBRARY, NUMBERS, Captured
+from lab import Arrivals, connect_stream, run, until
+
+SO_ATTACH_FILTER, SO_LOCK_FILTER, SO_PASSRIGHTS = 26, 44, 83
+F_SETLEASE, F_SETOWN, F_SETSIG, F_DUPFD = 1024, 8, 10, 0
+F_GETFL = 3
+PROT_READ, PROT_WRITE, PROT_EXEC, MAP_SHARED = 1, 2, 4, 1
+O_WRONLY_CREAT = os.O_WRONLY | os.O_CREAT
+RLIMIT_FSIZE = resource.RLIMIT_FSIZE
+MIB = 1 << 20
+REFUSED = -errno.EPERM
+
+
+@pytest.fixture
+def captured(own_lab):
+    if not NUMBERS or not os.path.exists(LIBRARY):
+        pytest.skip(f"{LIBRARY} is not built, or not for this machine")
+    own_lab.captured = Captured(own_lab)
+    yield own_lab.captured
+    own_lab.captured.close_page()
+
+
+@pytest.fixture
+def attached(captured):
+    lab = captured.lab.start()
+    inner, lab.outside = lab.pair("web")
+    lab.attach(inner, default="accept")
+    lab.inner = inner
+    return captured
+
+
+def queue_of(captured):
+    """Its socket for packets is the netlink socket that is no other."""
+    lab = captured.lab
+    numbers = set()
+    with lab.inner.inside(), open("/proc/thread-self/net/netlink", encoding="ascii") as file:
+        for line in list(file)[1:]:
+            numbers.add(line.split()[-1])
+    found = [fd for fd in captured.fds("socket:")
+             if os.readlink(f"/proc/{lab.agent.pid}/fd/{fd}")[8:-1] in numbers]
+    assert len(found) == 2  # that for counters, too
+    return found
+
+
+# ---- options and commands ----
+
+
+def test_no_option_of_a_socket_can_be_set(attached):
+    """Nor the filter that would outlive it on a socket which its successors share."""
+    code = attached.buffer(struct.pack("=HBBI", 6, 0, 0, 0))  # BPF_RET | BPF_K: nothing passes
+    program = attached.buffer(struct.pack("=HxxxxxxQ", 1, code))
+    one = attached.buffer(struct.pack("=i", 1))
+    for fd in queue_of(attached):
+        assert attached.setsockopt(fd, socket.SOL_SOCKET, SO_ATTACH_FILTER, program, 16) == REFUSED
+        assert attached.setsockopt(fd, socket.SOL_SOCKET, SO_LOCK_FILTER, one, 4) == REFUSED
+    lab = attached.lab
+    arrived = Arrivals(lab.inner, 7)
+    lab.outside.send("10.77.0.1", 7, 10)
+    arrived.wait(10)
+
+
+def test_foreign_descriptors_do_not_arrive(attached):
+    """A socket of the host's namespace, from an accomplice who may connect to the API."""
+    lab = attached.lab
+    if not can_refuse_rights():
+        pytest.skip("this kernel cannot refuse them")
+    one = attached.buffer(struct.pack("=i", 1))
+    before = set(attached.fds("socket:"))
+    client = connect_stream(f"{lab.runtime}/api.sock")
+    client.sendall(b"GET /v1/events HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert client.recv(16)
+    (connection,) = set(attached.fds("socket:")) - before
+    assert attached.setsockopt(connection, socket.SOL_SOCKET, SO_PASSRIGHTS, one, 4) == REFUSED
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as accomplice:
+        with contextlib.suppress(PermissionError):
+            client.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS,
+                                     array.array("i", [accomplice.fileno()]))])
+        message, room = attached.message(bytes(64), control=64)
+        attached.recvmsg(connection, message, socket.MSG_DONTWAIT)
+    assert struct.unpack("=Q", attached.bytes_at(room, 8))[0] == 0  # no control message
+    assert set(attached.fds("socket:")) - before == {connection}
+    client.close()
+
+
+def can_refuse_rights():
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
+        except OSError:
+            return False
+    return True
+
+
+def test_commands_of_descriptors_are_few(attached):
+    """No lease that holds up who edits a policy, no signal to an owner, no copy, no new mode."""
+    directory = attached.fds(attached.lab.policies)[0]
+    path = attached.buffer(b"lease\0")
+    fd = attached.openat(directory, path, os.O_RDWR | os.O_CREAT, 0o600)
+    assert fd >= 0
+    assert attached.fcntl(fd, F_GETFL, 0) >= 0
+    for command in (F_SETLEASE, F_SETOWN, F_SETSIG, F_DUPFD):
+        assert attached.fcntl(fd, command, 1) == REFUSED
+    assert attached.dup(fd) == REFUSED
+    assert attached.fchmod(fd, 0o777) == REFUSED
+    assert attached.close(fd) == 0
+
+
+def test_nothing_becomes_code(attached):
+    page = attached.mmap(0, 4096, PROT_READ | PROT_WRITE, 0x22, -1, 0)
+    assert page > 0
+    assert attached.mprotect(page, 4096, PROT_READ | PROT_EXEC) == REFUSED
+    assert attached.mmap(0, 4096, PROT_READ | PROT_EXEC, 0x22, -1, 0) == REFUSED
+
+
+def test_no_other_process_of_its_user_is_signalled(attached):
+    lab = attached.lab
+    with subprocess.Popen(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sleep",
+                           "30"]) as other:
+        try:
+            until(lambda: os.stat(f"/proc/{other.pid}").st_uid == 65534, "the other to be nobody")
+            assert attached.tgkill(other.pid, other.pid, signal.SIGKILL) == REFUSED
+            assert attached.tgkill(lab.agent.pid, lab.agent.pid, 0) == 0
+            assert other.poll() is None
+        finally:
+            other.kill()
+
+
+# ---- files ----
+
+
+def test_no_file_grows(captured):
+    """The counters' least of all: their file system is the one that the daemons need."""
+    lab = captured.lab
+    # A log that is a file sets no limit: here it goes to a pipe.
+    lab.through["nsgate-agent"] = ("sh", "-c", "\"$@\" 2>&1 | cat", "sh")
+    lab.start_broker(wait=False)
+    lab.start_agent(wait=False)
+    lab.wait_agent()
+    lab.wait_ready()
+    (pid,) = run("pgrep", "-P", str(lab.agent.pid), "nsgate-agent").stdout.split()
+    inner = lab.netns("web")
+    shell, lab.agent = lab.agent, Pid(int(pid))
+    lab.attach(inner, default="accept")
+    (counters,) = captured.fds(f"{lab.runtime}/attached/")
+    data = captured.buffer(b"filled")
+    size = os.stat(f"/proc/{pid}/fd/{counters}").st_size
+    assert captured.pwrite64(counters, data, 6, 64 * MIB) == -errno.EFBIG
+    assert captured.pwrite64(counters, data, 6, 2 * MIB) == -errno.EFBIG
+    assert os.stat(f"/proc/{pid}/fd/{counters}").st_size == size
+    more = captured.buffer(struct.pack("=QQ", MIB << 20, MIB << 20))
+    assert captured.prlimit64(0, RLIMIT_FSIZE, more, 0) == REFUSED
+    lab.put_policy("large", default="accept", rules=[
+        {"name": f"{number}-" + "x" * 50, "action": "accept"} for number in range(4000)])
+    lab.agent = shell
+
+
+class Pid:
+    def __init__(self, pid):
+        self.pid = pid
