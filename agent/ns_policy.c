@@ -84,7 +84,7 @@ static bool has_bypass(const struct nsgate_rules_spec *spec, const struct nsgate
 	return false;
 }
 
-/* How many different ones there may be is for the policy's compiler to see. */
+/* No policy has more different ones than there is room for (lib/policy_doc.c). */
 static void want_bypass(struct nsgate_rules_spec *spec, const struct policy_info *info)
 {
 	for (size_t i = 0; i < info->rule_count; i++) {

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "nsgate/hook.h"
+#include "nsgate/proto.h"
 #include "policy_doc.h"
 #include "policy_json.h"
 #include "policy_match.h"
@@ -305,6 +306,48 @@ static void check_rejects(struct policy_reader *reader)
 	}
 }
 
+struct bypass_marks {
+	struct nsgate_bypass_mark list[NSGATE_BYPASS_MARKS_MAX];
+	size_t count;
+};
+
+/* Note the mark, if there is one. Return: was there room for it? */
+static bool note_bypass_mark(struct bypass_marks *marks, const struct policy_doc_rule *rule)
+{
+	if (!rule->bypass_mask)
+		return true;
+	for (size_t i = 0; i < marks->count; i++)
+		if (marks->list[i].value == rule->bypass_value &&
+		    marks->list[i].mask == rule->bypass_mask)
+			return true;
+	if (marks->count == NSGATE_BYPASS_MARKS_MAX)
+		return false;
+	marks->list[marks->count++] =
+		(struct nsgate_bypass_mark){rule->bypass_value, rule->bypass_mask};
+	return true;
+}
+
+/* Each costs a rule of the kernel in every hook, so their number has an end. */
+static void check_bypass_marks(struct policy_reader *reader)
+{
+	const struct policy_doc *doc = reader->doc;
+	struct bypass_marks marks = {.count = 0};
+	size_t rule = 0, before;
+
+	while (rule < doc->rule_count && note_bypass_mark(&marks, &doc->rules[rule]))
+		rule++;
+	if (rule == doc->rule_count)
+		return;
+	before = policy_path_key(&reader->path, "rules", 5);
+	policy_path_index(&reader->path, rule);
+	policy_path_key(&reader->path, "bypass_mark", 11);
+	policy_complain(reader,
+			"is one too many: a policy has at most %d different bypass marks; "
+			"let some of the programs use the same",
+			NSGATE_BYPASS_MARKS_MAX);
+	policy_path_pop(&reader->path, before);
+}
+
 void policy_doc_read(struct policy_reader *reader, struct json_object *document)
 {
 	struct policy_doc *doc = reader->doc;
@@ -324,6 +367,7 @@ void policy_doc_read(struct policy_reader *reader, struct json_object *document)
 	}
 	check_names(reader);
 	check_rejects(reader);
+	check_bypass_marks(reader);
 }
 
 void policy_doc_free(struct policy_doc *doc)

@@ -48,7 +48,7 @@ LARGE = {
 PARSER_ONLY = re.compile(
     r"is already taken by|is reversed|has bits set after|could never match|"
     r"outside of the mask|must be a whole number|must be 1, the only version|"
-    r"is above 0xffffffff|must have a bit that is set|is what the rule's own|is not an IP address|is not in 0\.\.4294967294"
+    r"is above 0xffffffff|must have a bit that is set|is what the rule's own|at most 8 different bypass|is not an IP address|is not in 0\.\.4294967294"
 )
 
 # Values that a mutation puts in the place of another.

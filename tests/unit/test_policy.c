@@ -14,6 +14,7 @@
 
 #include "nsgate/hook.h"
 #include "nsgate/limits.h"
+#include "nsgate/proto.h"
 #include "policy.h"
 #include "policy_schema.h"
 
@@ -289,6 +290,40 @@ static void test_info_of_a_full_policy(void **test)
 	policy_unref(NULL);
 }
 
+/* Rules that all have a bypass mark, of so many different values. */
+static int compile_bypass_marks(unsigned int rules, unsigned int different, struct policy **ret,
+				struct policy_problems *problems)
+{
+	char text[4096];
+	size_t used = (size_t)snprintf(text, sizeof(text), "{'version':1,'rules':[");
+
+	for (unsigned int i = 0; i < rules; i++)
+		used += (size_t)snprintf(text + used, sizeof(text) - used,
+					 "%s{'name':'q%u','action':'queue','queue':7,"
+					 "'bypass_mark':'%u/0xff'}",
+					 i ? "," : "", i, 1 + i % different);
+	snprintf(text + used, sizeof(text) - used, "]}");
+	return compile(text, ret, problems);
+}
+
+static void test_bypass_marks_have_an_end(void **test)
+{
+	struct policy_problems problems;
+	struct policy *policy;
+
+	(void)test;
+	assert_int_equal(compile_bypass_marks(24, NSGATE_BYPASS_MARKS_MAX, &policy, &problems), 0);
+	policy_unref(policy);
+
+	assert_int_equal(compile_bypass_marks(24, NSGATE_BYPASS_MARKS_MAX + 1, &policy, &problems),
+			 -EINVAL);
+	assert_int_equal(problems.total, 1);
+	assert_string_equal(problems.list[0].pointer, "/rules/8/bypass_mark");
+	assert_string_equal(problems.list[0].message,
+			    "is one too many: a policy has at most 8 different bypass marks; "
+			    "let some of the programs use the same");
+}
+
 static void test_info_of_queues(void **test)
 {
 	struct policy *policy = compile_good(
@@ -352,6 +387,7 @@ int main(void)
 		cmocka_unit_test(test_every_cut_is_refused),
 		cmocka_unit_test(test_info_of_the_least_policy),
 		cmocka_unit_test(test_info_of_a_full_policy),
+		cmocka_unit_test(test_bypass_marks_have_an_end),
 		cmocka_unit_test(test_info_of_queues),
 		cmocka_unit_test(test_length_wants_single_segments),
 		cmocka_unit_test(test_ifpatterns),
