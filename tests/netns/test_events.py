@@ -9,6 +9,7 @@ import time
 import pytest
 
 from lab import SLOW, Arrivals, UnixHTTP, end, until
+from nfqueue import Consumer
 
 POLICY = {"default": {"in": "drop", "out": "accept"}, "rules": [
     {"name": "logged", "action": "accept", "dport": [7], "log": True},
@@ -153,6 +154,28 @@ def test_attach_and_detach_are_events(lab):
         while len(kinds) < 2:
             kinds.append(json.loads(events.answer.readline())["event"])
     assert kinds[0] != kinds[1] and "packet" not in kinds
+
+
+def test_consumer_that_goes_and_comes_back_is_told(lab):
+    """Once each, whatever the number of packets."""
+    inner, outside = lab.pair()
+    name = lab.attach(inner, rules=[
+        {"name": "ids", "action": "queue", "queue": 7, "dport": [7]}])
+    with Events(lab, f"?netns={name}") as events:
+        with Consumer(inner, 7) as other:
+            outside.send("10.77.0.1", 7, 5)
+            until(lambda: len(other.seen) == 5, "the program to be asked")
+        until(lambda: outside.send("10.77.0.1", 7, 5) and
+              lab.stats(name)["packets"]["unserved"], "packets to find nobody")
+        outside.send("10.77.0.1", 7, 20)
+        assert "queue 7" in events.take(1, "consumer.gone")[0]["detail"]
+        with Consumer(inner, 7) as other:
+            until(lambda: outside.send("10.77.0.1", 7, 1) and other.seen, "the program's return")
+            assert "queue 7 is served again" in events.take(1, "consumer.back")[0]["detail"]
+    lines = [line for line in lab.log("nsgate-agent").splitlines() if f" netns={name} " in line]
+    for level, kind in (("warning", "gone"), ("info", "back")):
+        assert len([line for line in lines
+                    if f" level={level} event=consumer.{kind} " in line]) == 1, lines
 
 
 @pytest.mark.parametrize("readers", [1, 10])
