@@ -32,7 +32,6 @@
 #include "queue_internal.h"
 
 #define IPV6_HEADER_BYTES 40 /* RFC 8200 3 */
-#define LOOPBACK_INDEX 1     /* in every namespace: include/net/net_namespace.h */
 #define IPV4_LOOPBACK_NET 127
 #define TCP_FLAG_SYN 0x02
 
@@ -514,7 +513,7 @@ static bool is_stray_loopback(const struct judgement *j)
 {
 	static const struct pkt_addr ipv6_loopback = {.bytes = {[15] = 1}};
 
-	if (j->pkt.direction != PKT_DIRECTION_OUT || j->in->oif == LOOPBACK_INDEX)
+	if (j->pkt.direction != PKT_DIRECTION_OUT || j->in->oif == NSGATE_LOOPBACK_INDEX)
 		return false;
 	if (j->pkt.family == AF_INET)
 		return j->pkt.dst.bytes[0] == IPV4_LOOPBACK_NET;

@@ -44,7 +44,6 @@
 #define GUARD "guard"
 #define FRAGMENTS "guard_out"
 #define LINK_PREFIX "egress_"
-#define UID_NOBODY_HAS UINT32_MAX /* (uid_t)-1 */
 
 static void link_chain(char name[RULES_CHAIN_NAME_MAX], uint32_t ifindex)
 {
@@ -182,7 +181,7 @@ static void guard_rules(struct nft_batch *batch)
 	/* meta protocol arp meta skuid != 4294967295 counter name guard drop */
 	nft_rule_begin(batch, GUARD);
 	nft_match_ethertype(batch, ETH_P_ARP);
-	nft_match_meta(batch, NFT_META_SKUID, UINT32_MAX, NFT_CMP_NEQ, UID_NOBODY_HAS);
+	nft_match_owned(batch);
 	nft_count(batch, COUNTER);
 	nft_verdict(batch, NF_DROP);
 	nft_rule_end(batch);

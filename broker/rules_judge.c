@@ -72,24 +72,26 @@ void rules_match_reply(const struct rules_set *set, const struct rules_way *way)
 	nft_match_ct_direction(set->batch, IP_CT_DIR_REPLY);
 }
 
-/* oif != lo ct direction original ct label & L != 0 counter name C accept, and so for replies */
+void rules_end_known(const struct rules_set *set, const char *chain, uint32_t hook,
+		     const struct rules_way *way, rules_end *end)
+{
+	nft_rule_begin(set->batch, chain);
+	rules_match_original(set, way);
+	rules_match_accepted(set, 1U << way->own);
+	end(set, hook);
+
+	nft_rule_begin(set->batch, chain);
+	rules_match_reply(set, way);
+	rules_match_accepted(set, way->answers);
+	end(set, hook);
+}
+
 static void accept_known(const struct rules_set *set, const char *chain, uint32_t hook)
 {
 	const struct rules_ways ways = rules_ways(hook);
 
-	for (size_t i = 0; i < ways.count; i++) {
-		const struct rules_way *way = &ways.list[i];
-
-		nft_rule_begin(set->batch, chain);
-		rules_match_original(set, way);
-		rules_match_accepted(set, 1U << way->own);
-		rules_accept_offloaded(set, hook);
-
-		nft_rule_begin(set->batch, chain);
-		rules_match_reply(set, way);
-		rules_match_accepted(set, way->answers);
-		rules_accept_offloaded(set, hook);
-	}
+	for (size_t i = 0; i < ways.count; i++)
+		rules_end_known(set, chain, hook, &ways.list[i], rules_accept_offloaded);
 }
 
 static void begin_replies(const struct rules_set *set, const char *chain,

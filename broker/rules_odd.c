@@ -40,8 +40,6 @@
 #define FORWARDED (1U << NSGATE_WAY_FORWARD)
 #define LOOPS (1U << NSGATE_WAY_IN_LOOP | 1U << NSGATE_WAY_OUT_LOOP)
 
-#define UID_NOBODY_HAS UINT32_MAX /* (uid_t)-1 */
-
 #define RESET_BYTES_MAX 60
 #define ICMP_BYTES_MAX 576
 #define ICMPV6_BYTES_MAX 1280
@@ -81,20 +79,6 @@ static void end_known(const struct rules_set *set, uint32_t hook)
 		rules_queue(set, NSGATE_FLOW_ERROR_KNOWN);
 }
 
-static void pass_known(const struct rules_set *set, const char *chain, uint32_t hook,
-		       const struct rules_way *way)
-{
-	nft_rule_begin(set->batch, chain);
-	rules_match_original(set, way);
-	rules_match_accepted(set, 1U << way->own);
-	end_known(set, hook);
-
-	nft_rule_begin(set->batch, chain);
-	rules_match_reply(set, way);
-	rules_match_accepted(set, way->answers);
-	end_known(set, hook);
-}
-
 static void queue_error(const struct rules_set *set, const char *chain)
 {
 	nft_rule_begin(set->batch, chain);
@@ -117,7 +101,7 @@ static void notice_rules(const struct rules_set *set, const char *chain, uint32_
 		    way->links == RULES_LOOP_IN)
 			accept_of_kernel(set, chain, way, also);
 		else
-			pass_known(set, chain, hook, way);
+			rules_end_known(set, chain, hook, way, end_known);
 	}
 	if (set->ct_label && !rules_hook_outgoing(hook)) {
 		queue_error(set, chain);
@@ -156,7 +140,7 @@ static void error_rules(const struct rules_set *set, const char *chain, uint32_t
 	/* meta skuid != 4294967295 queue: a program made it */
 	if (rules_hook_outgoing(hook)) {
 		nft_rule_begin(set->batch, chain);
-		nft_match_meta(set->batch, NFT_META_SKUID, UINT32_MAX, NFT_CMP_NEQ, UID_NOBODY_HAS);
+		nft_match_owned(set->batch);
 		rules_queue(set, NSGATE_FLOW_ERROR);
 	}
 	goto_notices(set, chain, notices, NFPROTO_UNSPEC, IPPROTO_TCP, RESET_BYTES_MAX);

@@ -25,6 +25,14 @@ void rules_queue(const struct rules_set *set, enum nsgate_flow flow);
 /* ... counter name "offloaded_in" accept */
 void rules_accept_offloaded(const struct rules_set *set, uint32_t hook);
 
+/*
+ * Two rules for packets of flows that are accepted: of the original direction by that way, and of
+ * the replies that come by it. `end` finishes each.
+ */
+typedef void rules_end(const struct rules_set *set, uint32_t hook);
+void rules_end_known(const struct rules_set *set, const char *chain, uint32_t hook,
+		     const struct rules_way *way, rules_end *end);
+
 /* That way, and of that direction. */
 void rules_match_original(const struct rules_set *set, const struct rules_way *way);
 void rules_match_reply(const struct rules_set *set, const struct rules_way *way);

@@ -31,8 +31,6 @@
 #include "nsgate/hook.h"
 #include "rules_way.h"
 
-#define UID_NOBODY_HAS UINT32_MAX /* (uid_t)-1 */
-
 #define IPV6_HOP_LIMIT_OFFSET 7
 #define IPV6_SOURCE_OFFSET 8
 #define ICMP_TYPE_OFFSET 0
@@ -149,7 +147,7 @@ static void return_if_owned(const struct rules_set *set, const char *chain)
 {
 	/* meta skuid != 4294967295 return: only what a socket owns has a user */
 	nft_rule_begin(set->batch, chain);
-	nft_match_meta(set->batch, NFT_META_SKUID, UINT32_MAX, NFT_CMP_NEQ, UID_NOBODY_HAS);
+	nft_match_owned(set->batch);
 	nft_verdict(set->batch, NFT_RETURN);
 	nft_rule_end(set->batch);
 }

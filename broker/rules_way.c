@@ -3,7 +3,6 @@
 
 #include "nsgate/hook.h"
 
-#define LOOPBACK_INDEX 1 /* in every namespace: include/net/net_namespace.h */
 #define BIT(way) (1U << (way))
 
 /* In postrouting what was forwarded is told from what was made here by the link that it came by. */
@@ -50,20 +49,20 @@ void rules_match_links(struct nft_batch *batch, enum rules_link_kind kind)
 {
 	switch (kind) {
 	case RULES_LINK_IN: /* iif != lo */
-		nft_match_meta(batch, NFT_META_IIF, UINT32_MAX, NFT_CMP_NEQ, LOOPBACK_INDEX);
+		nft_match_meta(batch, NFT_META_IIF, UINT32_MAX, NFT_CMP_NEQ, NSGATE_LOOPBACK_INDEX);
 		break;
 	case RULES_LOOP_IN:
-		nft_match_meta(batch, NFT_META_IIF, UINT32_MAX, NFT_CMP_EQ, LOOPBACK_INDEX);
+		nft_match_meta(batch, NFT_META_IIF, UINT32_MAX, NFT_CMP_EQ, NSGATE_LOOPBACK_INDEX);
 		break;
 	case RULES_LINK_OUT_OURS: /* iif == 0 oif != lo */
 		nft_match_meta(batch, NFT_META_IIF, UINT32_MAX, NFT_CMP_EQ, 0);
-		nft_match_meta(batch, NFT_META_OIF, UINT32_MAX, NFT_CMP_NEQ, LOOPBACK_INDEX);
+		nft_match_meta(batch, NFT_META_OIF, UINT32_MAX, NFT_CMP_NEQ, NSGATE_LOOPBACK_INDEX);
 		break;
 	case RULES_LINK_OUT:
-		nft_match_meta(batch, NFT_META_OIF, UINT32_MAX, NFT_CMP_NEQ, LOOPBACK_INDEX);
+		nft_match_meta(batch, NFT_META_OIF, UINT32_MAX, NFT_CMP_NEQ, NSGATE_LOOPBACK_INDEX);
 		break;
 	case RULES_LOOP_OUT:
-		nft_match_meta(batch, NFT_META_OIF, UINT32_MAX, NFT_CMP_EQ, LOOPBACK_INDEX);
+		nft_match_meta(batch, NFT_META_OIF, UINT32_MAX, NFT_CMP_EQ, NSGATE_LOOPBACK_INDEX);
 		break;
 	case RULES_FORWARDED: /* iif != 0 */
 		nft_match_meta(batch, NFT_META_IIF, UINT32_MAX, NFT_CMP_NEQ, 0);

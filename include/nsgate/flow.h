@@ -53,6 +53,8 @@ enum nsgate_flow {
 	NSGATE_FLOW_MAX
 };
 
+#define NSGATE_LOOPBACK_INDEX 1 /* of lo in every namespace: include/net/net_namespace.h */
+
 /* How a packet passes a hook. Prerouting counts as in, postrouting as out. */
 enum nsgate_way {
 	NSGATE_WAY_IN_LINK, /* came by a link */
