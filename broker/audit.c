@@ -14,9 +14,12 @@
 #include "loop.h"
 
 #define AUDIT_MS 500
-#define LOOK_MS 10   /* between two looks at one namespace, at least */
-#define LOOK_SHARE 4 /* and so many times what the last one took */
-#define NEWS_MAX 64  /* that are taken off a socket before others get their turn */
+#define NEWS_MAX 64 /* that are taken off a socket before others get their turn */
+
+/* What one look costs its namespace, and how much of that it may run into debt. */
+#define LOOK_MS 10   /* at least */
+#define LOOK_SHARE 5 /* times what it took */
+#define LOOK_DEBT_MS 500
 
 static int64_t audit_at_ms;
 static int64_t look_at_ms; /* the earliest that is due; 0: none */
@@ -24,24 +27,27 @@ static int64_t look_at_ms; /* the earliest that is due; 0: none */
 static void look(struct holding *holding)
 {
 	const int64_t began = loop_now_ms();
-	int64_t took;
+	int64_t cost;
 
 	holding->look_due = false;
 	(void)enforce_audit(holding);
-	took = loop_now_ms() - began;
-	holding->look_ms =
-		began + took + (took * LOOK_SHARE > LOOK_MS ? took * LOOK_SHARE : LOOK_MS);
+	cost = (loop_now_ms() - began) * LOOK_SHARE;
+	if (holding->look_ms < began)
+		holding->look_ms = began;
+	holding->look_ms += cost > LOOK_MS ? cost : LOOK_MS;
 }
 
 static void look_soon(struct holding *holding)
 {
-	if (holding->look_ms <= loop_now_ms()) {
+	const int64_t at = holding->look_ms - LOOK_DEBT_MS;
+
+	if (at <= loop_now_ms()) {
 		look(holding);
 		return;
 	}
 	holding->look_due = true;
-	if (!look_at_ms || holding->look_ms < look_at_ms)
-		look_at_ms = holding->look_ms;
+	if (!look_at_ms || at < look_at_ms)
+		look_at_ms = at;
 }
 
 /* Return: 0 or -errno where there will be no more of it. */

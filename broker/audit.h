@@ -9,9 +9,10 @@
  * much of it fits into the socket does not matter. A look at all of them twice a second does for
  * namespaces whose socket could not be opened, as those that were handed in by somebody else.
  *
- * A look and a repair take a few milliseconds, so somebody who changes rules all the time could
- * keep the broker from everything else: a namespace waits four times as long after a look as that
- * took.
+ * A look and a repair take a millisecond or two, so somebody who changes rules all the time could
+ * keep the broker from everything else: each namespace has a fifth of its time for them. Half a
+ * second of that may be spent in advance, so that who changes rules now and then finds each change
+ * undone at once, also where the machine is slow.
  */
 #ifndef NSGATE_AUDIT_H
 #define NSGATE_AUDIT_H

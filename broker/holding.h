@@ -77,7 +77,7 @@ struct holding {
 	bool noted;	  /* `print` is that of our rules and of nothing that others made of them */
 	uint64_t print;	  /* of our rules (rules_print()), where tables cannot be owned */
 	bool look_due;	  /* there is news of its rules */
-	int64_t look_ms;  /* when they may be looked at again */
+	int64_t look_ms;  /* until when looks at them are paid for (audit.h) */
 	bool stored;	  /* systemd's fd store has its sockets */
 	enum custody_state {
 		CUSTODY_NONE,

@@ -66,7 +66,7 @@ static int look_for_sets(int fd, uint32_t hook, bool ret_exist[RULES_FAMILIES])
 	return r;
 }
 
-static int take_inventory(int fd, struct inventory *ret)
+static int look_into_table(int fd, struct inventory *ret)
 {
 	char chain[RULES_CHAIN_NAME_MAX];
 	int r = 0;
@@ -80,6 +80,17 @@ static int take_inventory(int fd, struct inventory *ret)
 		if (r == 0 && rules_hook_offloads(hook))
 			r = look_for_sets(fd, hook, ret->denied[hook]);
 	}
+	return r;
+}
+
+/* One question where there is no table: until rules are back, what somebody flushed is open. */
+static int take_inventory(int fd, struct inventory *ret)
+{
+	bool table;
+	int r = look(nft_find_table(fd, NFPROTO_INET, TABLE), &table);
+
+	if (r == 0 && table)
+		r = look_into_table(fd, ret);
 	ret->guard = (struct guard_inventory){.links = NULL};
 	return r ? r : guard_take_inventory(fd, TABLE, &ret->guard);
 }

@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import errno
 import hashlib
-import json
 import os
 import random
 import re
@@ -27,7 +26,7 @@ import pytest
 
 import ipc
 from lab import (CLONE_NEWNET, QUEUE, QUEUE_NUMBERS, Arrivals, Netns, Tap, batch, check_books, end, eventually,
-                 inside, libc, lookup, run, stopped, until)
+                 inside, libc, lookup, owns_tables, run, stopped, until)
 from nfqueue import Consumer
 from sizes import AT_ONCE, CYCLES, KILLED, KILLS, ROUNDS, SWAPS, report
 
@@ -629,7 +628,7 @@ def process(*args):
 
 @pytest.mark.parametrize("rootless", [False, True], ids=["root", "rootless"])
 def test_root_inside_cannot_take_the_rules_away(lab, rootless):
-    if not owned_tables(lab):
+    if not owns_tables(lab):
         pytest.skip("this kernel has no owned tables")
     with container(lab, rootless) as (inner, outside, inside_root):
         name = lab.attach(inner, **POLICY)
@@ -774,11 +773,6 @@ def test_agent_killed_in_its_takeover_again_and_again(own_lab):
         stats = books(lab, leaf, f"n{number}", crashes=kills + 1)
         assert stats["queue"]["flushed"] == 0
         assert stats["packets"]["accepted"] >= load.sent
-
-
-def owned_tables(lab):
-    checks = json.loads(lab.ctl("--json", "doctor").stdout)["checks"]
-    return any(c["name"] == "owned-tables" and c["status"] == "ok" for c in checks)
 
 
 # ---- overload ----

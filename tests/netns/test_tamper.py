@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from lab import QUEUE, Arrivals, end, eventually, libc, program, until
+from lab import QUEUE, SLOW, Arrivals, end, eventually, libc, owns_tables, program, until
 from nfqueue import Consumer, attribute
 from test_events import Events
 
@@ -240,7 +240,10 @@ done >"$1"
 
 
 def test_tables_of_others_are_saved_and_restored(lab):
-    """A listing of all is refused where ours is owned; what the manual says works, and lasts."""
+    """
+    A listing of all is refused where ours is owned; where it is not, a flush takes it away, and it
+    comes back. What the manual says works, and lasts.
+    """
     inner, _ = lab.pair()
     inner.nft("add table inet mine\nadd chain inet mine c { type filter hook input priority 0; }\n"
               "add rule inet mine c tcp dport 1 counter\nadd table ip other")
@@ -248,14 +251,19 @@ def test_tables_of_others_are_saved_and_restored(lab):
     name = lab.attach(inner, strict=True, **POLICY)
     saved = f"{lab.dir}/saved.nft"
     inner.exec("sh", "-c", SAVE, "sh", saved)
+    attached = inner.ruleset()
     everything = f"{lab.dir}/everything.nft"
     inner.exec("sh", "-c", 'nft list ruleset >"$1"', "sh", everything)
     inner.nft("flush ruleset")
-    refused = inner.exec("nft", "-f", everything, check=False)
-    if "flags owner" in inner.ruleset():
+    if owns_tables(lab):
+        refused = inner.exec("nft", "-f", everything, check=False)
         assert refused.returncode and "Operation not permitted" in refused.stderr
     inner.exec("nft", "-f", saved)
-    assert repairs(lab, name) == 0
+    intact(inner, attached)
+    if owns_tables(lab):
+        assert repairs(lab, name) == 0
+    else:
+        until(lambda: repairs(lab, name) > 0, "the flush to be told")
     lab.detach(name)
     assert sorted(inner.ruleset().split()) == sorted(before.split())
 
@@ -462,7 +470,7 @@ FLUSHES = 10
 def passed_after(lab, inner, outside, tampering):
     """
     Forbidden packets are sent, one each millisecond, while the rules are taken away every quarter of
-    a second. Return: how many passed, of how many.
+    a second, or as much longer as this machine is slow. Return: how many passed, of how many.
     """
     arrived = Arrivals(inner, NO, families=(socket.AF_INET,))
     sender = outside.udp()
@@ -471,7 +479,7 @@ def passed_after(lab, inner, outside, tampering):
         process = inner.popen("nft", "-f", "-", stdin=-1)
         process.stdin.write(tampering.encode())
         process.stdin.close()
-        end_at = time.monotonic() + 0.25
+        end_at = time.monotonic() + 0.25 * SLOW
         while process.poll() is None or time.monotonic() < end_at:
             sender.sendto(b"x", (INNER, NO))
             sent += 1
@@ -540,7 +548,7 @@ def test_without_news_of_rules_they_are_looked_at_all_the_same(own_lab):
 def test_news_of_rules_is_wanted_only_where_tables_are_not_owned(own_lab):
     """It takes a descriptor for each namespace, a new one after a restart; none stays behind."""
     lab = own_lab.start()
-    for options, count in ((), 0), (("--no-owned-tables",), 1):
+    for options, count in ((), int(not owns_tables(lab))), (("--no-owned-tables",), 1):
         end(lab.broker)
         lab.start_broker(*options)
         lab.wait_ready()
