@@ -184,13 +184,12 @@ class Netns:
     def ip(self, *args, **kwargs):
         return run("ip", "-n", self.name, *args, **kwargs)
 
-    def nft(self, text):
-        return run("ip", "netns", "exec", self.name, "nft", "-f", "-", input=text)
+    def nft(self, text, **kwargs):
+        return self.exec("nft", "-f", "-", input=text, **kwargs)
 
     def ruleset(self):
-        """Without what its counters hold."""
-        return run("ip", "netns", "exec", self.name, "nft", "--stateless", "list",
-                   "ruleset").stdout
+        """Without what its counters hold: a report of the kernel's own (MLD) may come at any time."""
+        return self.exec("nft", "--stateless", "list", "ruleset").stdout
 
     def popen(self, *args, **kwargs):
         process = subprocess.Popen(["nsenter", "--net=" + self.path, *map(str, args)], **kwargs)

@@ -264,12 +264,6 @@ class Netns(lab.Netns):
     def ip(self, *args, **kwargs):
         return self.exec("ip", *args, **kwargs)
 
-    def nft(self, text, **kwargs):
-        return self.exec("nft", "-f", "-", input=text, **kwargs)
-
-    def ruleset(self):
-        return self.exec("nft", "list", "ruleset").stdout
-
     def delete(self):
         self.close()
         self.machine.run("ip", "netns", "del", self.name, check=False)

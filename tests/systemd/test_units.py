@@ -175,7 +175,7 @@ def test_kill_of_both_loses_nothing_that_waits(machine, lab):
     outside.send("10.77.0.1", 7, 500)
     outside.send("10.77.0.1", 8, 100)
     until(lambda: pending() == 600, lambda: f"{pending()} packets to wait")
-    with machine.override(BROKER, "RestartSec=2"):
+    with machine.override(BROKER, "RestartSec=5"):
         killed = kill_both(machine)
         until(lambda: not machine.main_pid(BROKER), "the broker to be dead")
         # Nobody of ours is there: the queue lives, and the table has an owner.
