@@ -16,7 +16,6 @@
 #include "log.h"
 #include "loop.h"
 #include "owed.h"
-#include "record.h"
 #include "takeup.h"
 
 /* A socket file that was just made may not listen yet: try often for a moment, then seldom. */
@@ -227,7 +226,7 @@ static bool take_message(const union nsgate_msg *message, int *fds, unsigned int
 	uint16_t type = message->header.type;
 
 	if (type == NSGATE_MSG_NS_HELD && agent.state == LINK_GREETING) {
-		takeup_adopt(&message->ns.record, fds, fd_count);
+		takeup_adopt(message->ns.record.cookie, fds, fd_count);
 		return true;
 	}
 	fds_close(fds, fd_count);
@@ -265,8 +264,8 @@ static bool receive_one(int fd)
 	if (err == -EAGAIN)
 		return false;
 	if (err == -EMFILE && message.header.type == NSGATE_MSG_NS_HELD &&
-	    agent.state == LINK_GREETING && record_valid(&message.ns.record)) {
-		takeup_failed(&message.ns.record, err);
+	    agent.state == LINK_GREETING) {
+		takeup_failed(message.ns.record.cookie, err);
 		return true;
 	}
 	if (err)

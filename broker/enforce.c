@@ -102,23 +102,43 @@ static struct rules_links known_links(const struct holding *holding)
 	return links;
 }
 
-static void save(const struct holding *holding)
+#define RETRY_MS 1000
+
+static int64_t retry_at_ms; /* 0: no rules and no record are owed */
+
+static void save(struct holding *holding)
 {
+	unsigned int suppressed;
 	int err = records_save(&holding->record);
 
-	if (err) /* it only matters if both daemons die */
+	holding->unsaved = err != 0;
+	if (!err)
+		return;
+	/* It only matters if this broker dies. */
+	if (!retry_at_ms)
+		retry_at_ms = loop_now_ms() + RETRY_MS;
+	if (log_allowed(&holding->unsaved_limit, 1, &suppressed))
 		log_event(LOG_LEVEL_WARNING, "record.failed", "netns", holding->record.name,
-			  "error", log_errno(err), NULL);
+			  "error", log_errno(err), "why", "it is tried again", NULL);
 }
 
-void enforce_changing(const struct holding *holding)
+/* `spec`: the rules to come; NULL: those that there are. */
+static void note_change(const struct holding *holding, const struct nsgate_rules_spec *spec)
 {
 	struct nsgate_ns_record record = holding->record;
 
+	/* The first ones: who dies now has left rules that only a record leads to. */
+	if (!record.rules.generation && spec && record_rules_valid(spec))
+		record.rules = *spec;
 	if (!record.rules.generation) /* nothing is on record */
 		return;
 	record.flags |= NSGATE_ATTACH_CHANGING;
 	(void)records_save(&record); /* a false alarm at worst */
+}
+
+void enforce_changing(const struct holding *holding)
+{
+	note_change(holding, NULL);
 }
 
 /* ---- tampering ---- */
@@ -180,10 +200,6 @@ void enforce_queue_moved(struct holding *holding, uint16_t before)
 
 /* ---- rules that could not be installed ---- */
 
-#define RETRY_MS 1000
-
-static int64_t retry_at_ms; /* 0: nothing is owed */
-
 static void rules_owe(struct holding *holding, int error)
 {
 	if (!retry_at_ms)
@@ -229,9 +245,12 @@ void enforce_record(struct holding *holding)
 static void retry_all(void)
 {
 	retry_at_ms = 0;
-	for (struct holding *holding = holding_first(); holding; holding = holding->next)
+	for (struct holding *holding = holding_first(); holding; holding = holding->next) {
 		if (holding->rules_owed && holding->state == HOLDING_IN_FORCE && !holding->opened)
 			enforce_record(holding);
+		if (holding->unsaved && holding->state != HOLDING_DRAINING)
+			save(holding);
+	}
 }
 
 /* ---- the rules ---- */
@@ -289,7 +308,7 @@ int enforce_rules(struct holding *holding, const struct nsgate_rules_spec *spec)
 	if (record_rules_valid(spec))
 		forget_before_reuse(holding, spec->generation);
 	if (changes)
-		enforce_changing(holding);
+		note_change(holding, spec);
 	err = install_noted(holding, spec, &tampered);
 	if (err && changes && holding->record.rules.generation)
 		save(holding);

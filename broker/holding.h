@@ -93,7 +93,9 @@ struct holding {
 	bool orphaned;
 	bool opened; /* no agent, and the policy says that packets then pass: rules are paused */
 	bool open_failed; /* it could not be opened yet, which was said */
-	int rules_owed;	  /* why those on record could not be installed, -errno: tried again */
+	bool unsaved;	  /* its record could not be written: tried again */
+	struct log_limit unsaved_limit;
+	int rules_owed; /* why those on record could not be installed, -errno: tried again */
 	enum links_known {
 		LINKS_ALL,
 		LINKS_SHORT, /* of memory: they are looked up again */

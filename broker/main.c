@@ -15,8 +15,8 @@
  *   kit         entering; queue_setup: binding; rules, nft_*: nftables; links: names of links
  *   records     what is attached, on disk; restore: finding it again; names: noticing that it goes
  *   members     the containers that share a namespace
- *   takeup      taking over from a broker before; custody: the rules, until that is done
- *   fdstore     what systemd keeps for us, so that queues outlive both daemons
+ *   takeup      taking over from a broker before; held: what the agent holds; custody: the rules,
+ * until that is done fdstore     what systemd keeps for us, so that queues outlive both daemons
  *   agent_link  agent.sock: what the agent is told and may say
  *   confine     what the broker gives up; supervise: starting and watching the agent
  */

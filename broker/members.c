@@ -77,6 +77,13 @@ static int inode_of(int pidfd, pid_t pid, uint64_t *ret)
 	return 0;
 }
 
+bool members_is_inside(int pidfd, uint64_t inode)
+{
+	uint64_t found = 0;
+
+	return inode_of(pidfd, pid_of(pidfd), &found) == 0 && found == inode;
+}
+
 /*
  * Return: a pidfd; -ESRCH where that process is no longer in that namespace; -errno where memory
  * or descriptors are too short to tell.

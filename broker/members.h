@@ -32,6 +32,9 @@ struct member_request {
 bool members_request(const struct nsgate_msg_attach *message, int pidfd,
 		     struct member_request *ret);
 
+/* Is the process in the network namespace of that inode, and alive? */
+bool members_is_inside(int pidfd, uint64_t inode);
+
 /*
  * The holding of the namespace that the process is in; it may be of any state.
  * Return: 0; -ENOENT it is not attached; -ESRCH the process has ended; -errno.

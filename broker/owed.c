@@ -13,6 +13,7 @@ struct owed {
 };
 
 static struct owed *first;
+static unsigned int count;
 
 void owed_add(uint64_t cookie, uint32_t id)
 {
@@ -25,6 +26,12 @@ void owed_add(uint64_t cookie, uint32_t id)
 	}
 	*owed = (struct owed){.next = first, .cookie = cookie, .id = id};
 	first = owed;
+	count++;
+}
+
+unsigned int owed_count(void)
+{
+	return count;
 }
 
 bool owed_has(uint64_t cookie)
@@ -53,6 +60,7 @@ bool owed_answered(uint32_t id)
 			continue;
 		*at = owed->next;
 		free(owed);
+		count--;
 		return true;
 	}
 	return false;

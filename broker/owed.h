@@ -14,7 +14,10 @@
 /* `id`: of the NS_REMOVE that was said and not answered; 0: it could not be said. */
 void owed_add(uint64_t cookie, uint32_t id);
 
-/* Is the agent still to hear of it? */
+/* How many are there that the agent is still to hear of? */
+unsigned int owed_count(void);
+
+/* Is it one of them? */
 bool owed_has(uint64_t cookie);
 
 /* Say what is to be said by `say`, which returns false where it cannot now. */

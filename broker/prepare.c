@@ -19,6 +19,7 @@
 #include "clock.h"
 #include "custody.h"
 #include "fdstore.h"
+#include "held.h"
 #include "ipc.h"
 #include "log.h"
 #include "members.h"
@@ -431,31 +432,6 @@ int prepare_check(const struct nsgate_msg_attach *message, const int *fds, unsig
 	return message->flags & NSGATE_ATTACH_CONTAINER ? 0 : check_free(message, ret_refusal);
 }
 
-/* The agent is less trusted than the broker: its sockets must be what its record says. */
-static int check_held(const struct nsgate_ns_record *record, const int *fds, unsigned int fd_count)
-{
-	const char *why;
-	unsigned int first_queue = NSGATE_NSFD_FIXED + record->has_watch;
-
-	if (fd_count != record_fd_count(record))
-		return -EINVAL;
-	if (record->cookie == broker_cookie && !(record->flags & NSGATE_ATTACH_ALLOW_HOST))
-		return -EPERM;
-	for (unsigned int i = first_queue; i < fd_count; i++) {
-		uint64_t cookie, inode;
-
-		int err = kit_check_handed(&fds[i], 1, &why);
-
-		if (!err)
-			err = kit_identify(fds[i], &cookie, &inode);
-		if (!err && cookie != record->cookie)
-			err = -EINVAL;
-		if (err)
-			return err;
-	}
-	return 0;
-}
-
 static int open_restored(struct holding *holding, int target, struct refusal *refusal)
 {
 	const struct nsgate_ns_record *record = &holding->record;
@@ -524,7 +500,7 @@ static int complete(struct holding *holding)
 	int err = netns < 0 ? netns : kit_open(netns, &holding->kit);
 
 	fd_close(&netns);
-	/* By it containers are told to be in there: what the agent says of it is not believed. */
+	/* By it containers are told to be in there. */
 	if (!err)
 		err = kit_identify(holding->kit.rules, &cookie, &record->inode);
 	if (err)
@@ -547,32 +523,20 @@ int prepare_stored(struct holding *holding, const struct nsgate_ns_record *recor
 	return complete(holding);
 }
 
-/* What can be opened anew is, as the agent could have put anything in its place. */
-static void take_held(struct holding *holding, const struct nsgate_ns_record *record, int *fds)
-{
-	unsigned int n = NSGATE_NSFD_FIXED;
-
-	holding->record = *record;
-	holding->shm = fds[NSGATE_NSFD_SHM];
-	fd_close(&fds[NSGATE_NSFD_PROC]);
-	fd_close(&fds[NSGATE_NSFD_AUX]);
-	if (record->has_watch)
-		holding->watch = fds[n++];
-	holding->kit.queue_count = record->queue_count;
-	for (unsigned int i = 0; i < record->queue_count; i++)
-		holding->kit.queues[i] = fds[n++];
-}
-
-int prepare_adopted(struct holding *holding, const struct nsgate_ns_record *record, int *fds,
+int prepare_adopted(struct holding *holding, const struct nsgate_ns_record *own, int *fds,
 		    unsigned int fd_count)
 {
-	int err = record_valid(record) ? check_held(record, fds, fd_count) : -EINVAL;
+	struct refusal refusal;
+	int err = held_take(holding, own, fds, fd_count);
 
-	if (err) {
-		fds_close(fds, fd_count);
+	if (err)
 		return err;
-	}
-	take_held(holding, record, fds);
-	holding->kit.rules = custody_release(record->cookie, &holding->custody);
+	/* The agent has them mapped: they stay what they are, in size, too. */
+	holding->shm = records_counters_found(own->cookie);
+	if (holding->shm == -ENOENT)
+		(void)make_counters(holding, &refusal);
+	if (holding->shm < 0)
+		return holding->shm;
+	holding->kit.rules = custody_release(own->cookie, &holding->custody);
 	return complete(holding);
 }

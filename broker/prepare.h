@@ -27,11 +27,10 @@ int prepare_holding(struct holding *holding, const struct nsgate_msg_attach *mes
 		    unsigned int fd_count, struct refusal *ret_refusal);
 
 /*
- * The same for a namespace that the agent held before this broker was born. The agent is less
- * trusted than the broker: what it passes must be what its record says. `fds` are taken over.
- * Return: 0 or -errno.
+ * The same for a namespace that the agent held before this broker was born. `own` is the broker's
+ * record of it, and `fds` those of the agent's NS_HELD; they are taken over. Return: 0 or -errno.
  */
-int prepare_adopted(struct holding *holding, const struct nsgate_ns_record *record, int *fds,
+int prepare_adopted(struct holding *holding, const struct nsgate_ns_record *own, int *fds,
 		    unsigned int fd_count);
 
 /*

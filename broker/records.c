@@ -177,6 +177,18 @@ fail:
 	return err;
 }
 
+int records_counters_found(uint64_t cookie)
+{
+	char name[FILE_NAME_MAX];
+	int fd;
+
+	file_name(name, cookie, ".counters");
+	fd = openat(dir_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return -errno;
+	return fd;
+}
+
 /* Return: 0, -EBADMSG where it is none of ours, -errno. */
 static int read_record(const char *name, struct nsgate_ns_record *ret)
 {
@@ -195,6 +207,21 @@ static int read_record(const char *name, struct nsgate_ns_record *ret)
 	close(fd);
 	if (!err)
 		*ret = file.record;
+	return err;
+}
+
+int records_load(uint64_t cookie, struct nsgate_ns_record *ret)
+{
+	char name[FILE_NAME_MAX];
+	struct nsgate_ns_record record;
+	int err;
+
+	file_name(name, cookie, "");
+	err = read_record(name, &record);
+	if (!err && record.cookie != cookie)
+		err = -EBADMSG;
+	if (!err)
+		*ret = record;
 	return err;
 }
 

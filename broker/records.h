@@ -48,6 +48,12 @@ int records_save_members(uint64_t cookie, const struct record_member *list, size
 /* Read them. Return: how many, at most `max`; 0 where there are none; -errno. */
 int records_load_members(uint64_t cookie, struct record_member *ret, size_t max);
 
+/* The counters as they are, of whatever size. Return: a descriptor, the caller's, or -errno. */
+int records_counters_found(uint64_t cookie);
+
+/* Read one. Return: 0; -ENOENT: there is none; -EBADMSG: it is none of ours; -errno. */
+int records_load(uint64_t cookie, struct nsgate_ns_record *ret);
+
 /*
  * Call `take` for every record; files that are none are removed.
  * Return: 0 or -errno where some could not be read.

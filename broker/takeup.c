@@ -113,44 +113,88 @@ void takeup_stored(void)
 /* ---- what the agent holds ---- */
 
 /* The agent goes on; nobody can change its rules, and the operator must know. */
-void takeup_failed(const struct nsgate_ns_record *record, int err)
+static void adopt_failed(const struct nsgate_ns_record *record, int err)
 {
 	log_event(LOG_LEVEL_ERROR, "adopt.failed", "netns", record->name, "error", log_errno(err),
 		  NULL);
 	adopt_later(record->cookie);
 }
 
-void takeup_adopt(const struct nsgate_ns_record *record, int *fds, unsigned int fd_count)
+#define DISOWNED_MAX 4096 /* at once: an agent can make up more than it can hold */
+#define DISOWNED_LINES 5  /* log lines a second */
+
+/*
+ * Nobody attached it, or it was detached and a broker that died could not tell the agent so. What
+ * the agent says it was is not taken for it.
+ */
+static void disown(uint64_t cookie)
 {
-	struct holding *holding;
+	static struct log_limit limit;
+	unsigned int suppressed = 0;
+
+	if (log_allowed(&limit, DISOWNED_LINES, &suppressed))
+		log_event(LOG_LEVEL_WARNING, "adopt.unknown", "cookie", log_number((int64_t)cookie),
+			  "why",
+			  "the agent holds what is not on record: it is told to let go of it",
+			  "suppressed", suppressed ? log_number(suppressed) : NULL, NULL);
+	if (owed_count() < DISOWNED_MAX)
+		owed_add(cookie, 0);
+}
+
+/* Return: is it on record, so that it may become ours? Else all is said and done. */
+static bool find_record(uint64_t cookie, struct nsgate_ns_record *ret_own)
+{
+	const int err = records_load(cookie, ret_own);
+
+	if (err == -ENOENT || err == -EBADMSG)
+		disown(cookie);
+	else if (err)
+		adopt_later(cookie);
+	return !err;
+}
+
+void takeup_failed(uint64_t cookie, int err)
+{
+	struct nsgate_ns_record own;
+
+	if (!owed_has(cookie) && find_record(cookie, &own))
+		adopt_failed(&own, err);
+}
+
+static void adopt(const struct nsgate_ns_record *own, int *fds, unsigned int fd_count)
+{
+	struct holding *holding = holding_new(attach_orphaned, enforce_links);
 	int err;
 
-	if (owed_has(record->cookie)) {
-		fds_close(fds, fd_count); /* it was detached: the agent has not heard it yet */
-		return;
-	}
-	if (holding_find_cookie(record->cookie)) {
-		fds_close(fds, fd_count); /* ours already: the agent only lost its connection */
-		return;
-	}
-	holding = holding_new(attach_orphaned, enforce_links);
 	if (!holding) {
 		fds_close(fds, fd_count);
-		adopt_later(record->cookie);
+		adopt_later(own->cookie);
 		return;
 	}
-	err = prepare_adopted(holding, record, fds, fd_count);
+	err = prepare_adopted(holding, own, fds, fd_count);
 	if (err) {
 		holding_free(holding);
-		takeup_failed(record, err);
+		adopt_failed(own, err);
 		return;
 	}
 	holding->state = HOLDING_IN_FORCE;
 	holding->todo |= TODO_LINKS;
-	if (record->rules.generation)
+	if (own->rules.generation)
 		enforce_record(holding);
 	fdstore_keep(holding);
-	log_event(LOG_LEVEL_INFO, "adopted", "netns", record->name, NULL);
+	log_event(LOG_LEVEL_INFO, "adopted", "netns", own->name, NULL);
+}
+
+void takeup_adopt(uint64_t cookie, int *fds, unsigned int fd_count)
+{
+	struct nsgate_ns_record own;
+
+	if (!owed_has(cookie) &&	    /* detached, and the agent has not heard it yet */
+	    !holding_find_cookie(cookie) && /* ours already: it only lost its connection */
+	    find_record(cookie, &own))
+		adopt(&own, fds, fd_count);
+	else
+		fds_close(fds, fd_count);
 }
 
 /* ---- the rest, by the records ---- */

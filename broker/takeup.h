@@ -15,12 +15,14 @@
 /* What systemd kept for us, and what waits in it, before any agent is there. */
 void takeup_stored(void);
 
-/* The agent holds a namespace since before this broker was born: make it ours. `fds` are taken
- * over. */
-void takeup_adopt(const struct nsgate_ns_record *record, int *fds, unsigned int fd_count);
+/*
+ * The agent holds a namespace since before this broker was born: make it ours, as it is on record.
+ * One that is not, the agent is told to let go of. `fds` are taken over.
+ */
+void takeup_adopt(uint64_t cookie, int *fds, unsigned int fd_count);
 
 /* The same where its descriptors could not be received: it is told again later. */
-void takeup_failed(const struct nsgate_ns_record *record, int err);
+void takeup_failed(uint64_t cookie, int err);
 
 /* The agent that told what it holds is gone. */
 void takeup_agent_lost(void);

@@ -38,7 +38,7 @@ struct page {
 	/* What the agent says of itself when a broker connects. */
 	int64_t forge_hooks; /* hooks of the rules in each NS_HELD; 0: the true ones */
 	int64_t forge_fd;    /* in place of each NS_HELD's pidfd; 0: the true one */
-	int64_t keep;	     /* keep copies of the descriptors of the next NS_HELD */
+	int64_t keep;	     /* keep the descriptors of the next NS_HELD */
 	int64_t kept;	     /* how many are kept */
 	int64_t say_again;   /* say that NS_HELD once more, at the end */
 };
@@ -117,14 +117,23 @@ static void forge(struct nsgate_msg_ns *held, const struct msghdr *datagram)
 
 	if (page->keep && fds && !kept.count) {
 		kept.message = *held;
-		for (; kept.count < count; kept.count++)
-			kept.fds[kept.count] = fcntl(fds[kept.count], F_DUPFD_CLOEXEC, 0);
+		memcpy(kept.fds, fds, count * sizeof(int));
+		kept.count = count;
 		page->kept = kept.count;
 	}
 	if (page->forge_hooks)
 		held->record.rules.hooks = (uint32_t)page->forge_hooks;
 	if (page->forge_fd && held->record.has_watch && fds)
 		fds[NSGATE_NSFD_FIXED] = (int)page->forge_fd;
+}
+
+/* What is kept is not closed. */
+int close(int fd)
+{
+	for (unsigned int i = 0; i < kept.count; i++)
+		if (kept.fds[i] == fd)
+			return 0;
+	return (int)syscall(SYS_close, fd);
 }
 
 static void say_again(int fd)

@@ -17,13 +17,11 @@ STATE, NUMBER, RESULT, FORGE_HOOKS, FORGE_FD, KEEP, KEPT, SAY_AGAIN = 1, 2, 9, 1
 # asm/unistd.h of the machine that the tests run on
 NUMBERS = {
     "x86_64": {"read": 0, "write": 1, "close": 3, "mmap": 9, "mprotect": 10, "pwrite64": 18, "dup": 32,
-               "socket": 41, "sendto": 44, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47,
-               "setsockopt": 54, "fcntl": 72, "prlimit64": 302, "openat": 257, "accept4": 288,
-               "getpid": 39, "tgkill": 234, "fchmod": 91, "sendfile": 40},
+               "socket": 41, "sendto": 44, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "setsockopt": 54, "fcntl": 72, "prlimit64": 302, "openat": 257, "accept4": 288,
+               "tgkill": 234, "fchmod": 91, "eventfd2": 290},
     "aarch64": {"read": 63, "write": 64, "close": 57, "mmap": 222, "mprotect": 226, "pwrite64": 68, "dup": 23,
-                "socket": 198, "sendto": 206, "recvfrom": 207, "sendmsg": 211, "recvmsg": 212,
-                "setsockopt": 208, "fcntl": 25, "prlimit64": 261, "openat": 56, "accept4": 242,
-                "getpid": 172, "tgkill": 131, "fchmod": 52, "sendfile": 71},
+                "socket": 198, "sendto": 206, "recvfrom": 207, "sendmsg": 211, "recvmsg": 212, "setsockopt": 208, "fcntl": 25, "prlimit64": 261, "openat": 56, "accept4": 242,
+                "tgkill": 131, "fchmod": 52, "eventfd2": 19},
 }.get(os.uname().machine)
 
 

@@ -14,8 +14,8 @@ import struct
 import subprocess
 
 import pytest
-from captured import LIBRARY, NUMBERS, Captured
-from lab import Arrivals, connect_stream, run, until
+from captured import FORGE_FD, FORGE_HOOKS, KEEP, KEPT, LIBRARY, NUMBERS, SAY_AGAIN, Captured
+from lab import Arrivals, connect_stream, end, run, until
 
 SO_ATTACH_FILTER, SO_LOCK_FILTER, SO_PASSRIGHTS = 26, 44, 83
 F_SETLEASE, F_SETOWN, F_SETSIG, F_DUPFD = 1024, 8, 10, 0
@@ -144,32 +144,122 @@ def test_no_other_process_of_its_user_is_signalled(attached):
 # ---- files ----
 
 
-def test_no_file_grows(captured):
-    """The counters' least of all: their file system is the one that the daemons need."""
+@pytest.fixture
+def logs_to_pipe(captured):
+    """A log that is a file sets no limit: here it goes to a pipe."""
     lab = captured.lab
-    # A log that is a file sets no limit: here it goes to a pipe.
-    lab.through["nsgate-agent"] = ("sh", "-c", "\"$@\" 2>&1 | cat", "sh")
+    lab.through["nsgate-agent"] = ("sh", "-c", '"$@" 2>&1 | cat', "sh")
     lab.start_broker(wait=False)
     lab.start_agent(wait=False)
     lab.wait_agent()
     lab.wait_ready()
-    (pid,) = run("pgrep", "-P", str(lab.agent.pid), "nsgate-agent").stdout.split()
+    shell = lab.agent
+    lab.agent = Pid(int(run("pgrep", "-P", str(shell.pid), "nsgate-agent").stdout))
+    yield captured
+    os.kill(lab.agent.pid, signal.SIGKILL)
+    lab.agent = shell
+
+
+def test_no_file_grows(logs_to_pipe):
+    """The counters' least of all: their file system is the one that the daemons need."""
+    captured, lab = logs_to_pipe, logs_to_pipe.lab
     inner = lab.netns("web")
-    shell, lab.agent = lab.agent, Pid(int(pid))
     lab.attach(inner, default="accept")
     (counters,) = captured.fds(f"{lab.runtime}/attached/")
+    file = f"/proc/{lab.agent.pid}/fd/{counters}"
     data = captured.buffer(b"filled")
-    size = os.stat(f"/proc/{pid}/fd/{counters}").st_size
-    assert captured.pwrite64(counters, data, 6, 64 * MIB) == -errno.EFBIG
-    assert captured.pwrite64(counters, data, 6, 2 * MIB) == -errno.EFBIG
-    assert os.stat(f"/proc/{pid}/fd/{counters}").st_size == size
+    size = os.stat(file).st_size
+    for offset in (2 * MIB, 64 * MIB):
+        assert captured.pwrite64(counters, data, 6, offset) == -errno.EFBIG
+    assert os.stat(file).st_size == size
     more = captured.buffer(struct.pack("=QQ", MIB << 20, MIB << 20))
     assert captured.prlimit64(0, RLIMIT_FSIZE, more, 0) == REFUSED
     lab.put_policy("large", default="accept", rules=[
         {"name": f"{number}-" + "x" * 50, "action": "accept"} for number in range(4000)])
-    lab.agent = shell
 
 
 class Pid:
     def __init__(self, pid):
         self.pid = pid
+
+
+# ---- what it says to a new broker ----
+
+
+def next_broker(lab):
+    end(lab.broker)
+    lab.start_broker()
+    lab.wait_ready()
+
+
+def test_no_detached_namespace_comes_back(attached):
+    """It kept the sockets, and says to a new broker that it judges there, in five hooks."""
+    lab = attached.lab
+    attached.set(KEEP, 1)
+    next_broker(lab)
+    assert attached.word(KEPT) >= 4
+    lab.detach(lab.inner.name)
+    assert lab.inner.ruleset() == ""
+    attached.set(SAY_AGAIN, 1)
+    attached.set(FORGE_HOOKS, 31)
+    next_broker(lab)
+    until(lambda: "event=adopt.unknown" in lab.log("nsgate-broker"), "the broker to notice")
+    assert lab.inner.ruleset() == ""
+    assert lab.names() == []
+    assert os.listdir(f"{lab.runtime}/attached") == []
+
+
+def test_rules_are_those_on_record(attached):
+    lab = attached.lab
+    before = lab.inner.ruleset()
+    assert "judge_in" in before and "judge_pre" not in before
+    attached.set(FORGE_HOOKS, 31)
+    next_broker(lab)
+    assert f"adopted netns={lab.inner.name}" in lab.log("nsgate-broker")
+    assert lab.inner.ruleset() == before
+
+
+def test_end_of_a_container_is_not_made_up(attached):
+    """A descriptor that is readable, in place of the pidfd: the rules would stay for good."""
+    lab = attached.lab
+    inner = lab.netns("pid")
+    first = inner.popen("sleep", "60")
+    until(lambda: os.stat(f"/proc/{first.pid}/ns/net").st_ino == os.stat(inner.path).st_ino,
+          "the process to be in there")
+    lab.must("attach", f"pid:{first.pid}", "--name", "pid", "--policy",
+             lab.policy(default="accept"))
+    event = attached.eventfd2(1, 0)
+    assert event >= 0
+    attached.set(FORGE_FD, event)
+    next_broker(lab)
+    assert "adopt.failed netns=pid" in lab.log("nsgate-broker")
+    assert "orphaned netns=pid" not in lab.log("nsgate-broker")
+    attached.set(FORGE_FD, 0)
+    until(lambda: "adopted netns=pid" in lab.log("nsgate-broker"), "it to be adopted after all")
+    end(first)
+    until(lambda: "pid" not in lab.names(), "the true end to be noticed")
+
+
+def test_pidfd_of_another_is_not_taken(attached):
+    """One that has ended, of an attachment before."""
+    lab = attached.lab
+    inner, other = lab.netns("pid"), lab.netns("other")
+    first, second = inner.popen("sleep", "60"), other.popen("sleep", "60")
+    for process, netns in ((first, inner), (second, other)):
+        until(lambda p=process, n=netns: os.stat(f"/proc/{p.pid}/ns/net").st_ino ==
+              os.stat(n.path).st_ino, "the process to be in there")
+    policy = lab.policy(default="accept")
+    lab.must("attach", f"pid:{first.pid}", "--name", "pid", "--policy", policy)
+    before = set(attached.fds("anon_inode:[pidfd]", "pidfd:"))
+    lab.must("attach", f"pid:{second.pid}", "--name", "other", "--policy", policy)
+    (pidfd,) = set(attached.fds("anon_inode:[pidfd]", "pidfd:")) - before
+    attached.set(FORGE_FD, pidfd)
+    end(lab.broker)
+    end(second)
+    lab.start_broker()
+    lab.wait_ready()
+    until(lambda: "other" not in lab.names(), "the one whose process has ended to be let go of")
+    assert "orphaned netns=pid" not in lab.log("nsgate-broker")
+    assert "pid" in lab.names()
+    end(first)
+    until(lambda: "pid" not in lab.names(), "the true end to be noticed")
