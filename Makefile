@@ -260,7 +260,7 @@ SHARE := $(DESTDIR)$(PREFIX)/share
 INSTALLED = $(DAEMONS:%=sbin/%) $(COMMANDS:%=bin/%) $(foreach page,$(MAN),share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) \
 	libexec/nsgate lib/cni/nsgate share/containers/oci/hooks.d/50-nsgate.json \
 	share/bash-completion/completions/nsgatectl share/nsgate lib/sysusers.d/nsgate.conf lib/tmpfiles.d/nsgate.conf \
-	lib/modules-load.d/nsgate.conf $(UNITS:%=lib/systemd/system/%)
+	lib/modules-load.d/nsgate.conf lib/modprobe.d/nsgate.conf $(UNITS:%=lib/systemd/system/%)
 
 install: all
 	install -D -t $(DESTDIR)$(PREFIX)/sbin $(DAEMONS:%=$(BUILD)/%)
@@ -276,6 +276,7 @@ install: all
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d deploy/sysusers.d/nsgate.conf
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d deploy/tmpfiles.d/nsgate.conf
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/modules-load.d deploy/modules-load.d/nsgate.conf
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/modprobe.d deploy/modprobe.d/nsgate.conf
 	install -D -t $(DESTDIR)$(PREFIX)/libexec/nsgate $(HELPERS:%=$(BUILD)/%)
 	install -d $(SHARE)/containers/oci/hooks.d
 	sed 's|@PREFIX@|$(PREFIX)|g' deploy/oci/50-nsgate.json >$(SHARE)/containers/oci/hooks.d/50-nsgate.json

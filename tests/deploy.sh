@@ -37,7 +37,7 @@ is_whole()
 		share/man/man1/nsgatectl.1 share/man/man5/nsgate-policy.5 share/man/man8/nsgate-agent.8 \
 		share/bash-completion/completions/nsgatectl share/nsgate/policy-v1.schema.json \
 		share/nsgate/policies/web-client.json lib/sysusers.d/nsgate.conf lib/tmpfiles.d/nsgate.conf \
-		lib/modules-load.d/nsgate.conf \
+		lib/modules-load.d/nsgate.conf lib/modprobe.d/nsgate.conf \
 		libexec/nsgate/oci-hook libexec/nsgate/nsgate-runc share/man/man8/nsgate-oci-hook.8 \
 		share/containers/oci/hooks.d/50-nsgate.json \
 		lib/systemd/system/nsgate-broker.service lib/systemd/system/nsgate-agent.service \
