@@ -8,9 +8,11 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netfilter/nfnetlink_queue.h>
 #include <linux/netlink.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define ERRNO_MAX 4095 /* the kernel's MAX_ERRNO, linux/err.h */
 #define ATTR_PAYLOAD_MAX (UINT16_MAX - NLA_HDRLEN)
@@ -145,6 +147,17 @@ static uint16_t read_number(const uint8_t *generic)
 	return ntohs(header.res_id);
 }
 
+/* An entry that was to be deleted may be none, or the kernel may have no such requests. */
+static bool is_about_conntrack(const uint8_t *body, size_t length)
+{
+	struct nlmsgerr error;
+
+	if (length < sizeof(error))
+		return false;
+	memcpy(&error, body, sizeof(error));
+	return NFNL_SUBSYS_ID(error.msg.nlmsg_type) == NFNL_SUBSYS_CTNETLINK;
+}
+
 static enum nfq_kind read_error(const uint8_t *body, size_t length, int *ret_errno)
 {
 	int error;
@@ -152,7 +165,7 @@ static enum nfq_kind read_error(const uint8_t *body, size_t length, int *ret_err
 	if (length < sizeof(error))
 		return NFQ_KIND_OTHER;
 	memcpy(&error, body, sizeof(error));
-	if (error > 0 || error < -ERRNO_MAX)
+	if (error > 0 || error < -ERRNO_MAX || is_about_conntrack(body, length))
 		return NFQ_KIND_OTHER;
 	*ret_errno = -error;
 	return NFQ_KIND_ERROR;
@@ -186,16 +199,22 @@ enum nfq_kind nfq_parse(const void *message, size_t length, struct nfq_packet *r
 
 /* ---- writing ---- */
 
-static uint8_t *put_message(uint8_t *cursor, uint16_t type, uint16_t number, size_t length)
+static uint8_t *put_header(uint8_t *cursor, uint16_t type, const struct nfgenmsg *generic,
+			   size_t length)
 {
-	const struct nlmsghdr header = {.nlmsg_len = (uint32_t)length,
-					.nlmsg_type = QUEUE_MESSAGE(type),
-					.nlmsg_flags = NLM_F_REQUEST};
-	const struct nfgenmsg generic = {.version = NFNETLINK_V0, .res_id = htons(number)};
+	const struct nlmsghdr header = {
+		.nlmsg_len = (uint32_t)length, .nlmsg_type = type, .nlmsg_flags = NLM_F_REQUEST};
 
 	memcpy(cursor, &header, sizeof(header));
-	memcpy(cursor + NLMSG_HDRLEN, &generic, sizeof(generic));
-	return cursor + NLMSG_HDRLEN + NLMSG_ALIGN(sizeof(generic));
+	memcpy(cursor + NLMSG_HDRLEN, generic, sizeof(*generic));
+	return cursor + NLMSG_HDRLEN + NLMSG_ALIGN(sizeof(*generic));
+}
+
+static uint8_t *put_message(uint8_t *cursor, uint16_t type, uint16_t number, size_t length)
+{
+	const struct nfgenmsg generic = {.version = NFNETLINK_V0, .res_id = htons(number)};
+
+	return put_header(cursor, QUEUE_MESSAGE(type), &generic, length);
 }
 
 static uint8_t *put_attr(uint8_t *cursor, uint16_t type, const void *body, size_t length)
@@ -274,6 +293,62 @@ bool nfq_append_barrier(struct nfq_batch *batch, uint16_t number)
 	cursor = put_message(cursor, NFQNL_MSG_CONFIG, number, length);
 	cursor = put_u32(cursor, NFQA_CFG_FLAGS, 0);
 	put_u32(cursor, NFQA_CFG_MASK, 0);
+	batch->used += length;
+	return true;
+}
+
+/* ---- conntrack ---- */
+
+/* Which attributes say what, in each family: linux/netfilter/nfnetlink_conntrack.h. */
+static const struct tuple_attrs {
+	uint16_t src, dst, icmp_id, icmp_type, icmp_code;
+	uint16_t address_bytes;
+} ipv4_attrs = {CTA_IP_V4_SRC,	     CTA_IP_V4_DST,	  CTA_PROTO_ICMP_ID,
+		CTA_PROTO_ICMP_TYPE, CTA_PROTO_ICMP_CODE, 4},
+  ipv6_attrs = {CTA_IP_V6_SRC,	       CTA_IP_V6_DST,	      CTA_PROTO_ICMPV6_ID,
+		CTA_PROTO_ICMPV6_TYPE, CTA_PROTO_ICMPV6_CODE, 16};
+
+#define ADDRESSES_SIZE(bytes) (2 * ATTR_SIZE(bytes))
+/* Number, id, type and code. */
+#define PROTOCOL_SIZE (4 * ATTR_SIZE(sizeof(uint16_t)))
+
+static void put_addresses(uint8_t *cursor, const struct tuple_attrs *attrs,
+			  const struct nfq_tuple *tuple)
+{
+	cursor = put_attr(cursor, attrs->src, &tuple->src, attrs->address_bytes);
+	put_attr(cursor, attrs->dst, &tuple->dst, attrs->address_bytes);
+}
+
+static void put_protocol(uint8_t *cursor, const struct tuple_attrs *attrs,
+			 const struct nfq_tuple *tuple)
+{
+	cursor = put_attr(cursor, CTA_PROTO_NUM, &tuple->protocol, sizeof(tuple->protocol));
+	cursor = put_attr(cursor, attrs->icmp_id, &tuple->icmp_id, sizeof(tuple->icmp_id));
+	cursor = put_attr(cursor, attrs->icmp_type, &tuple->icmp_type, sizeof(tuple->icmp_type));
+	put_attr(cursor, attrs->icmp_code, &tuple->icmp_code, sizeof(tuple->icmp_code));
+}
+
+/* A message without a tuple would delete all entries there are, so it is made in one piece. */
+bool nfq_append_forget(struct nfq_batch *batch, const struct nfq_tuple *tuple)
+{
+	const struct tuple_attrs *attrs = tuple->family == AF_INET6 ? &ipv6_attrs : &ipv4_attrs;
+	const size_t addresses = ADDRESSES_SIZE(attrs->address_bytes);
+	const size_t both = ATTR_SIZE(addresses) + ATTR_SIZE(PROTOCOL_SIZE);
+	const size_t length = MESSAGE_SIZE + ATTR_SIZE(both);
+	const struct nfgenmsg generic = {.nfgen_family = tuple->family, .version = NFNETLINK_V0};
+	uint8_t ip[ADDRESSES_SIZE(16)], protocol[PROTOCOL_SIZE];
+	uint8_t parts[ATTR_SIZE(ADDRESSES_SIZE(16)) + ATTR_SIZE(PROTOCOL_SIZE)];
+	uint8_t *cursor = batch->buffer + batch->used;
+
+	if (length > batch->size - batch->used)
+		return false;
+	put_addresses(ip, attrs, tuple);
+	put_protocol(protocol, attrs, tuple);
+	put_attr(put_attr(parts, CTA_TUPLE_IP | NLA_F_NESTED, ip, addresses),
+		 CTA_TUPLE_PROTO | NLA_F_NESTED, protocol, PROTOCOL_SIZE);
+	cursor = put_header(cursor, NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, &generic,
+			    length);
+	put_attr(cursor, CTA_TUPLE_ORIG | NLA_F_NESTED, parts, both);
 	batch->used += length;
 	return true;
 }

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pkt.h"
+
 struct nlmsghdr;
 
 struct nfq_packet {
@@ -29,7 +31,7 @@ struct nfq_packet {
 
 enum nfq_kind {
 	NFQ_KIND_PACKET, /* *ret is set */
-	NFQ_KIND_ERROR,	 /* NLMSG_ERROR: *ret_errno is set (0: an acknowledgement) */
+	NFQ_KIND_ERROR,	 /* NLMSG_ERROR about a queue: *ret_errno is set (0: an acknowledgement) */
 	NFQ_KIND_NO_ID,	 /* a packet message without a packet header: nothing can be verdicted */
 	NFQ_KIND_OTHER,
 };
@@ -52,6 +54,18 @@ struct nfq_batch {
  */
 bool nfq_append(struct nfq_batch *batch, uint16_t number, uint32_t id, bool up_to, uint32_t verdict,
 		bool set_mark, uint32_t mark, const uint8_t *payload, size_t payload_length);
+
+/* The original direction of a flow of ICMP or ICMPv6, as conntrack has it. */
+struct nfq_tuple {
+	uint8_t family; /* AF_INET or AF_INET6 */
+	uint8_t protocol;
+	uint8_t icmp_type, icmp_code;
+	uint16_t icmp_id; /* network byte order */
+	struct pkt_addr src, dst;
+};
+
+/* Append that the conntrack entry of that flow be deleted. Return: false where it does not fit. */
+bool nfq_append_forget(struct nfq_batch *batch, const struct nfq_tuple *tuple);
 
 /* Append the configuration of copy range and flags; no acknowledgement is asked for. */
 bool nfq_append_config(struct nfq_batch *batch, uint16_t number, uint32_t copy_range,

@@ -47,6 +47,15 @@ struct queue_number {
 	uint32_t owed_id;     /* have verdicts that could not be sent: send them round */
 };
 
+/* A flow of ICMP whose first packet was let go (queue_clash.c). */
+struct queue_clash {
+	uint64_t flow; /* hash; 0: none */
+	uint64_t at_ns;
+	bool is_sent;
+	uint32_t last_id; /* of NSGATE_FLOW_NEW, when its verdict was about to be sent */
+};
+#define QUEUE_CLASHES 16
+
 struct queue {
 	int fd;		 /* the queue's socket; the ns owns it */
 	int proc_fd;	 /* nfnetlink_queue in that namespace's /proc; the ns owns it */
@@ -84,6 +93,8 @@ struct queue {
 	bool kernel_only;     /* nobody but the kernel can have sent what is to be read */
 	uint32_t config_flags, copy_range; /* as last told to the kernel */
 	struct consumer consumers[CONSUMERS_KNOWN];
+	struct queue_clash clashes[QUEUE_CLASHES];
+	bool has_unsent_clash;
 	struct queue *worker_next; /* the queues of one worker */
 
 	/* Written by the worker, read by the control thread (relaxed loads). */

@@ -11,6 +11,7 @@
 
 #include "counters.h"
 #include "nfq.h"
+#include "pkt.h"
 #include "queue.h"
 
 #define QUEUE_BATCH 64		/* messages of one turn */
@@ -79,6 +80,13 @@ void queue_repeat_up_to(struct queue *queue, struct queue_buffers *buffers, stru
 void queue_flush(struct queue *queue, struct queue_buffers *buffers);
 void queue_settle(struct queue *queue, struct queue_buffers *buffers);
 
+/*
+ * Have the conntrack entry of that flow deleted after what was said so far, and before what is said
+ * next.
+ */
+void queue_forget(struct queue *queue, struct queue_buffers *buffers,
+		  const struct nfq_tuple *tuple);
+
 /* Send `batch` as it is. Return: 0 or -errno. */
 int queue_send(const struct queue *queue, const struct nfq_batch *batch);
 
@@ -87,6 +95,15 @@ int queue_send(const struct queue *queue, const struct nfq_batch *batch);
 /* Decide and count one packet, of whose flow the kernel knows that. */
 void queue_judge(struct queue *queue, struct queue_buffers *buffers, enum nsgate_flow flow,
 		 const struct nfq_packet *in, struct queue_verdict *ret);
+
+/* ---- packets that open the same flow (queue_clash.c) ---- */
+
+/* A packet of NSGATE_FLOW_NEW is accepted: to be called before that is said. */
+void queue_clash_accept(struct queue *queue, struct queue_buffers *buffers,
+			const struct nfq_packet *in, const struct pkt *pkt);
+
+/* Verdicts are about to be sent. */
+void queue_clash_before_send(struct queue *queue);
 
 /* ---- taking over (queue_takeover.c) ---- */
 

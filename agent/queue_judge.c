@@ -249,6 +249,8 @@ static void accept_decided(struct judgement *j, const struct policy_decision *de
 		drop_malformed(j);
 	else
 		count_fate(j, SHM_FATE_ACCEPTED);
+	if (j->flow == NSGATE_FLOW_NEW && j->out->verdict == NF_ACCEPT)
+		queue_clash_accept(j->queue, j->buffers, j->in, &j->pkt);
 }
 
 /* Somebody wants to know when nobody serves a queue, and when somebody does again. */

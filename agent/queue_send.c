@@ -75,6 +75,7 @@ static void send_batch(struct queue *queue, struct queue_buffers *buffers)
 	counters_publish(queue->shm, &buffers->counters);
 	if (buffers->batch.used == 0)
 		return;
+	queue_clash_before_send(queue);
 	err = queue_send(queue, &buffers->batch);
 	if (err)
 		err = send_singly(queue, &buffers->batch);
@@ -138,6 +139,15 @@ void queue_say(struct queue *queue, struct queue_buffers *buffers, struct queue_
 	/* The next packet's rewriting overwrites the payload. */
 	if (verdict->payload)
 		end_run(queue, buffers);
+}
+
+void queue_forget(struct queue *queue, struct queue_buffers *buffers, const struct nfq_tuple *tuple)
+{
+	end_run(queue, buffers);
+	if (nfq_append_forget(&buffers->batch, tuple))
+		return;
+	send_batch(queue, buffers);
+	nfq_append_forget(&buffers->batch, tuple);
 }
 
 void queue_repeat_up_to(struct queue *queue, struct queue_buffers *buffers, struct queue_id id)

@@ -111,6 +111,8 @@ LINKS = [
         policy={"default": "drop", "rules": [accept(protocol="igmp")]},
         modes=("plain", "judged", "hooks")),
     Row(links.unprivileged_pings, links.PINGS, modes=ALL),
+    *(Row(links.at_once, links.AT_ONCE, (policed,), modes=ALL)
+      for policed in ("left", "router", "right")),
     Row(links.queue_number_free, {"bound": True}, modes=TWO),
 ]
 

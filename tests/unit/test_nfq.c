@@ -11,9 +11,12 @@
 #include <libmnl/libmnl.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netfilter/nfnetlink_queue.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "../../agent/nfq.h"
 
@@ -163,6 +166,10 @@ static void errors_are_told(void **state)
 	(void)state;
 	assert_int_equal(nfq_parse(&message, sizeof(message), &packet, &error), NFQ_KIND_ERROR);
 	assert_int_equal(error, EPERM);
+	/* An entry of conntrack that is to be forgotten may be none. */
+	message.error.msg.nlmsg_type = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE;
+	assert_int_equal(nfq_parse(&message, sizeof(message), &packet, &error), NFQ_KIND_OTHER);
+	message.error.msg.nlmsg_type = 0;
 	message.header.nlmsg_type = NLMSG_DONE;
 	assert_int_equal(nfq_parse(&message, sizeof(message), &packet, &error), NFQ_KIND_OTHER);
 }
@@ -384,6 +391,67 @@ static void a_barrier_configures_nothing(void **state)
 	assert_false(nfq_append_barrier(&batch, 3));
 }
 
+static const struct nlattr *attr_in(const struct nlattr *nest, uint16_t type)
+{
+	const struct nlattr *attr;
+
+	mnl_attr_for_each_nested (attr, nest) {
+		if (mnl_attr_get_type(attr) == type)
+			return attr;
+	}
+	fail_msg("attribute %u is missing", type);
+	return NULL;
+}
+
+static void check_bytes(const struct nlattr *attr, const void *bytes, size_t length)
+{
+	assert_int_equal(mnl_attr_get_payload_len(attr), length);
+	assert_memory_equal(mnl_attr_get_payload(attr), bytes, length);
+}
+
+/* A request without the flow would have the kernel delete them all. */
+static void forgets_one_flow_and_no_other(void **state)
+{
+	struct nfq_tuple tuple = {.family = AF_INET6,
+				  .protocol = IPPROTO_ICMPV6,
+				  .icmp_type = 128,
+				  .icmp_id = htons(77),
+				  .src = {.bytes = {0xfd, [15] = 1}},
+				  .dst = {.bytes = {0xfd, [15] = 2}}};
+	_Alignas(8) uint8_t buffer[256];
+	struct nfq_batch batch = {.buffer = buffer, .size = sizeof(buffer)};
+	const struct nlmsghdr *nlh = (const void *)buffer;
+	const struct nlattr *original, *ip, *protocol;
+
+	(void)state;
+	assert_true(nfq_append_forget(&batch, &tuple));
+	assert_int_equal(nlh->nlmsg_len, batch.used);
+	assert_int_equal(nlh->nlmsg_type, NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE);
+	assert_int_equal(((const struct nfgenmsg *)mnl_nlmsg_get_payload(nlh))->nfgen_family,
+			 AF_INET6);
+	original = mnl_nlmsg_get_payload_offset(nlh, sizeof(struct nfgenmsg));
+	assert_int_equal(mnl_attr_get_type(original), CTA_TUPLE_ORIG);
+	ip = attr_in(original, CTA_TUPLE_IP);
+	check_bytes(attr_in(ip, CTA_IP_V6_SRC), &tuple.src, 16);
+	check_bytes(attr_in(ip, CTA_IP_V6_DST), &tuple.dst, 16);
+	protocol = attr_in(original, CTA_TUPLE_PROTO);
+	check_bytes(attr_in(protocol, CTA_PROTO_NUM), &tuple.protocol, 1);
+	check_bytes(attr_in(protocol, CTA_PROTO_ICMPV6_ID), &tuple.icmp_id, 2);
+	check_bytes(attr_in(protocol, CTA_PROTO_ICMPV6_TYPE), &tuple.icmp_type, 1);
+	check_bytes(attr_in(protocol, CTA_PROTO_ICMPV6_CODE), &tuple.icmp_code, 1);
+
+	batch.size = 2 * batch.used - 1;
+	assert_false(nfq_append_forget(&batch, &tuple));
+	batch.used = 0;
+	tuple.family = AF_INET;
+	tuple.protocol = IPPROTO_ICMP;
+	assert_true(nfq_append_forget(&batch, &tuple));
+	original = mnl_nlmsg_get_payload_offset(nlh, sizeof(struct nfgenmsg));
+	check_bytes(attr_in(attr_in(original, CTA_TUPLE_IP), CTA_IP_V4_DST), &tuple.dst, 4);
+	check_bytes(attr_in(attr_in(original, CTA_TUPLE_PROTO), CTA_PROTO_ICMP_ID), &tuple.icmp_id,
+		    2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -400,6 +468,7 @@ int main(void)
 		cmocka_unit_test(the_largest_payload_is_an_attributes),
 		cmocka_unit_test(configuration_is_one_message_with_one_mask),
 		cmocka_unit_test(a_barrier_configures_nothing),
+		cmocka_unit_test(forgets_one_flow_and_no_other),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -38,12 +38,11 @@ DATABASE = [Row(postgres.at_work, postgres.AT_WORK, (policed,), modes=BY_PACKET_
 
 
 # Where the promise does not hold: doc/RELIABILITY.md, "What is not there".
-NOT_THERE = {f"traceroute-left-{mode}" for mode in ("judged", "offload", "strict")}
 NOT_THERE_DATABASE = {f"at_work-{policed}-{mode}" for policed in ENDS
                       for mode in ("judged", "offload")}
 
 
-@pytest.mark.parametrize(**stage.cases(TABLE, NOT_THERE))
+@pytest.mark.parametrize(**stage.cases(TABLE))
 def test_programs(lab, row, mode):
     stage.play(lab, row, mode)
 

@@ -363,6 +363,60 @@ def unprivileged_pings(stage):
 PINGS = {f"{name} {version}": 1408 for name in ("out", "in") for version in FAMILIES}
 
 
+def at_once(stage, policed):
+    """
+    Packets that are all on their way before the first is through, and that conntrack cannot tell
+    apart: echo requests with one number, as by traceroute -I, and packets without ports. Twice, as
+    the second time there is an entry.
+    """
+    left, router, right = stage.router()
+    without_limits(left, router, right)
+    left.sysctl("ipv4/ping_group_range", "0 2147483647")
+    for version in FAMILIES:  # neighbours are known
+        left.ping(BEYOND[version])
+    stage.police({"left": left, "router": router, "right": right}[policed])
+    outcome = {}
+    for version in FAMILIES:
+        asker = left.open_socket(FAMILY[version], socket.SOCK_DGRAM,
+                                 socket.IPPROTO_ICMPV6 if version == 6 else socket.IPPROTO_ICMP)
+        source, target = (netns.open_socket(FAMILY[version], socket.SOCK_RAW, 253)
+                          for netns in (left, right))
+        answered, arrived = set(), set()
+        for number in range(2 * COPIES_AT_ONCE):
+            if number == COPIES_AT_ONCE:
+                answered |= sequences(asker, COPIES_AT_ONCE)
+                arrived |= texts(target, COPIES_AT_ONCE)
+            asker.sendto(struct.pack("!BBHHH", 128 if version == 6 else 8, 0, 0, 0, number) +
+                         b"p" * 56, (BEYOND[version], 0))
+            source.sendto(b"%04d" % number, (BEYOND[version], 0))
+        answered |= sequences(asker, COPIES_AT_ONCE)
+        arrived |= texts(target, COPIES_AT_ONCE)
+        outcome[f"requests {version}"] = len(answered)
+        outcome[f"packets {version}"] = len(arrived)
+    return outcome
+
+
+COPIES_AT_ONCE = 8
+BEYOND = {4: "10.77.2.2", 6: "fd77:2::2"}  # right
+AT_ONCE = {f"{what} {version}": 2 * COPIES_AT_ONCE
+           for what in ("requests", "packets") for version in FAMILIES}
+
+
+def received(sock, count):
+    got = []
+    while len(got) < count and readable(sock):
+        got.append(sock.recv(2048))
+    return got
+
+
+def sequences(sock, count):
+    return {answer[6:8] for answer in received(sock, count)}
+
+
+def texts(sock, count):
+    return {packet[-4:] for packet in received(sock, count)}
+
+
 def queue_number_free(stage):
     """Programs inside take queue 0, as every tutorial does."""
     box, _ = stage.pair()
