@@ -86,35 +86,16 @@ struct figure {
 	{                                                                                          \
 		"nsgate_" name_ "_total", "counter", help_, offsetof(struct stats, field)          \
 	}
+#define GAUGE(name_, help_, field)                                                                 \
+	{                                                                                          \
+		"nsgate_" name_, "gauge", help_, offsetof(struct stats, field)                     \
+	}
+#define NUMBERED(number, object, name, kind, metric, help) [number] = kind(metric, help, name),
 
-static const struct figure figures[] = {
-	COUNTER("seen_packets", "Packets that entered the namespace's queues.", seen),
-	{"nsgate_queue_pending_packets", "gauge", "Packets waiting in the kernel's queues.",
-	 offsetof(struct stats, pending)},
-	COUNTER("queue_dropped_packets", "Dropped by the kernel because a queue was full.",
-		dropped),
-	COUNTER("queue_user_dropped_packets",
-		"Dropped by the kernel because a socket's buffer was full.", user_dropped),
-	COUNTER("queue_flushed_packets",
-		"Vanished from a queue undecided; contained in the dropped packets.", flushed),
-	COUNTER("queue_refused_packets",
-		"Dropped by the kernel as they could not be queued: no memory, or a conntrack "
-		"entry "
-		"shared with another packet.",
-		refused),
-	COUNTER("queue_unbound_dropped_packets",
-		"Dropped by the kernel because nobody had bound a queue, or no longer.",
-		unbound_dropped),
-	COUNTER("would_drop_packets", "Accepted only because of audit.", would_drop),
-	COUNTER("unserved_packets",
-		"For another program's queue that nobody served; dropped, or accepted if the rule "
-		"says so.",
-		unserved),
-	COUNTER("notice_packets",
-		"Passed unasked: the kernel's own errors, neighbour discovery, multicast reports.",
-		notices),
-	COUNTER("malformed_packets", "Dropped because their headers cannot be trusted.", malformed),
-	COUNTER("repeated_packets", "Judged twice because of a repeat rule.", repeated),
+/* Numbers that nobody has are empty. */
+static const struct figure numbered[] = {NSGATE_FIGURES(NUMBERED, NUMBERED, NSGATE_FIGURE_NONE)};
+
+static const struct figure others[] = {
 	COUNTER("default_packets", "Decided by the policy's default.", fallback.packets),
 	COUNTER("default_bytes", "Bytes decided by the policy's default.", fallback.bytes),
 	COUNTER("reply_packets", "Accepted as replies of accepted flows.", replies.packets),
@@ -130,18 +111,26 @@ static const struct figure figures[] = {
 		direction[SHM_DIRECTION_FORWARD].bytes),
 };
 
+static void put_figure(struct jw *w, const struct stats_all *all, const struct figure *figure)
+{
+	if (!figure->name)
+		return;
+	put_head(w, figure->name, figure->type, figure->help);
+	for (size_t i = 0; i < all->count; i++) {
+		const char *stats = (const char *)&all->list[i].stats;
+		uint64_t value;
+
+		memcpy(&value, stats + figure->offset, sizeof(value));
+		put_sample(w, figure->name, all->list[i].ns, NULL, NULL, value);
+	}
+}
+
 static void put_figures(struct jw *w, const struct stats_all *all)
 {
-	for (size_t f = 0; f < sizeof(figures) / sizeof(figures[0]); f++) {
-		put_head(w, figures[f].name, figures[f].type, figures[f].help);
-		for (size_t i = 0; i < all->count; i++) {
-			const char *stats = (const char *)&all->list[i].stats;
-			uint64_t value;
-
-			memcpy(&value, stats + figures[f].offset, sizeof(value));
-			put_sample(w, figures[f].name, all->list[i].ns, NULL, NULL, value);
-		}
-	}
+	for (size_t f = 0; f < sizeof(numbered) / sizeof(numbered[0]); f++)
+		put_figure(w, all, &numbered[f]);
+	for (size_t f = 0; f < sizeof(others) / sizeof(others[0]); f++)
+		put_figure(w, all, &others[f]);
 }
 
 /* ---- figures with a label or a calculation of their own ---- */

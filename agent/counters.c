@@ -50,11 +50,10 @@ void counters_publish(struct shm_queue *shm, struct counters *counters)
 	add_counts(&shm->no_policy, &counters->no_policy, 1);
 	for (size_t i = 0; i < SHM_PROTO_MAX; i++)
 		add(&shm->protocol[i], counters->protocol[i]);
-	add(&shm->malformed, counters->malformed);
-	add(&shm->repeated, counters->repeated);
-	add(&shm->would_drop, counters->would_drop);
-	add(&shm->unserved, counters->unserved);
 	add(&shm->readmitted, counters->readmitted);
+#define PUBLISH(number, object, name, ...) add(&shm->count[number], counters->name);
+	NSGATE_FIGURES(PUBLISH, NSGATE_FIGURE_NONE, NSGATE_FIGURE_NONE)
+#undef PUBLISH
 	memset(counters, 0, sizeof(*counters));
 }
 
@@ -79,7 +78,7 @@ uint64_t counters_decided(const struct shm_queue *shm)
 {
 	uint64_t decided = shm->control.released;
 
-	for (int i = 0; i < SHM_FATE_MAX; i++)
+	for (int i = 0; i < SHM_FATE_ROOM; i++) /* those of a later release, too */
 		decided += shm->fate[i].packets;
 	return decided;
 }

@@ -18,13 +18,15 @@
 #include "nsgate/shm.h"
 #include "queue_kernel.h"
 
-/* What one turn adds; the names are those of struct shm_queue. */
+/* What one turn adds; the names are those of struct shm_queue and of the rows of nsgate/figure.h.
+ */
 struct counters {
 	struct shm_count fate[SHM_FATE_MAX];
 	struct shm_count direction[SHM_DIRECTION_MAX];
 	struct shm_count fallback, replies, no_policy;
 	uint64_t protocol[SHM_PROTO_MAX];
-	uint64_t malformed, repeated, would_drop, unserved, readmitted;
+	uint64_t readmitted;
+	NSGATE_FIGURES_COUNTED
 };
 
 static inline void counters_add(struct shm_count *count, uint32_t bytes)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "counters.h"
 #include "ipc.h"
 #include "loop.h"
 #include "ns_policy.h"
@@ -120,10 +121,8 @@ static void follow_binding(struct shm_queue *block, uint64_t bound_at_ns)
 		return;
 	control->bound_at_ns = bound_at_ns;
 	control->bindings++;
-	control->base =
-		block->readmitted + control->flushed + control->unaccounted + control->released;
-	for (int i = 0; i < SHM_FATE_MAX; i++)
-		control->base += block->fate[i].packets;
+	control->base = counters_decided(block) + block->readmitted + control->flushed +
+			control->unaccounted;
 	control->taken = control->base + control->dropped + control->user_dropped;
 	control->taken += block->resending;
 	control->dropped_raw = 0;
@@ -131,39 +130,70 @@ static void follow_binding(struct shm_queue *block, uint64_t bound_at_ns)
 	block->resending = 0; /* what was sent round went with the old queue */
 }
 
-static int map_counters(struct ns *ns)
+/*
+ * The layout of the blocks in the file, which the broker has made. Return: 0; -EPROTO where what is
+ * there makes no sense; -errno.
+ */
+static int read_layout(const struct ns *ns, uint64_t *ret_file_size, struct shm_layout *ret)
 {
+	struct shm_layout other;
 	struct stat st;
-	bool is_fresh;
-	void *map;
 
-	ns->shm_size = ns->record.queue_count * sizeof(struct shm_queue);
 	if (fstat(ns->shm_fd, &st) < 0)
 		return -errno;
-	/* A broker of an earlier release made it, with less in it: the layout is another, too. */
-	if ((size_t)st.st_size < ns->shm_size &&
-	    pwrite(ns->shm_fd, "", 1, (off_t)ns->shm_size - 1) != 1)
+	*ret_file_size = (uint64_t)st.st_size;
+	if (pread(ns->shm_fd, ret, sizeof(*ret), 0) != sizeof(*ret) ||
+	    !shm_layout_valid(ret, ns->record.queue_count, *ret_file_size))
+		return -EPROTO;
+	for (unsigned int i = 1; i < ns->record.queue_count; i++)
+		if (pread(ns->shm_fd, &other, sizeof(other), (off_t)i * ret->size) !=
+			    sizeof(other) ||
+		    memcmp(&other, ret, sizeof(other)) != 0)
+			return -EPROTO;
+	return 0;
+}
+
+/* Begin them anew, as this release lays them out. */
+static int lay_out_anew(const struct ns *ns, char *map, const struct shm_layout *layout)
+{
+	if (shm_reach(map, ns->shm_size) < 0)
+		return -ENOSPC;
+	memset(map, 0, ns->shm_size);
+	for (unsigned int i = 0; i < ns->record.queue_count; i++)
+		memcpy(map + (size_t)i * layout->size, layout, sizeof(*layout));
+	return 0;
+}
+
+static int map_counters(struct ns *ns)
+{
+	struct shm_layout layout = {.size = 0};
+	uint64_t file_size = 0;
+	bool is_fresh;
+	char *map;
+	const int err = read_layout(ns, &file_size, &layout);
+
+	if (err && err != -EPROTO)
+		return err;
+	if (err)
+		shm_lay_out(&layout);
+	ns->shm_size = (size_t)ns->record.queue_count * layout.size;
+	if (file_size < ns->shm_size && pwrite(ns->shm_fd, "", 1, (off_t)ns->shm_size - 1) != 1)
 		return -EPROTO;
 	map = mmap(NULL, ns->shm_size, PROT_READ | PROT_WRITE, MAP_SHARED, ns->shm_fd, 0);
 	if (map == MAP_FAILED)
 		return -errno;
-	ns->shm = map;
+	ns->shm[0] = (struct shm_queue *)(void *)map;
 	/* Elsewhere than on a tmpfs the kernel would read ahead: pages that nobody looks at. */
 	(void)madvise(map, ns->shm_size, MADV_RANDOM);
-	is_fresh = ns->shm->magic != NSGATE_SHM_MAGIC;
+	if (err && lay_out_anew(ns, map, &layout) < 0)
+		return -ENOSPC;
+	is_fresh = !ns->shm[0]->control.bindings;
 	for (unsigned int i = 0; i < ns->record.queue_count; i++) {
-		if (ns->shm[i].magic != NSGATE_SHM_MAGIC) {
-			/* Of another layout: its counts cannot be read. A fresh one is zero. */
-			if (ns->shm[i].magic && shm_reach(&ns->shm[i], sizeof(ns->shm[i])) < 0)
-				return -ENOSPC;
-			if (ns->shm[i].magic)
-				memset(&ns->shm[i], 0, sizeof(ns->shm[i]));
-			ns->shm[i].magic = NSGATE_SHM_MAGIC;
-		}
-		follow_binding(&ns->shm[i], ns->record.bound_at_ns);
+		ns->shm[i] = shm_block(map, i);
+		follow_binding(ns->shm[i], ns->record.bound_at_ns);
 		/* A predecessor may have died in the middle of a turn. */
-		if (ns->shm[i].turn & 1)
-			ns->shm[i].turn++;
+		if (ns->shm[i]->turn & 1)
+			ns->shm[i]->turn++;
 	}
 	if (is_fresh)
 		rule_counters_begin(ns);
@@ -204,8 +234,8 @@ static void ns_free(struct ns *ns)
 	}
 	ns_change_end(ns, NSGATE_STATUS_OK, "");
 	policy_unref(ns->policy);
-	if (ns->shm)
-		munmap(ns->shm, ns->shm_size);
+	if (ns->shm[0])
+		munmap(ns->shm[0], ns->shm_size);
 	fd_close(&ns->shm_fd);
 	fd_close(&ns->proc_fd);
 	fd_close(&ns->aux_fd);
@@ -218,7 +248,7 @@ static void serve_begin(struct ns *ns)
 {
 	for (unsigned int i = 0; i < ns->record.queue_count; i++) {
 		ns->workers[i] = least_busy(quiet_workers);
-		ns->queues[i].shm = &ns->shm[i];
+		ns->queues[i].shm = ns->shm[i];
 		ns->queues[i].events = worker_events(ns->workers[i]);
 		worker_add_begin(ns->workers[i], &ns->queues[i], &ns->adding[i]);
 	}
@@ -349,7 +379,7 @@ static int start(struct ns *ns, struct policy *policy)
 	if (err)
 		return err;
 	for (unsigned int i = 0; i < ns->record.queue_count; i++)
-		ns->queues[i].shm = &ns->shm[i];
+		ns->queues[i].shm = ns->shm[i];
 	err = ns_policy_start(ns, policy);
 	if (!err)
 		serve_begin(ns);

@@ -42,7 +42,7 @@ struct ns {
 	struct nsgate_link *links;    /* as the broker last told */
 	uint32_t link_count;
 
-	struct shm_queue *shm; /* record.queue_count blocks */
+	struct shm_queue *shm[NSGATE_QUEUES_MAX]; /* record.queue_count blocks, in one mapping */
 	size_t shm_size;
 	int shm_fd, proc_fd, aux_fd, watch_fd;
 	struct queue queues[NSGATE_QUEUES_MAX]; /* record.queue_count of them */

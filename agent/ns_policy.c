@@ -277,7 +277,7 @@ static int bind_queues(struct ns *ns, struct policy *policy)
 /* 0: not known. What the kernel remembers of flows was judged by this one. */
 static void note_hash(struct ns *ns, uint64_t hash)
 {
-	__atomic_store_n(&ns->shm->policy_hash, hash, __ATOMIC_RELAXED);
+	__atomic_store_n(&ns->shm[0]->policy_hash, hash, __ATOMIC_RELAXED);
 }
 
 /* From now until the rules are its own, the kernel remembers flows that the old one judged. */
@@ -528,7 +528,7 @@ static uint32_t first_generation(const struct ns *ns)
 
 	if (!inherited)
 		return 1;
-	if (ns->policy && ns->shm->policy_hash == policy_info(ns->policy)->source_hash)
+	if (ns->policy && ns->shm[0]->policy_hash == policy_info(ns->policy)->source_hash)
 		return inherited;
 	return next_generation(inherited);
 }

@@ -94,21 +94,22 @@ static bool is_stored(const struct shm_rule *slot, const struct shm_rule *wanted
 static void store_rules(struct shm_queue *shm, const struct shm_rule *rules, uint32_t count)
 {
 	static const struct shm_rule unused;
+	struct shm_rule *slots = shm_rules(shm);
 
 	for (uint32_t i = 0; i < count; i++) {
 		const bool is_hit = has_hits(&rules[i]);
 
 		if (!is_hit && !shm_rule_touched(shm->rules_touched, i))
 			continue;
-		if (shm_rule_reach(shm->rules_touched, shm->rules, i) < 0)
+		if (shm_rule_reach(shm->rules_touched, slots, i) < 0)
 			continue; /* its counters begin anew */
-		if (is_stored(&shm->rules[i], &rules[i]))
+		if (is_stored(&slots[i], &rules[i]))
 			continue;
-		store_rule(&shm->rules[i], is_hit ? &rules[i] : &unused);
+		store_rule(&slots[i], is_hit ? &rules[i] : &unused);
 	}
-	for (uint32_t i = count; i < shm->rules_used; i++) {
-		if (shm_rule_touched(shm->rules_touched, i) && shm->rules[i].name_hash)
-			store_rule(&shm->rules[i], &unused);
+	for (uint32_t i = count; i < shm->rules_used && i < shm->layout.rules; i++) {
+		if (shm_rule_touched(shm->rules_touched, i) && slots[i].name_hash)
+			store_rule(&slots[i], &unused);
 	}
 	__atomic_store_n(&shm->rules_used, count, __ATOMIC_RELAXED);
 }
@@ -127,23 +128,23 @@ static void set_kept_used(struct shm_queue *shm, uint64_t used)
 	__atomic_store_n(&shm->kept_used, used, __ATOMIC_RELEASE);
 }
 
-#define KEPT_EVICTED (SHM_KEPT_MAX / 4)
-
 /* Append. Where all is full, those go that were kept first; where there is no memory, this one. */
 static void keep(struct shm_queue *shm, const struct shm_rule *slot)
 {
+	const uint64_t room = shm->layout.kept, evicted = room / 4;
+	struct shm_rule *kept = shm_kept(shm);
 	uint64_t used = shm->kept_used;
 
-	if (used >= SHM_KEPT_MAX) {
-		used = SHM_KEPT_MAX - KEPT_EVICTED;
+	if (used >= room) {
+		used = room - evicted;
 		for (uint64_t i = 0; i < used; i++)
-			store_rule(&shm->kept[i], &shm->kept[i + KEPT_EVICTED]);
+			store_rule(&kept[i], &kept[i + evicted]);
 		set_kept_used(shm, used);
 	}
 	if (used % SHM_RULES_GROUP == 0 &&
-	    shm_reach(&shm->kept[used], SHM_RULES_GROUP * sizeof(shm->kept[0])) < 0)
+	    shm_reach(&kept[used], SHM_RULES_GROUP * sizeof(*kept)) < 0)
 		return;
-	store_rule(&shm->kept[used], slot);
+	store_rule(&kept[used], slot);
 	set_kept_used(shm, used + 1);
 }
 
@@ -151,15 +152,16 @@ static void keep(struct shm_queue *shm, const struct shm_rule *slot)
 static void unkeep(struct shm_queue *shm, const struct rule_table *table, struct shm_rule *rules,
 		   uint64_t fallback_key)
 {
+	struct shm_rule *kept = shm_kept(shm);
 	uint64_t left = 0;
 
 	for (uint64_t i = 0; i < shm->kept_used; i++) {
-		const struct shm_rule *slot = &shm->kept[i];
+		const struct shm_rule *slot = &kept[i];
 
 		if (slot->name_hash == fallback_key || table_find(table, rules, slot->name_hash))
 			continue;
 		if (left != i)
-			store_rule(&shm->kept[left], slot);
+			store_rule(&kept[left], slot);
 		left++;
 	}
 	set_kept_used(shm, left);
@@ -174,17 +176,18 @@ static void swap_counters(struct shm_queue *shm, const struct rule_table *table,
 			  struct shm_rule *rules, uint32_t count, uint64_t fallback_key)
 {
 	struct shm_rule fallback = {.name_hash = shm->fallback_key, .count = shm->fallback};
+	const struct shm_rule *kept = shm_kept(shm), *slots = shm_rules(shm);
 
-	for (uint32_t i = 0; i < shm->rules_used && i < NSGATE_RULES_MAX; i++) {
+	for (uint32_t i = 0; i < shm->rules_used && i < shm->layout.rules; i++) {
 		struct shm_rule *rule;
 
-		if (!shm_rule_touched(shm->rules_touched, i) || !has_hits(&shm->rules[i]))
+		if (!shm_rule_touched(shm->rules_touched, i) || !has_hits(&slots[i]))
 			continue;
-		rule = table_find(table, rules, shm->rules[i].name_hash);
+		rule = table_find(table, rules, slots[i].name_hash);
 		if (rule)
-			take_count(&rule->count, &shm->rules[i].count);
+			take_count(&rule->count, &slots[i].count);
 		else
-			keep(shm, &shm->rules[i]);
+			keep(shm, &slots[i]);
 	}
 	if (fallback.name_hash != fallback_key) {
 		if (has_hits(&fallback))
@@ -192,7 +195,7 @@ static void swap_counters(struct shm_queue *shm, const struct rule_table *table,
 		fallback = (struct shm_rule){.name_hash = fallback_key};
 	}
 	for (uint64_t i = 0; i < shm->kept_used; i++) {
-		const struct shm_rule *slot = &shm->kept[i];
+		const struct shm_rule *slot = &kept[i];
 		struct shm_rule *rule = slot->name_hash == fallback_key
 						? &fallback
 						: table_find(table, rules, slot->name_hash);
@@ -313,7 +316,7 @@ void queue_bind(struct queue *queue, struct queue_binding *binding)
 	SWAP(queue->generation, binding->generation);
 	SWAP(queue->accept_without_policy, binding->accept_without_policy);
 	SWAP(queue->selective, binding->selective);
-	queue->state.counters = queue->shm->rules;
+	queue->state.counters = shm_rules(queue->shm);
 	queue->state.touched = queue->shm->rules_touched;
 	queue->config_owed = false;
 	queue->notes_denied = false; /* until the rules in force are those of this policy */

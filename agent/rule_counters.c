@@ -45,7 +45,7 @@ static void read_denied(struct stats_last *last, const struct offload_counts *co
 
 bool rule_counters_read(struct ns *ns)
 {
-	struct shm_control *control = &ns->shm->control;
+	struct shm_control *control = &ns->shm[0]->control;
 	struct offload_counts counts;
 	int err;
 
@@ -75,7 +75,7 @@ bool rule_counters_read(struct ns *ns)
 
 void rule_counters_begin(struct ns *ns)
 {
-	struct shm_control *control = &ns->shm->control;
+	struct shm_control *control = &ns->shm[0]->control;
 
 	(void)rule_counters_read(ns);
 	control->passed_down = 0;

@@ -53,13 +53,7 @@
 
 /* ---- a block of shared memory ---- */
 
-#define FIRST_WORD (offsetof(struct shm_queue, fate) / sizeof(uint64_t))
-#define END_WORD (offsetof(struct shm_queue, rules_touched) / sizeof(uint64_t))
-
-static_assert(offsetof(struct shm_queue, turn) < offsetof(struct shm_queue, fate) &&
-		      offsetof(struct shm_queue, latency) <
-			      offsetof(struct shm_queue, rules_touched),
-	      "every counter but those of the rules lies between the two");
+#define FIRST_WORD (offsetof(struct shm_queue, readmitted) / sizeof(uint64_t))
 
 /* Everything but the rules, in whole words. `to` is the reader's own. */
 static void copy_counters(struct shm_queue *to, const struct shm_queue *from)
@@ -67,7 +61,7 @@ static void copy_counters(struct shm_queue *to, const struct shm_queue *from)
 	uint64_t *words = (uint64_t *)(void *)to;
 	const uint64_t *shared = (const uint64_t *)(const void *)from;
 
-	for (size_t i = FIRST_WORD; i < END_WORD; i++)
+	for (size_t i = FIRST_WORD; i < SHM_WORDS; i++)
 		words[i] = __atomic_load_n(&shared[i], __ATOMIC_RELAXED);
 }
 
@@ -88,10 +82,9 @@ static void add_block(struct stats *stats, const struct shm_queue *block)
 	add_count(&stats->no_policy, &block->no_policy);
 	for (int i = 0; i < SHM_PROTO_MAX; i++)
 		stats->protocol[i] += block->protocol[i];
-	stats->malformed += block->malformed;
-	stats->repeated += block->repeated;
-	stats->would_drop += block->would_drop;
-	stats->unserved += block->unserved;
+#define ADD(number, object, name, ...) stats->name += block->count[number];
+	NSGATE_FIGURES(ADD, NSGATE_FIGURE_NONE, NSGATE_FIGURE_NONE)
+#undef ADD
 	for (int i = 0; i < SHM_LATENCY_BUCKETS; i++)
 		stats->latency[i] += block->latency[i];
 	if (block->latency_max_us > stats->latency_max_us)
@@ -101,7 +94,7 @@ static void add_block(struct stats *stats, const struct shm_queue *block)
 /* ---- a queue ---- */
 
 struct reading {
-	struct shm_queue *block; /* all but its rules */
+	struct shm_queue *block;
 	struct queue_kernel kernel;
 	int kernel_error;
 	bool consistent; /* block and kernel's line are of the same moment */
@@ -118,7 +111,7 @@ static void read_line(const struct ns *ns, unsigned int i, struct reading *readi
 /* The reader's side of the sequence lock that counters.h describes. */
 static bool try_reading(const struct ns *ns, unsigned int i, bool twice, struct reading *reading)
 {
-	const struct shm_queue *shared = &ns->shm[i];
+	const struct shm_queue *shared = ns->shm[i];
 	const uint64_t turn = __atomic_load_n(&shared->turn, __ATOMIC_ACQUIRE);
 	struct queue_kernel before;
 
@@ -138,7 +131,7 @@ static bool try_reading(const struct ns *ns, unsigned int i, bool twice, struct 
 
 static void take_reading(const struct ns *ns, unsigned int i, bool twice, struct reading *reading)
 {
-	static struct shm_queue block; /* too large for a stack; the control thread is alone */
+	static struct shm_queue block; /* rather large for a stack; the control thread is alone */
 
 	*reading = (struct reading){.block = &block};
 	for (int tries = 0; tries < TRIES && !reading->consistent; tries++) {
@@ -175,14 +168,14 @@ static bool lets_pass_on_overload(const struct ns *ns)
 /* What is sent round has a new number and is not counted as readmitted yet. */
 static bool is_resending(const struct ns *ns, unsigned int i)
 {
-	return __atomic_load_n(&ns->shm[i].resending, __ATOMIC_RELAXED) != 0;
+	return __atomic_load_n(&ns->shm[i]->resending, __ATOMIC_RELAXED) != 0;
 }
 
 /* Return: true where only time can tell whether packets were flushed. */
 static bool judge_flushed(const struct ns *ns, unsigned int i, const struct reading *reading,
 			  uint64_t decided, struct stats_last_queue *last)
 {
-	struct shm_control *control = &ns->shm[i].control;
+	struct shm_control *control = &ns->shm[i]->control;
 	const uint64_t known = decided + last->pending + control->flushed;
 	const uint64_t all = missing(reading);
 	const uint64_t explained = control->flushed + control->unaccounted;
@@ -224,7 +217,7 @@ static bool is_suspect(const struct reading *reading, const struct shm_control *
 static bool read_queue(struct ns *ns, unsigned int i, struct stats *stats)
 {
 	struct stats_last_queue *last = &ns->last.queues[i];
-	struct shm_control *control = &ns->shm[i].control;
+	struct shm_control *control = &ns->shm[i]->control;
 	struct reading reading;
 	bool suspected = false;
 	uint64_t decided, seen;
@@ -272,7 +265,7 @@ static bool lets_pass(const struct policy *policy)
  */
 static void read_passed(struct ns *ns, struct stats *stats, bool of_many)
 {
-	const struct shm_control *control = &ns->shm->control;
+	const struct shm_control *control = &ns->shm[0]->control;
 	uint64_t numbered = 0, released = 0;
 
 	if (ns->record.rules.flags & STATS_PASSING || (ns->policy && lets_pass(ns->policy)))
@@ -288,8 +281,8 @@ static void read_passed(struct ns *ns, struct stats *stats, bool of_many)
 		stats->offloaded[i].bytes = ns->last.offloaded[i][1].total;
 	}
 	for (unsigned int i = 0; i < ns->record.queue_count && i < NSGATE_QUEUES_MAX; i++) {
-		numbered += ns->shm[i].control.unaccounted;
-		released += ns->shm[i].control.released;
+		numbered += ns->shm[i]->control.unaccounted;
+		released += ns->shm[i]->control.released;
 	}
 	stats->notices = ns->last.notices.total;
 	stats->unjudged[STATS_UNJUDGED_AGENT_DOWN] =
@@ -350,8 +343,8 @@ static bool read_once(struct ns *ns, struct stats *ret, bool again, bool of_many
 		suspected = unbound_suspect(ns, of_many);
 	for (unsigned int i = 0; i < ns->record.queue_count && i < NSGATE_QUEUES_MAX; i++)
 		suspected |= read_queue(ns, i, ret);
-	ret->unbound_dropped = ns->shm->control.unbound;
-	ret->refused = ns->shm->control.refused;
+	ret->unbound_dropped = ns->shm[0]->control.unbound;
+	ret->refused = ns->shm[0]->control.refused;
 	return suspected;
 }
 
@@ -430,10 +423,10 @@ void stats_rule(const struct ns *ns, size_t index, struct shm_count *ret)
 
 	*ret = (struct shm_count){0};
 	for (unsigned int i = 0; i < ns->record.queue_count && i < NSGATE_QUEUES_MAX; i++) {
-		const struct shm_rule *slot = &ns->shm[i].rules[index];
+		const struct shm_rule *slot = &shm_rules(ns->shm[i])[index];
 
 		/* Slots are in the order of the rules once the queue is bound. */
-		if (!shm_rule_touched(ns->shm[i].rules_touched, (uint32_t)index) ||
+		if (!shm_rule_touched(ns->shm[i]->rules_touched, (uint32_t)index) ||
 		    __atomic_load_n(&slot->name_hash, __ATOMIC_RELAXED) != hash)
 			continue;
 		ret->packets += __atomic_load_n(&slot->count.packets, __ATOMIC_RELAXED);

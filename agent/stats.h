@@ -31,17 +31,9 @@ struct stats {
 	struct shm_count direction[SHM_DIRECTION_MAX];
 	struct shm_count fallback, replies, no_policy;
 	uint64_t protocol[SHM_PROTO_MAX];
-	uint64_t malformed, repeated, would_drop, unserved;
-	uint64_t notices; /* accepted by the kernel alone: its own errors, and what a link needs */
+	NSGATE_FIGURES_NUMBERED /* packets: what each is says nsgate/figure.h; see also unbound.h */
 
-	uint64_t seen;		  /* packets */
-	uint64_t pending;	  /* waiting in the kernel's queues */
-	uint64_t dropped;	  /* by the kernel: the queue was full */
-	uint64_t user_dropped;	  /* by the kernel: the socket's buffer was full */
-	uint64_t flushed;	  /* vanished from the queue undecided (its link went down, ...) */
-	uint64_t refused;	  /* by the kernel: it could not be queued; see unbound.h */
-	uint64_t unbound_dropped; /* by the kernel: nobody had the queue; see unbound.h */
-	uint64_t unjudged[STATS_UNJUDGED_MAX];	       /* packets */
+		uint64_t unjudged[STATS_UNJUDGED_MAX]; /* packets */
 	struct shm_count offloaded[SHM_DIRECTION_MAX]; /* accepted by the kernel, not seen */
 	struct shm_count denied[SHM_DIRECTION_MAX];    /* dropped by the kernel: seen, dropped */
 	struct shm_count guard; /* dropped by the guard of a strict policy; not among those seen */

@@ -16,9 +16,7 @@ static const char *const fate_names[] = {
 	[SHM_FATE_ACCEPTED] = "accepted",
 	[SHM_FATE_DROPPED] = "dropped",
 	[SHM_FATE_REJECTED] = "rejected",
-	[SHM_FATE_QUEUED_ELSEWHERE] = "queued_elsewhere",
 };
-static_assert(sizeof(fate_names) / sizeof(*fate_names) == SHM_FATE_MAX, "a name for each");
 
 static const char *const protocol_names[] = {
 	[SHM_PROTO_TCP] = "tcp",       [SHM_PROTO_UDP] = "udp",	    [SHM_PROTO_ICMP] = "icmp",
@@ -42,34 +40,32 @@ static void write_count(struct jw *w, const char *key, struct shm_count count)
 	jw_close(w, '}');
 }
 
+/* The rows of nsgate/figure.h that are of `object`. */
+static void write_figures(struct jw *w, const char *object, const struct stats *stats)
+{
+#define WRITE_ALSO(of, name, value)                                                                \
+	if (!strcmp(object, #of))                                                                  \
+		jw_uint(w, #name, value);
+#define WRITE(number, of, name, ...) WRITE_ALSO(of, name, stats->name)
+	NSGATE_FIGURES(WRITE, WRITE, WRITE_ALSO)
+#undef WRITE
+#undef WRITE_ALSO
+}
+
 static void write_queue(struct jw *w, const struct ns *ns, const struct stats *stats)
 {
 	jw_open(w, "queue", '{');
 	jw_uint(w, "first", ns->record.queue_first);
 	jw_uint(w, "count", ns->record.queue_count);
 	jw_string(w, "backend", api_backend_name(ns->record.backend));
-	jw_uint(w, "pending", stats->pending);
-	jw_uint(w, "dropped", stats->dropped);
-	jw_uint(w, "user_dropped", stats->user_dropped);
-	jw_uint(w, "flushed", stats->flushed);
-	jw_uint(w, "refused", stats->refused);
-	jw_uint(w, "unbound_dropped", stats->unbound_dropped);
+	write_figures(w, "queue", stats);
 	jw_close(w, '}');
 }
 
 static void write_packets(struct jw *w, const struct stats *stats)
 {
 	jw_open(w, "packets", '{');
-	jw_uint(w, "seen", stats->seen);
-	for (int i = 0; i <= SHM_FATE_REJECTED; i++)
-		jw_uint(w, fate_names[i], stats->fate[i].packets);
-	jw_uint(w, "repeated", stats->repeated);
-	jw_uint(w, "queued_elsewhere", stats->fate[SHM_FATE_QUEUED_ELSEWHERE].packets);
-	jw_uint(w, "unserved", stats->unserved);
-	jw_uint(w, "malformed", stats->malformed);
-	jw_uint(w, "offloaded", stats_offloaded(stats).packets);
-	jw_uint(w, "offloaded_dropped", stats_denied(stats).packets);
-	jw_uint(w, "notices", stats->notices);
+	write_figures(w, "packets", stats);
 	jw_close(w, '}');
 	jw_open(w, "bytes", '{');
 	jw_uint(w, "seen", stats_bytes_seen(stats));
@@ -87,7 +83,7 @@ static void write_kinds(struct jw *w, const struct stats *stats)
 		jw_uint(w, stats_unjudged_names[i], stats->unjudged[i]);
 	jw_close(w, '}');
 	jw_open(w, "audit", '{');
-	jw_uint(w, "would_drop", stats->would_drop);
+	write_figures(w, "audit", stats);
 	jw_close(w, '}');
 	jw_open(w, "direction", '{');
 	for (int i = 0; i < SHM_DIRECTION_MAX; i++)

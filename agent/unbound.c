@@ -56,7 +56,7 @@ static bool read_taken(const struct ns *ns, uint32_t *ret)
 		if (queue_kernel_read(ns->proc_fd, (uint16_t)(ns->record.queue_first + i),
 				      ns->record.queue_count, &line) < 0)
 			return false;
-		taken += line.id_sequence + line.dropped + (uint32_t)ns->shm[i].control.taken;
+		taken += line.id_sequence + line.dropped + (uint32_t)ns->shm[i]->control.taken;
 	}
 	*ret = taken;
 	return true;
@@ -74,7 +74,7 @@ static int32_t excess(const struct shm_control *control, uint64_t asked, uint32_
 /* If all this is of one moment, what was taken without having been counted is known. */
 static void read_exactly(struct ns *ns)
 {
-	struct shm_control *control = &ns->shm->control;
+	struct shm_control *control = &ns->shm[0]->control;
 	uint32_t before, after;
 	uint64_t asked;
 	int32_t rest;
@@ -100,12 +100,12 @@ static bool is_disturbed(const struct ns *ns)
 
 static bool is_settled(const struct ns *ns)
 {
-	return ns->shm->control.settled_at_ns == ns->shm->control.bound_at_ns;
+	return ns->shm[0]->control.settled_at_ns == ns->shm[0]->control.bound_at_ns;
 }
 
 bool unbound_suspect(struct ns *ns, bool of_many)
 {
-	const struct shm_control *control = &ns->shm->control;
+	const struct shm_control *control = &ns->shm[0]->control;
 	const int64_t now = loop_now_ms();
 	uint32_t taken;
 	int32_t rest;
@@ -127,7 +127,7 @@ bool unbound_suspect(struct ns *ns, bool of_many)
 
 static uint64_t *account_of(struct ns *ns)
 {
-	struct shm_control *control = &ns->shm->control;
+	struct shm_control *control = &ns->shm[0]->control;
 
 	if (ns->record.rules.flags & NSGATE_RULES_OVERLOAD)
 		return &control->passed_overload;
@@ -140,7 +140,7 @@ static uint64_t *account_of(struct ns *ns)
 
 void unbound_settle(struct ns *ns)
 {
-	struct shm_control *control = &ns->shm->control;
+	struct shm_control *control = &ns->shm[0]->control;
 	uint32_t taken;
 	int32_t rest;
 

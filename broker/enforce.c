@@ -370,12 +370,26 @@ void enforce_links(struct holding *holding)
 
 static int64_t open_at_ms; /* 0: an agent is there, or all that may be open is */
 
-/* Let pass what waits, and count it where the agent counts: nobody writes there now. */
+/* Where the agent counts: nobody writes there now. Return: 0 or -errno. */
+static int count_released(const struct holding *holding, unsigned int i, uint64_t packets)
+{
+	struct shm_layout layout;
+	uint64_t released = 0;
+	off_t at;
+	int err = records_counters_layout(holding->shm, holding->record.queue_count, &layout);
+
+	if (err)
+		return err;
+	at = (off_t)i * layout.size + (off_t)offsetof(struct shm_queue, control.released);
+	if (pread(holding->shm, &released, sizeof(released), at) != sizeof(released))
+		return -EIO;
+	released += packets;
+	return pwrite(holding->shm, &released, sizeof(released), at) == sizeof(released) ? 0 : -EIO;
+}
+
+/* Let pass what waits. */
 static void release(struct holding *holding, unsigned int i)
 {
-	const off_t at = (off_t)(i * sizeof(struct shm_queue) +
-				 offsetof(struct shm_queue, control.released));
-	uint64_t released = 0;
 	int waited =
 		queue_release(holding->kit.queues[i], (uint16_t)(holding->record.queue_first + i),
 			      holding->record.queue_count, holding->kit.proc);
@@ -384,10 +398,7 @@ static void release(struct holding *holding, unsigned int i)
 		log_event(LOG_LEVEL_ERROR, "release.failed", "netns", holding->record.name, "error",
 			  log_errno(waited), "why", "what waits in the queue waits for an agent",
 			  NULL);
-	if (waited <= 0 || pread(holding->shm, &released, sizeof(released), at) != sizeof(released))
-		return;
-	released += (uint64_t)waited;
-	if (pwrite(holding->shm, &released, sizeof(released), at) != sizeof(released))
+	if (waited > 0 && count_released(holding, i, (uint64_t)waited) < 0)
 		log_event(LOG_LEVEL_WARNING, "release.uncounted", "netns", holding->record.name,
 			  "packets", log_number(waited), NULL);
 }

@@ -25,7 +25,6 @@
 #include "members.h"
 #include "name.h"
 #include "names.h"
-#include "nsgate/shm.h"
 #include "queue_number.h"
 #include "queue_setup.h"
 #include "record.h"
@@ -303,33 +302,15 @@ static int bind_somewhere(struct holding *holding, int target, struct refusal *r
 	return err ? -1 : 0;
 }
 
-/*
- * What of a block is used from the start: the agent maps it, and would end where the file system
- * turns out to be full (nsgate/shm.h). Of the slots of rules that is the first group, which is on
- * the same page; all of them would take 400 KB. Nothing that is there changes.
- */
-static int allocate(int shm, size_t at)
-{
-	const off_t length = offsetof(struct shm_queue, rules[SHM_RULES_GROUP]);
-
-	return fallocate(shm, 0, (off_t)at, length) < 0 && errno != EOPNOTSUPP ? -errno : 0;
-}
-
 static int make_counters(struct holding *holding, struct refusal *refusal)
 {
 	const struct nsgate_ns_record *record = &holding->record;
-	int err = 0;
+	int err;
 
-	holding->shm =
-		records_counters(record->cookie, record->queue_count * sizeof(struct shm_queue));
-	if (holding->shm < 0)
-		err = holding->shm;
-	for (unsigned int i = 0; !err && i < record->queue_count; i++)
-		err = allocate(holding->shm, i * sizeof(struct shm_queue));
-	if (!err)
+	holding->shm = records_counters(record->cookie, record->queue_count);
+	if (holding->shm >= 0)
 		return 0;
-	fd_close(&holding->shm);
-	holding->shm = err;
+	err = holding->shm;
 	return refuse(refusal, NSGATE_STATUS_FAILED,
 		      "cannot make the counters in %s/attached: %s%s", broker_config.runtime_dir,
 		      strerror(-err), err == -ENOSPC ? ": make room on that file system" : "");

@@ -154,25 +154,71 @@ void records_discard(uint64_t cookie)
 		records_remove(cookie);
 }
 
-int records_counters(uint64_t cookie, uint64_t size)
+int records_counters_layout(int counters, unsigned int queue_count, struct shm_layout *ret)
 {
-	char name[FILE_NAME_MAX];
+	struct shm_layout layout;
 	struct stat st;
+	const ssize_t got = pread(counters, &layout, sizeof(layout), 0);
+
+	if (got < 0 || fstat(counters, &st) < 0)
+		return -errno;
+	if (got != sizeof(layout) || !shm_layout_valid(&layout, queue_count, (uint64_t)st.st_size))
+		return -EBADMSG;
+	*ret = layout;
+	return 0;
+}
+
+/* All zero, but for the layout of each block. */
+static int lay_out(int counters, unsigned int queue_count)
+{
+	struct shm_layout layout;
+
+	shm_lay_out(&layout);
+	if (ftruncate(counters, 0) < 0 ||
+	    ftruncate(counters, (off_t)layout.size * (off_t)queue_count) < 0)
+		return -errno;
+	for (unsigned int i = 0; i < queue_count; i++)
+		if (pwrite(counters, &layout, sizeof(layout), (off_t)i * layout.size) < 0)
+			return -errno;
+	return 0;
+}
+
+/*
+ * What of a block is used from the start: the agent maps it, and would end where the file system
+ * turns out to be full (nsgate/shm.h). Of the slots of rules that is the first group, which is on
+ * one page; all of them would take 400 KB. Nothing that is there changes.
+ */
+static int allocate(int counters, const struct shm_layout *layout, unsigned int index)
+{
+	const off_t length = layout->rules_at + SHM_RULES_GROUP * (off_t)sizeof(struct shm_rule);
+
+	return fallocate(counters, 0, (off_t)index * layout->size, length) < 0 &&
+			       errno != EOPNOTSUPP
+		       ? -errno
+		       : 0;
+}
+
+int records_counters(uint64_t cookie, unsigned int queue_count)
+{
+	struct shm_layout layout = {.size = 0};
+	char name[FILE_NAME_MAX];
 	int fd, err;
 
 	file_name(name, cookie, ".counters");
 	fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
-	if (fstat(fd, &st) < 0)
-		goto fail;
-	/* Of another number of queues or another version: begin anew. */
-	if ((uint64_t)st.st_size != size &&
-	    (ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)size) < 0))
-		goto fail;
-	return fd;
-fail:
-	err = -errno;
+	err = records_counters_layout(fd, queue_count, &layout);
+	if (!err && lseek(fd, 0, SEEK_END) != (off_t)layout.size * (off_t)queue_count)
+		err = -EBADMSG;
+	if (err == -EBADMSG) { /* new, or of another number of queues */
+		err = lay_out(fd, queue_count);
+		shm_lay_out(&layout);
+	}
+	for (unsigned int i = 0; !err && i < queue_count; i++)
+		err = allocate(fd, &layout, i);
+	if (!err)
+		return fd;
 	close(fd);
 	return err;
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "nsgate/proto.h"
+#include "nsgate/shm.h"
 
 /* Make and open the directory. Return: 0 or -errno. */
 int records_open(const char *runtime_dir);
@@ -27,10 +28,17 @@ void records_remove(uint64_t cookie);
 void records_discard(uint64_t cookie);
 
 /*
- * The counters of a namespace: those of an earlier attachment that was never detached, else new
- * ones, `size` bytes, all zero. Return: a descriptor, the caller's, or -errno.
+ * The counters of a namespace (nsgate/shm.h): those of an earlier attachment that was never
+ * detached, as whoever made them has laid them out; else new ones, all zero.
+ * Return: a descriptor, the caller's, or -errno (-ENOSPC).
  */
-int records_counters(uint64_t cookie, uint64_t size);
+int records_counters(uint64_t cookie, unsigned int queue_count);
+
+/*
+ * The layout of the blocks in such a file, of which the agent is the other writer.
+ * Return: 0, -EBADMSG where it makes no sense for so many queues, -errno.
+ */
+int records_counters_layout(int counters, unsigned int queue_count, struct shm_layout *ret);
 
 #define RECORDS_MEMBER_MAGIC 0x314d534eU /* "NSM1"; changes with the layout */
 

@@ -9,6 +9,44 @@
 #define MADV_POPULATE_WRITE 23 /* asm-generic/mman-common.h; musl lacks it */
 #endif
 
+#ifdef NSGATE_TEST_GROWN
+#define GROWN_BYTES 8192 /* for the suite that grows the formats: a block of a later release */
+#else
+#define GROWN_BYTES 0
+#endif
+
+void shm_lay_out(struct shm_layout *ret)
+{
+	const uint32_t before = sizeof(struct shm_queue) + GROWN_BYTES;
+	const uint32_t kept_at = before + SHM_RULES * (uint32_t)sizeof(struct shm_rule);
+
+	*ret = (struct shm_layout){
+		.magic = NSGATE_SHM_MAGIC,
+		.size = GROWN_BYTES + SHM_BLOCK_SIZE,
+		.words = before / sizeof(uint64_t),
+		.rules_at = before,
+		.rules = SHM_RULES,
+		.kept_at = kept_at,
+		.kept = SHM_KEPT_MAX,
+	};
+}
+
+static bool slots_fit(const struct shm_layout *layout, uint32_t at, uint32_t count)
+{
+	return at % sizeof(uint64_t) == 0 && at >= layout->words * (uint64_t)sizeof(uint64_t) &&
+	       at + (uint64_t)count * sizeof(struct shm_rule) <= layout->size;
+}
+
+bool shm_layout_valid(const struct shm_layout *layout, unsigned int queues, uint64_t file_size)
+{
+	return layout->magic == NSGATE_SHM_MAGIC && layout->size % sizeof(uint64_t) == 0 &&
+	       layout->words >= SHM_WORDS && layout->rules >= SHM_RULES &&
+	       layout->rules <= SHM_RULES_TOUCHED_WORDS * 64U * SHM_RULES_GROUP &&
+	       layout->kept >= SHM_KEPT_MAX && slots_fit(layout, layout->rules_at, layout->rules) &&
+	       slots_fit(layout, layout->kept_at, layout->kept) &&
+	       (uint64_t)layout->size * queues <= file_size;
+}
+
 /*
  * EFAULT stands for the SIGBUS that there would have been (madvise(2)). Other errors say nothing of
  * it; the advice is known since Linux 5.14.

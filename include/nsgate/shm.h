@@ -11,12 +11,20 @@
  * sees the same even value before and after has a snapshot in which every packet counted has
  * left the kernel's queue; that is what lets "seen = decided + pending" be exact.
  *
- * A namespace's file holds `queue_count` blocks one after the other. The file is sparse, and a
- * page that was only read takes memory like one that was written. So the slot of a rule is left
- * alone, by writer and readers, until the rule is hit for the first time; `rules_touched` says in
- * which groups of slots any was. A slot in use holds the name of the rule at its place in the
- * policy in force. The counts of rules that were hit and are in it no more are in `kept`, and so
- * are those of other policies' defaults: they go on from there when they come back.
+ * A namespace's file holds `queue_count` blocks one after the other. Each begins with its layout,
+ * written by the broker that made it: of which size the block is, and where the slots of rules are
+ * (shm_block(), shm_rules(), shm_kept()). The counters before them are words with places of their
+ * own, and every list among them has room to grow. A plain counter is the word of its number
+ * (nsgate/figure.h). A place is never used for anything else again: so whoever knows fewer counters
+ * leaves the others alone, and whoever knows more finds zero where nobody counted. doc/FORMATS.md
+ * has the rules.
+ *
+ * The file is sparse, and a page that was only read takes memory like one that was written. So the
+ * slot of a rule is left alone, by writer and readers, until the rule is hit for the first time;
+ * `rules_touched` says in which groups of slots any was. A slot in use holds the name of the rule
+ * at its place in the policy in force. The counts of rules that were hit and are in it no more are
+ * in `kept`, and so are those of other policies' defaults: they go on from there when they come
+ * back.
  *
  * Where the file system is full, to touch a page that is not there ends the program (SIGBUS). What
  * is before the rules is allocated when the file is made, with the first group of slots; others by
@@ -30,9 +38,24 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "nsgate/figure.h"
 #include "nsgate/limits.h"
 
-#define NSGATE_SHM_MAGIC 0x4e534735U /* "NSG5"; changes with the layout */
+#define NSGATE_SHM_MAGIC 0x4e534736U /* "NSG6"; what has a place in struct shm_queue keeps it */
+
+/*
+ * Of one block; all in bytes from its start, but for the counts. Larger numbers than this release's
+ * are those of a later one.
+ */
+struct shm_layout {
+	uint32_t magic;
+	uint32_t size;		  /* of the block: the next queue's follows */
+	uint32_t words;		  /* how many 64-bit words there are before the slots */
+	uint32_t rules_at, rules; /* slots of the rules in force, and how many */
+	uint32_t kept_at, kept;	  /* slots of others */
+	uint32_t spare[9];	  /* 0 */
+};
+static_assert(sizeof(struct shm_layout) == 64, "shm layout");
 
 enum shm_fate {
 	SHM_FATE_ACCEPTED,
@@ -97,37 +120,40 @@ struct shm_control {
 	uint64_t bindings;	   /* of the queue since it was attached */
 	uint64_t settled_at_ns;	   /* the binding up to which that is known */
 	uint64_t taken; /* by earlier bindings of the queue: accounted for, or found it full */
+	uint64_t spare[10];
 };
+static_assert(sizeof(struct shm_control) == 32 * 8, "shm layout");
 
 /* Slots that share a bit of `rules_touched`. */
 #define SHM_RULES_GROUP 64
-#define SHM_RULES_TOUCHED_WORDS (NSGATE_RULES_MAX / SHM_RULES_GROUP / 64)
+#define SHM_RULES_TOUCHED_WORDS 16
 
-#define SHM_KEPT_MAX NSGATE_RULES_MAX /* beyond that, those that left first begin anew */
+/* Slots that every block has, and that this release makes. Beyond, those kept first begin anew. */
+#define SHM_RULES NSGATE_RULES_MAX
+#define SHM_KEPT_MAX NSGATE_RULES_MAX
+
+/* Room of the lists: an entry that is added takes the next place in it. */
+#define SHM_FATE_ROOM 8
+#define SHM_DIRECTION_ROOM 4
+#define SHM_PROTO_ROOM 8
+#define SHM_LATENCY_ROOM 127
+#define SHM_COUNTS 160 /* numbers of plain counters, from 1 */
+#define SHM_WORDS 512
 
 struct shm_rule {
 	uint64_t name_hash; /* FNV-1a of the rule's name; 0 is an unused slot */
 	struct shm_count count;
 };
 
+/* What is before the slots. A member that is added takes the first words of a `spare`. */
 struct shm_queue {
-	uint32_t magic;
-	uint32_t rules_used;
-	uint64_t policy_hash; /* FNV-1a of the policy in force; written by the control thread */
+	struct shm_layout layout;
 	struct shm_control control;
 	uint64_t turn;
+	uint64_t policy_hash;  /* FNV-1a of the policy in force; written by the control thread */
 	uint64_t fallback_key; /* whose `fallback` is: queue_binding.fallback_key; 0: nobody's */
-	uint64_t kept_used;    /* of `kept`, the oldest first */
-	struct shm_count fate[SHM_FATE_MAX];
-	struct shm_count direction[SHM_DIRECTION_MAX];
-	struct shm_count fallback;  /* what the default of the policy in force decided */
-	struct shm_count replies;   /* accepted as reply of an accepted flow */
-	struct shm_count no_policy; /* decided while the namespace's policy was missing */
-	uint64_t protocol[SHM_PROTO_MAX];
-	uint64_t malformed;
-	uint64_t repeated;
-	uint64_t would_drop;
-	uint64_t unserved; /* for another program's queue that nobody served: dropped or accepted */
+	uint64_t rules_used;
+	uint64_t kept_used;  /* of the kept slots, the oldest first */
 	uint64_t readmitted; /* packets that a takeover sent round again: counted twice by the
 				kernel */
 	/*
@@ -136,16 +162,75 @@ struct shm_queue {
 	 */
 	uint64_t resending;
 	uint64_t resend_lost;
+	struct shm_count fate[SHM_FATE_ROOM];
+	struct shm_count direction[SHM_DIRECTION_ROOM];
+	struct shm_count fallback;  /* what the default of the policy in force decided */
+	struct shm_count replies;   /* accepted as reply of an accepted flow */
+	struct shm_count no_policy; /* decided while the namespace's policy was missing */
+	struct shm_count spare_counts[5];
+	uint64_t protocol[SHM_PROTO_ROOM];
 	uint64_t latency_max_us;
-	uint64_t latency[SHM_LATENCY_BUCKETS];
+	uint64_t latency[SHM_LATENCY_ROOM];
 	uint64_t rules_touched[SHM_RULES_TOUCHED_WORDS];
-	struct shm_rule rules[NSGATE_RULES_MAX];
-	struct shm_rule kept[SHM_KEPT_MAX];
+	uint64_t count[SHM_COUNTS]; /* by number: enum nsgate_figure */
+	uint64_t spare[112];
 };
 
 static_assert(sizeof(struct shm_rule) == 24, "shm layout");
-static_assert(sizeof(struct shm_queue) % 8 == 0, "shm layout");
-static_assert(NSGATE_RULES_MAX % (64 * SHM_RULES_GROUP) == 0, "every slot has its bit");
+static_assert(sizeof(struct shm_queue) == SHM_WORDS * 8, "shm layout");
+static_assert(offsetof(struct shm_queue, control) == 8 * 8 &&
+		      offsetof(struct shm_queue, turn) == 40 * 8 &&
+		      offsetof(struct shm_queue, fate) == 48 * 8 &&
+		      offsetof(struct shm_queue, direction) == 64 * 8 &&
+		      offsetof(struct shm_queue, fallback) == 72 * 8 &&
+		      offsetof(struct shm_queue, protocol) == 88 * 8 &&
+		      offsetof(struct shm_queue, latency) == 97 * 8 &&
+		      offsetof(struct shm_queue, rules_touched) == 224 * 8 &&
+		      offsetof(struct shm_queue, count) == 240 * 8 &&
+		      offsetof(struct shm_queue, spare) == 400 * 8,
+	      "nothing ever moves");
+static_assert((int)SHM_FATE_MAX <= SHM_FATE_ROOM && (int)SHM_DIRECTION_MAX <= SHM_DIRECTION_ROOM &&
+		      (int)SHM_PROTO_MAX <= SHM_PROTO_ROOM &&
+		      SHM_LATENCY_BUCKETS <= SHM_LATENCY_ROOM,
+	      "the lists fit into their room");
+#define SHM_CHECK_NUMBER(number, ...)                                                              \
+	static_assert((number) >= 1 && (number) < SHM_COUNTS, "a number has its word");
+NSGATE_FIGURES(SHM_CHECK_NUMBER, SHM_CHECK_NUMBER, NSGATE_FIGURE_NONE)
+#undef SHM_CHECK_NUMBER
+static_assert(SHM_RULES % SHM_RULES_GROUP == 0 &&
+		      SHM_RULES / SHM_RULES_GROUP / 64 <= SHM_RULES_TOUCHED_WORDS,
+	      "every slot has its bit");
+
+/* Bytes of a block that this release makes. */
+#define SHM_BLOCK_SIZE                                                                             \
+	(sizeof(struct shm_queue) + (SHM_RULES + SHM_KEPT_MAX) * sizeof(struct shm_rule))
+
+/* The layout of a block that this release makes; what follows it is zero. */
+void shm_lay_out(struct shm_layout *ret);
+
+/*
+ * Can `queues` blocks laid out so be in a file of that size, by this release or another with what
+ * this one needs? The other side wrote it: nothing in it is believed before.
+ */
+bool shm_layout_valid(const struct shm_layout *layout, unsigned int queues, uint64_t file_size);
+
+/* The block of queue `index`; `first` is that of the first one, with a valid layout. */
+static inline struct shm_queue *shm_block(void *first, unsigned int index)
+{
+	const size_t size = ((const struct shm_layout *)first)->size;
+
+	return (struct shm_queue *)(void *)((char *)first + index * size);
+}
+
+/* The slots of a block. */
+static inline struct shm_rule *shm_rules(struct shm_queue *block)
+{
+	return (struct shm_rule *)(void *)((char *)block + block->layout.rules_at);
+}
+static inline struct shm_rule *shm_kept(struct shm_queue *block)
+{
+	return (struct shm_rule *)(void *)((char *)block + block->layout.kept_at);
+}
 
 /* May the slot of rule `index` be in use? If not, it is all zero. */
 static inline bool shm_rule_touched(const uint64_t *touched, uint32_t index)

@@ -320,7 +320,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	change_count = 0;
 	/* What an earlier input left in the counters would be this one's to inherit. */
 	MUST(ftruncate(donors[DONOR_SHM], 0) == 0 &&
-	     ftruncate(donors[DONOR_SHM], sizeof(struct shm_queue)) == 0);
+	     ftruncate(donors[DONOR_SHM], SHM_BLOCK_SIZE) == 0);
+	lay_out(donors[DONOR_SHM], 1);
 	for (int i = 0; i < STEPS_MAX && input.left > 0; i++)
 		step(&input);
 	broker_hang_up();

@@ -125,14 +125,15 @@ static void set_up(void)
 	admins.uids[0] = getuid();
 	snprintf(root, sizeof(root), "%s/nsgate-fuzz-XXXXXX", memory ? "/dev/shm" : "/tmp");
 	MUST(mkdtemp(root));
-	block = calloc(1, sizeof(*block));
+	block = calloc(1, SHM_BLOCK_SIZE);
 	MUST(block);
+	shm_lay_out(&block->layout);
 	strcpy(web.record.name, "web");
 	strcpy(web.record.policy, "ci");
 	strcpy(web.record.target, "netns:web");
 	web.record.queue_count = 1;
 	web.record.cookie = 77;
-	web.shm = block;
+	web.shm[0] = block;
 	web.aux_fd = -1;
 	MUST(store_open(root, getuid(), getgid(), NULL) == 0);
 	store_load();

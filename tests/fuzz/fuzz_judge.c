@@ -134,10 +134,11 @@ static void set_up(void)
 	policies[POLICY_REWRITING] = fuzz_compile(rewriting);
 	policies[POLICY_AUDITING] = fuzz_compile(auditing);
 	buffers = queue_buffers_new();
-	shm = calloc(1, sizeof(*shm));
+	shm = calloc(1, SHM_BLOCK_SIZE);
 	before = calloc(1, sizeof(*before));
 	events = event_ring_new();
 	MUST(buffers && shm && before && events);
+	shm_lay_out(&shm->layout);
 }
 
 static void bind_policy(struct queue *queue, struct policy *policy)
@@ -271,7 +272,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	kernel.sender = how & 4 ? 4711 : 0;
 	if (which / POLICIES < NSGATE_FLOW_MAX)
 		kernel.number = (uint16_t)(NUMBER + which / POLICIES * STRIDE);
-	memcpy(before, shm, offsetof(struct shm_queue, rules));
+	memcpy(before, shm, sizeof(*shm));
 	MUST(queue_turn(&queue, buffers) == 1);
 
 	/* What was received, cut to the slot as it was. */

@@ -297,7 +297,7 @@ static void expect(const struct message *message)
 	if (!packet || message->sender || !is_current(message))
 		return;
 	alone.shm = reference_shm;
-	alone.state.counters = reference_shm->rules;
+	alone.state.counters = shm_rules(reference_shm);
 	alone.state.touched = reference_shm->rules_touched;
 	if (!packet->odd)
 		whole.copy_range = CONTENT_MAX;
@@ -527,9 +527,10 @@ static void set_up(void)
 		policies[i] = fuzz_compile(texts[i]);
 	buffers = queue_buffers_new();
 	reference_buffers = queue_buffers_new();
-	shm = calloc(1, sizeof(*shm));
-	reference_shm = calloc(1, sizeof(*reference_shm));
+	shm = calloc(1, SHM_BLOCK_SIZE);
+	reference_shm = calloc(1, SHM_BLOCK_SIZE);
 	MUST(buffers && reference_buffers && shm && reference_shm);
+	shm_lay_out(&reference_shm->layout);
 }
 
 static void bind_policy(struct policy *policy, bool accept)
@@ -760,7 +761,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	if (!shm)
 		set_up();
-	memset(shm, 0, offsetof(struct shm_queue, rules));
+	memset(shm, 0, sizeof(*shm));
+	shm_lay_out(&shm->layout);
 	kernel.packet_count = kernel.first = kernel.end = 0;
 	kernel.decided = 0;
 	kernel.sends_failed = kernel.handed_over = false;

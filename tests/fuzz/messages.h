@@ -52,6 +52,17 @@ static inline int memory_file(const char *text, size_t size)
 	return fd;
 }
 
+/* Counters as the broker hands them over. */
+static inline void lay_out(int file, unsigned int queues)
+{
+	struct shm_layout layout;
+
+	shm_lay_out(&layout);
+	for (unsigned int i = 0; i < queues; i++)
+		MUST(pwrite(file, &layout, sizeof(layout), (off_t)(i * layout.size)) ==
+		     sizeof(layout));
+}
+
 static inline int open_ended(void)
 {
 	const pid_t pid = fork();
@@ -76,8 +87,10 @@ static inline void donors_open(void)
 	if (donors[DONOR_PROC] < 0)
 		donors[DONOR_PROC] =
 			memory_file("    0      1     0 2 65531     0     0        7  1\n", 0);
-	donors[DONOR_SHM] = memory_file(NULL, sizeof(struct shm_queue));
-	donors[DONOR_SHM_TWO] = memory_file(NULL, 2 * sizeof(struct shm_queue));
+	donors[DONOR_SHM] = memory_file(NULL, SHM_BLOCK_SIZE);
+	lay_out(donors[DONOR_SHM], 1);
+	donors[DONOR_SHM_TWO] = memory_file(NULL, 2 * SHM_BLOCK_SIZE);
+	lay_out(donors[DONOR_SHM_TWO], 2);
 	donors[DONOR_ALIVE] = (int)syscall(SYS_pidfd_open, getpid(), 0);
 	donors[DONOR_ENDED] = open_ended();
 	donors[DONOR_NULL] = open("/dev/null", O_RDWR | O_CLOEXEC);

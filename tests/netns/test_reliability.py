@@ -232,9 +232,9 @@ def shared_words(lab, stats):
     takeovers sent round and that were numbered twice).
     """
     with open(f"{lab.runtime}/attached/{stats['netns']['cookie']}.counters", "rb") as file:
-        head = file.read(456)
-    assert head[:4] == struct.pack("=I", 0x4e534735), "include/nsgate/shm.h has changed"
-    return [struct.unpack("=Q", head[at:at + 8])[0] for at in (24, 48, 56, 448)]
+        head = file.read(512)
+    assert head[:4] == struct.pack("=I", 0x4e534736), "include/nsgate/shm.h has changed"
+    return [struct.unpack("=Q", head[at:at + 8])[0] for at in (72, 96, 104, 360)]
 
 
 def asked(netns):

@@ -31,6 +31,7 @@
 #include "../../broker/rules.h"
 #include "netlink.h"
 #include "nsgate/hook.h"
+#include "nsgate/shm.h"
 #include "policy.h"
 
 #define LIVE_SKIP 77
@@ -108,8 +109,8 @@ static inline void live_rules(struct live *live, uint32_t hooks, uint32_t flags,
 /* Counters are shared with children: MAP_SHARED, as the broker's file is. */
 static inline void live_open(struct live *live)
 {
-	void *shm = mmap(NULL, sizeof(struct shm_queue), PROT_READ | PROT_WRITE,
-			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	void *shm = mmap(NULL, SHM_BLOCK_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+			 -1, 0);
 	uint16_t ignored;
 
 	memset(live, 0, sizeof(*live));
@@ -131,6 +132,7 @@ static inline void live_open(struct live *live)
 	live->buffers = queue_buffers_new();
 	live_need(live->rules_fd >= 0 && live->queue.fd >= 0 && shm != MAP_FAILED && live->buffers,
 		  "sockets and memory");
+	shm_lay_out(&live->queue.shm->layout);
 	errno = -queue_setup(live->queue.fd, LIVE_QUEUE, LIVE_STRIDE, QUEUE_LENGTH_DEFAULT);
 	live_need(errno == 0, "queue");
 	live_need(live->queue.proc_fd >= 0, "nfnetlink_queue");
@@ -180,7 +182,7 @@ static inline void live_close(struct live *live)
 	live_bind(live, NULL);
 	free(live->queue.links);
 	queue_buffers_free(live->buffers);
-	munmap(live->queue.shm, sizeof(struct shm_queue));
+	munmap(live->queue.shm, SHM_BLOCK_SIZE);
 	close(live->queue.proc_fd);
 	close(live->queue.fd);
 	close(live->rules_fd);

@@ -27,6 +27,7 @@
 #include "../../agent/broker_link.h"
 #include "../../agent/ns.h"
 #include "../../agent/store.h"
+#include "block_fixture.h"
 #include "ipc.h"
 #include "log.h"
 #include "policy.h"
@@ -44,7 +45,8 @@ static bool broker_knows_ping;
 static void (*pinged)(bool alive);
 
 static struct ns web;
-static struct shm_queue block;
+static union block_fixture memory;
+static struct shm_queue *const block = &memory.block;
 static size_t users; /* of every policy */
 
 static struct {
@@ -140,7 +142,6 @@ static int setup(void **state)
 	snprintf(api_path, sizeof(api_path), "%s/api.sock", root);
 	snprintf(stats_path, sizeof(stats_path), "%s/stats.sock", root);
 	memset(&web, 0, sizeof(web));
-	memset(&block, 0, sizeof(block));
 	memset(&changes, 0, sizeof(changes));
 	agent_status = (struct agent_status){.workers = 1, .broker_connected = true};
 	users = 0;
@@ -151,7 +152,7 @@ static int setup(void **state)
 	web.record.cookie = 77;
 	web.record.rules.generation = 1;
 	web.record.rules.hooks = web.wanted.hooks = 1U << 1 | 1U << 3;
-	web.shm = &block;
+	web.shm[0] = block_begin(&memory);
 	web.aux_fd = -1;
 	if (store_open(root, getuid(), getgid(), NULL) < 0)
 		return -1;
@@ -1035,10 +1036,10 @@ static void metrics_are_in_the_text_format(void **state)
 
 	(void)state;
 	assert_int_equal(policy_compile(GOOD, strlen(GOOD), &web.policy, &problems), 0);
-	shm_rule_touch(block.rules_touched, 0);
-	block.rules[0].name_hash = policy_info(web.policy)->rules[0].name_hash;
-	block.rules[0].count.packets = 9;
-	block.fate[SHM_FATE_DROPPED].packets = 3;
+	shm_rule_touch(block->rules_touched, 0);
+	shm_rules(block)[0].name_hash = policy_info(web.policy)->rules[0].name_hash;
+	shm_rules(block)[0].count.packets = 9;
+	block->fate[SHM_FATE_DROPPED].packets = 3;
 	strcpy(web.record.policy, "c\"i\\\n");
 	reply = ask("GET", "/metrics", NULL);
 	assert_non_null(strstr(reply.text, "Content-Type: text/plain; version=0.0.4"));

@@ -39,7 +39,7 @@ static void publishing_adds_once(void **state)
 	assert_int_equal(shm->fate[SHM_FATE_REJECTED].bytes, 150);
 	assert_int_equal(shm->direction[SHM_DIRECTION_FORWARD].bytes, 7);
 	assert_int_equal(shm->replies.packets, 1);
-	assert_int_equal(shm->malformed, 2);
+	assert_int_equal(shm->count[NSGATE_FIGURE_malformed], 2);
 	assert_int_equal(shm->readmitted, 5);
 	assert_int_equal(shm->protocol[SHM_PROTO_TCP], 1);
 	assert_int_equal(shm->protocol[SHM_PROTO_OTHER], 3);

@@ -63,7 +63,7 @@ static void accepts_and_drops_by_policy(void **state)
 	assert_each_once(seen, 0, MANY);
 	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].packets, MANY);
 	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].bytes, MANY * 32);
-	assert_int_equal(live.queue.shm->rules[0].count.packets, MANY);
+	assert_int_equal(shm_rules(live.queue.shm)[0].count.packets, MANY);
 	assert_int_equal(live.queue.shm->fate[SHM_FATE_DROPPED].packets,
 			 live.queue.shm->fallback.packets);
 	assert_int_equal(live.queue.shm->direction[SHM_DIRECTION_OUT].packets, live_decided(&live));
@@ -281,7 +281,7 @@ static void verdicts_are_of_one_number(void **state)
 	assert_each_once(seen, EACH, EACH);
 	assert_int_equal(live_receive_at(known, answers, EACH), EACH);
 	assert_each_once(answers, 0, EACH);
-	assert_int_equal(live.queue.shm->rules[0].count.packets, EACH);
+	assert_int_equal(shm_rules(live.queue.shm)[0].count.packets, EACH);
 	assert_int_equal(live.queue.shm->fate[SHM_FATE_DROPPED].packets, EACH);
 	assert_int_equal(live.queue.shm->replies.packets, EACH + 1);
 	assert_int_equal(live_kernel(&live).id_sequence, live_decided(&live));
@@ -306,7 +306,7 @@ static void what_is_stale_is_so_by_each_number(void **state)
 	assert_int_equal(live_receive_at(known, answers, EACH), EACH);
 	assert_each_once(answers, 0, EACH);
 	assert_int_equal(live.queue.shm->readmitted, 3 * EACH);
-	assert_int_equal(live.queue.shm->malformed, 0);
+	assert_int_equal(live.queue.shm->count[NSGATE_FIGURE_malformed], 0);
 	assert_int_equal(live_kernel(&live).id_sequence, live_decided(&live) + 3 * EACH);
 	close(known);
 	live_close(&live);
@@ -418,7 +418,7 @@ static void rewritten_packets_arrive_whole(void **state)
 		assert_int_equal(tos, 46 << 2);
 	}
 	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].packets, 100);
-	assert_int_equal(live.queue.shm->malformed, 0);
+	assert_int_equal(live.queue.shm->count[NSGATE_FIGURE_malformed], 0);
 	live_close(&live);
 }
 
@@ -450,7 +450,7 @@ static void a_hungrier_policy_sees_whole_packets(void **state)
 	}
 	assert_int_equal(live.queue.shm->readmitted, 200 - 64);
 	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].packets, 210);
-	assert_int_equal(live.queue.shm->malformed, 0);
+	assert_int_equal(live.queue.shm->count[NSGATE_FIGURE_malformed], 0);
 	live_close(&live);
 }
 
@@ -462,9 +462,9 @@ static void hit(struct live *live, uint32_t index, uint64_t packets)
 	struct shm_queue *shm = live->queue.shm;
 
 	shm_rule_touch(shm->rules_touched, index);
-	shm->rules[index].name_hash = policy_info(live->queue.policy)->rules[index].name_hash;
-	shm->rules[index].count.packets += packets;
-	shm->rules[index].count.bytes += packets;
+	shm_rules(shm)[index].name_hash = policy_info(live->queue.policy)->rules[index].name_hash;
+	shm_rules(shm)[index].count.packets += packets;
+	shm_rules(shm)[index].count.bytes += packets;
 }
 
 static void rules_keep_their_counters_by_name(void **state)
@@ -482,13 +482,13 @@ static void rules_keep_their_counters_by_name(void **state)
 	live_bind(&live, "{\"version\":1,\"rules\":[{\"name\":\"c\",\"action\":\"drop\"},"
 			 "{\"name\":\"a\",\"action\":\"accept\"}]}");
 	assert_int_equal(live.queue.shm->rules_used, 2);
-	assert_int_equal(live.queue.shm->rules[0].count.bytes, 30);
-	assert_int_equal(live.queue.shm->rules[1].count.packets, 10);
-	assert_int_equal(live.queue.shm->rules[2].name_hash, 0);
+	assert_int_equal(shm_rules(live.queue.shm)[0].count.bytes, 30);
+	assert_int_equal(shm_rules(live.queue.shm)[1].count.packets, 10);
+	assert_int_equal(shm_rules(live.queue.shm)[2].name_hash, 0);
 	live_bind(&live, "{\"version\":1,\"rules\":[{\"name\":\"b\",\"action\":\"drop\"},"
 			 "{\"name\":\"a\",\"action\":\"accept\"}]}");
-	assert_int_equal(live.queue.shm->rules[0].count.packets, 20);
-	assert_int_equal(live.queue.shm->rules[1].count.packets, 10);
+	assert_int_equal(shm_rules(live.queue.shm)[0].count.packets, 20);
+	assert_int_equal(shm_rules(live.queue.shm)[1].count.packets, 10);
 	live_close(&live);
 }
 
@@ -517,26 +517,26 @@ static void counters_come_back_with_their_policy(void **state)
 	hit(&live, 0, 10);
 	shm->fallback = (struct shm_count){.packets = 7, .bytes = 70};
 	bind_as(&live, ONE_RULE("b"), 200);
-	assert_int_equal(shm->rules[0].count.packets, 0);
+	assert_int_equal(shm_rules(shm)[0].count.packets, 0);
 	assert_int_equal(shm->fallback.packets, 0);
 	hit(&live, 0, 20);
 	shm->fallback = (struct shm_count){.packets = 8, .bytes = 80};
 	bind_as(&live, NULL, 300); /* missing: nothing moves */
 	assert_int_equal(shm->fallback.packets, 8);
 	bind_as(&live, ONE_RULE("a"), 100);
-	assert_int_equal(shm->rules[0].count.packets, 10);
-	assert_int_equal(shm->rules[0].count.bytes, 10);
+	assert_int_equal(shm_rules(shm)[0].count.packets, 10);
+	assert_int_equal(shm_rules(shm)[0].count.bytes, 10);
 	assert_int_equal(shm->fallback.packets, 7);
 	assert_int_equal(shm->fallback.bytes, 70);
 	hit(&live, 0, 1);
 	bind_as(&live, ONE_RULE("b"), 200);
-	assert_int_equal(shm->rules[0].count.packets, 20);
+	assert_int_equal(shm_rules(shm)[0].count.packets, 20);
 	assert_int_equal(shm->fallback.packets, 8);
 	/* Another text of the same policy: its default is the same. */
 	bind_as(&live, ONE_RULE("c"), 200);
 	assert_int_equal(shm->fallback.packets, 8);
 	bind_as(&live, ONE_RULE("a"), 100);
-	assert_int_equal(shm->rules[0].count.packets, 11);
+	assert_int_equal(shm_rules(shm)[0].count.packets, 11);
 	assert_int_equal(shm->kept_used, 2); /* b, and the default of 200 */
 	live_close(&live);
 }
@@ -552,19 +552,19 @@ static void counters_survive_a_crash_while_they_move(void **state)
 	shm = live.queue.shm;
 	bind_as(&live, ONE_RULE("a"), 100);
 	hit(&live, 0, 10);
-	shm->kept[0] = shm->rules[0];
-	shm->kept[1] = (struct shm_rule){.name_hash = 100, .count = {.packets = 5, .bytes = 5}};
+	shm_kept(shm)[0] = shm_rules(shm)[0];
+	shm_kept(shm)[1] = (struct shm_rule){.name_hash = 100, .count = {.packets = 5, .bytes = 5}};
 	shm->kept_used = 2;
 	hit(&live, 0, 1);
 	bind_as(&live, ONE_RULE("a"), 100);
-	assert_int_equal(shm->rules[0].count.packets, 11);
+	assert_int_equal(shm_rules(shm)[0].count.packets, 11);
 	assert_int_equal(shm->fallback.packets, 5);
 	assert_int_equal(shm->kept_used, 0);
-	shm->kept[0] = shm->rules[0];
-	shm->kept[0].count.packets = 99;
+	shm_kept(shm)[0] = shm_rules(shm)[0];
+	shm_kept(shm)[0].count.packets = 99;
 	shm->kept_used = 1;
 	bind_as(&live, ONE_RULE("a"), 100);
-	assert_int_equal(shm->rules[0].count.packets, 99);
+	assert_int_equal(shm_rules(shm)[0].count.packets, 99);
 	live_close(&live);
 }
 
@@ -582,15 +582,16 @@ static void the_oldest_counters_make_room(void **state)
 	bind_as(&live, ONE_RULE("b"), 100);
 	hit(&live, 0, 20);
 	for (uint64_t i = shm->kept_used; i < SHM_KEPT_MAX; i++)
-		shm->kept[i] = (struct shm_rule){.name_hash = i + 1000, .count = {.packets = i}};
+		shm_kept(shm)[i] =
+			(struct shm_rule){.name_hash = i + 1000, .count = {.packets = i}};
 	shm->kept_used = SHM_KEPT_MAX;
 	bind_as(&live, ONE_RULE("c"), 100);
 	assert_in_range(shm->kept_used, SHM_KEPT_MAX / 2, SHM_KEPT_MAX);
-	assert_int_equal(shm->kept[shm->kept_used - 2].count.packets, SHM_KEPT_MAX - 1);
+	assert_int_equal(shm_kept(shm)[shm->kept_used - 2].count.packets, SHM_KEPT_MAX - 1);
 	bind_as(&live, ONE_RULE("b"), 100);
-	assert_int_equal(shm->rules[0].count.packets, 20);
+	assert_int_equal(shm_rules(shm)[0].count.packets, 20);
 	bind_as(&live, ONE_RULE("a"), 100);
-	assert_int_equal(shm->rules[0].count.packets, 0);
+	assert_int_equal(shm_rules(shm)[0].count.packets, 0);
 	live_close(&live);
 }
 
@@ -632,21 +633,21 @@ static void takes_no_memory_for_rules_without_hits(void **state)
 	live_rules(&live, OUT, 0, 1);
 	live_send_numbers(&live, 0, 10);
 	live_settle(&live);
-	assert_int_equal(live.queue.shm->rules[0].count.packets, 10);
-	assert_int_equal(live.queue.shm->rules[others + 1].count.packets, 10);
+	assert_int_equal(shm_rules(live.queue.shm)[0].count.packets, 10);
+	assert_int_equal(shm_rules(live.queue.shm)[others + 1].count.packets, 10);
 
 	text = many_rules("z", "a", live.port, others);
 	live_bind(&live, text);
 	free(text);
 	live_send_numbers(&live, 10, 5);
 	live_settle(&live);
-	assert_int_equal(live.queue.shm->rules[0].count.packets, 15);
-	assert_int_equal(live.queue.shm->rules[others + 1].count.packets, 15);
+	assert_int_equal(shm_rules(live.queue.shm)[0].count.packets, 15);
+	assert_int_equal(shm_rules(live.queue.shm)[others + 1].count.packets, 15);
 
-	pages = (sizeof(struct shm_queue) + page - 1) / page;
+	pages = (SHM_BLOCK_SIZE + page - 1) / page;
 	resident = malloc(pages);
 	assert_non_null(resident);
-	assert_int_equal(mincore(live.queue.shm, sizeof(struct shm_queue), resident), 0);
+	assert_int_equal(mincore(live.queue.shm, SHM_BLOCK_SIZE, resident), 0);
 	for (size_t i = 0; i < pages; i++)
 		used += resident[i] & 1;
 	assert_true(used <= 4);

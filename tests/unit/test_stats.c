@@ -24,6 +24,7 @@
 #include "../../agent/offload.h"
 #include "../../agent/rule_counters.h"
 #include "../../agent/stats.h"
+#include "block_fixture.h"
 #include "json_scan.h"
 #include "netlink.h"
 #include "policy.h"
@@ -35,7 +36,8 @@ struct agent_status agent_status;
 const char *const ns_state_names[NS_STATE_MAX] = {"attached", "orphaned", "degraded"};
 
 static struct ns ns;
-static struct shm_queue blocks[QUEUES];
+static union block_fixture memory[QUEUES];
+static struct shm_queue *blocks[QUEUES];
 static struct queue_kernel lines[QUEUES];
 static int line_errors[QUEUES];
 static void (*while_reading)(void); /* what happens while the kernel's line is read */
@@ -77,11 +79,11 @@ static int setup(void **state)
 {
 	(void)state;
 	memset(&ns, 0, sizeof(ns));
-	memset(blocks, 0, sizeof(blocks));
 	memset(lines, 0, sizeof(lines));
 	memset(line_errors, 0, sizeof(line_errors));
 	while_reading = NULL;
-	ns.shm = blocks;
+	for (int i = 0; i < QUEUES; i++)
+		ns.shm[i] = blocks[i] = block_begin(&memory[i]);
 	ns.proc_fd = 77;
 	ns.aux_fd = -1;
 	ns.record.queue_first = FIRST_QUEUE;
@@ -113,9 +115,9 @@ static void arrive(unsigned int queue, uint32_t packets)
 /* A whole turn of the worker. */
 static void decide(unsigned int queue, enum shm_fate fate, uint32_t packets)
 {
-	blocks[queue].turn += 2;
-	blocks[queue].fate[fate].packets += packets;
-	blocks[queue].fate[fate].bytes += packets * UINT64_C(100);
+	blocks[queue]->turn += 2;
+	blocks[queue]->fate[fate].packets += packets;
+	blocks[queue]->fate[fate].bytes += packets * UINT64_C(100);
 	lines[queue].pending -= packets;
 }
 
@@ -226,12 +228,12 @@ static void readmitted_packets_are_numbered_twice(void **state)
 	(void)state;
 	arrive(0, 5);
 	lines[0].id_sequence += 5; /* a takeover sent them round */
-	blocks[0].resending = 5;
+	blocks[0]->resending = 5;
 	stats_read(&ns, &stats);
 	assert_int_equal(stats.flushed, 0);
 	assert_int_equal(stats.seen, 5);
-	blocks[0].resending = 0;
-	blocks[0].readmitted = 5;
+	blocks[0]->resending = 0;
+	blocks[0]->readmitted = 5;
 	decide(0, SHM_FATE_ACCEPTED, 5);
 	stats_read(&ns, &stats);
 	assert_int_equal(stats.flushed, 0);
@@ -243,7 +245,7 @@ static void numbers_wrap(void **state)
 	struct stats stats;
 
 	(void)state;
-	blocks[0].fate[SHM_FATE_ACCEPTED].packets = UINT32_MAX - UINT64_C(2);
+	blocks[0]->fate[SHM_FATE_ACCEPTED].packets = UINT32_MAX - UINT64_C(2);
 	lines[0].id_sequence = UINT32_MAX - 2;
 	arrive(0, 10);
 	decide(0, SHM_FATE_ACCEPTED, 5);
@@ -309,8 +311,8 @@ static void a_queue_that_is_gone_keeps_its_figures(void **state)
 
 static void turn_goes_on(void)
 {
-	blocks[0].turn++;
-	blocks[0].fate[SHM_FATE_ACCEPTED].packets++;
+	blocks[0]->turn++;
+	blocks[0]->fate[SHM_FATE_ACCEPTED].packets++;
 }
 
 static void a_busy_worker_does_not_make_it_fall(void **state)
@@ -328,8 +330,8 @@ static void a_busy_worker_does_not_make_it_fall(void **state)
 		last = stats.seen;
 	}
 	while_reading = NULL;
-	blocks[0].turn += blocks[0].turn % 2;
-	lines[0].id_sequence = (uint32_t)blocks[0].fate[SHM_FATE_ACCEPTED].packets + 5;
+	blocks[0]->turn += blocks[0]->turn % 2;
+	lines[0].id_sequence = (uint32_t)blocks[0]->fate[SHM_FATE_ACCEPTED].packets + 5;
 	lines[0].pending = 5;
 	stats_read(&ns, &stats);
 	assert_int_equal(stats.seen, sum(&stats));
@@ -342,7 +344,7 @@ static void a_turn_left_open_does_not_hang(void **state)
 
 	(void)state;
 	arrive(0, 5);
-	blocks[0].turn = 1;
+	blocks[0]->turn = 1;
 	stats_read(&ns, &stats);
 	assert_int_equal(stats.seen, 0);
 	assert_int_equal(stats.pending, 5);
@@ -446,11 +448,11 @@ static void writes_the_contract(void **state)
 			    "{\"name\":\"b\",\"action\":\"drop\"}]}");
 	ns.generation = 3;
 	for (int queue = 0; queue < QUEUES; queue++) {
-		shm_rule_touch(blocks[queue].rules_touched, 0);
+		shm_rule_touch(blocks[queue]->rules_touched, 0);
 		for (int rule = 0; rule < 2; rule++)
-			blocks[queue].rules[rule].name_hash =
+			shm_rules(blocks[queue])[rule].name_hash =
 				policy_info(ns.policy)->rules[rule].name_hash;
-		blocks[queue].rules[1].count = (struct shm_count){5, 500};
+		shm_rules(blocks[queue])[1].count = (struct shm_count){5, 500};
 	}
 	arrive(0, 2);
 	decide(0, SHM_FATE_ACCEPTED, 1);
@@ -602,7 +604,7 @@ static uint64_t unbound_after_binding(unsigned int asked)
 
 	if (came_before_the_queue(asked) != 0)
 		return UINT64_MAX;
-	blocks[0].control.bound_at_ns++;
+	blocks[0]->control.bound_at_ns++;
 	stats_read(&ns, &stats);
 	return stats.unbound_dropped;
 }
@@ -611,13 +613,12 @@ static int read_unbound(void)
 {
 	struct stats stats;
 
-	memset(blocks, 0, sizeof(blocks));
 	memset(lines, 0, sizeof(lines));
 	memset(&ns.last, 0, sizeof(ns.last));
 	if (system("nft 'add counter inet nsgate asked { packets 100 bytes 0 }'") != 0)
 		return 77;
-	rule_counters_begin(&ns);	/* of an earlier attachment */
-	blocks[0].control.bindings = 2; /* in the first one nothing is lost for want of a queue */
+	rule_counters_begin(&ns);	 /* of an earlier attachment */
+	blocks[0]->control.bindings = 2; /* in the first one nothing is lost for want of a queue */
 	arrive(0, 5);
 	arrive(1, 4);
 	lines[1].dropped = 1;
@@ -660,7 +661,7 @@ static bool passed(unsigned int asked, uint32_t flags, uint64_t down, uint64_t f
 /* After read_unbound(). Where a policy is open, what no queue took has passed, at any time. */
 static int read_passed(void)
 {
-	const uint64_t down = ns.shm->control.passed_down;
+	const uint64_t down = ns.shm[0]->control.passed_down;
 
 	if (!passed(124, NSGATE_RULES_BYPASS, down + 3, 0))
 		return 20;
@@ -716,7 +717,7 @@ static int read_real_counters(void)
 	if (stats_offloaded(&stats).packets != 13 || stats_offloaded(&stats).bytes != 1210)
 		return 3;
 	/* Those that were numbered and passed are of all queues; no counter has them. */
-	blocks[1].control.unaccounted = 2;
+	blocks[1]->control.unaccounted = 2;
 	if (system("nft 'add counter inet nsgate passed_agent_down { packets 9 bytes 90 }'") != 0)
 		return 77;
 	stats_read(&ns, &stats);
@@ -724,7 +725,7 @@ static int read_real_counters(void)
 	    stats.unjudged[STATS_UNJUDGED_QUEUE_FULL] != 0 ||
 	    stats.unjudged[STATS_UNJUDGED_UNDELIVERED] != 2)
 		return 4;
-	blocks[0].control.unaccounted = 7;
+	blocks[0]->control.unaccounted = 7;
 	stats_read(&ns, &stats);
 	if (stats.unjudged[STATS_UNJUDGED_QUEUE_FULL] != 0 ||
 	    stats.unjudged[STATS_UNJUDGED_UNDELIVERED] != 9)

@@ -216,8 +216,8 @@ static void policies_change_under_fire(void **state)
 	       (unsigned int)live.queue.shm->readmitted);
 	assert_int_equal(received, sent);
 	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].packets, sent);
-	assert_int_equal(live.queue.shm->rules[0].count.packets, sent);
-	assert_int_equal(live.queue.shm->malformed, 0);
+	assert_int_equal(shm_rules(live.queue.shm)[0].count.packets, sent);
+	assert_int_equal(live.queue.shm->count[NSGATE_FIGURE_malformed], 0);
 	worker_stop(worker);
 	live_close(&live);
 }
