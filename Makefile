@@ -40,19 +40,21 @@ LIBS_lib := -ljson-c -lmnl
 LIBS_broker := -lmnl -lnftnl -lnl-route-3 -lnl-3 -lcap -lseccomp
 LIBS_agent := -lmnl -lnetfilter_queue -ljson-c -lmicrohttpd -lcap -lseccomp
 LIBS_ctl := -ljson-c -lmnl -lcurl -lmicrohttpd -lnftables -lnl-route-3 -lnl-3
+LIBS_enter := -lseccomp
 LIBS_handoff := -lcap
 LIBS_hook := -ljson-c
 LIBS_cni := -ljson-c -lcurl
 
 DAEMONS := nsgate-broker nsgate-agent
 COMMANDS := nsgatectl nsgate-handoff
-HELPERS := oci-hook nsgate-runc
+HELPERS := nsgate-enter oci-hook nsgate-runc
 BINARIES := $(DAEMONS:%=$(BUILD)/%) $(COMMANDS:%=$(BUILD)/%) $(HELPERS:%=$(BUILD)/%) $(BUILD)/nsgate-cni
 
 objects = $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(1)/*.c))
 LIB_OBJS := $(call objects,lib) $(BUILD)/lib/policy_schema.o
 BROKER_OBJS := $(call objects,broker)
 AGENT_OBJS := $(call objects,agent)
+ENTER_OBJS := $(call objects,enter)
 HANDOFF_OBJS := $(BUILD)/ctl/handoff.o
 OCI_HOOK_OBJS := $(BUILD)/ctl/oci_hook.o
 RUNC_SHIM_OBJS := $(BUILD)/ctl/runc_shim.o
@@ -82,6 +84,8 @@ $(BUILD)/libctl.a: $(filter-out $(BUILD)/ctl/main.o,$(CTL_OBJS))
 link = $(CC) $(CFLAGS) $(NSGATE_LDFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^)
 $(BUILD)/nsgate-broker: $(BROKER_OBJS) $(BUILD)/libnsgate.a
 	$(link) $(LIBS_broker)
+$(BUILD)/nsgate-enter: $(ENTER_OBJS) $(BUILD)/libnsgate.a
+	$(link) $(LIBS_enter)
 $(BUILD)/nsgate-agent: $(AGENT_OBJS) $(BUILD)/libnsgate.a
 	$(link) $(LIBS_agent)
 $(BUILD)/nsgatectl: $(CTL_OBJS) $(BUILD)/libnsgate.a
@@ -229,8 +233,8 @@ deps:
 
 # ---- linters: each of them counts as one test in .ci/run ----
 
-SOURCES := $(wildcard $(addsuffix /*.c,agent broker ctl lib bench bench/peers tests/unit tests/model tests/platform tests/netns/runtimes tests/fuzz tests/faults tests/captured))
-HEADERS := $(wildcard $(addsuffix /*.h,agent broker ctl lib include/nsgate bench bench/peers tests/unit tests/platform tests/fuzz tests/faults tests/captured))
+SOURCES := $(wildcard $(addsuffix /*.c,agent broker enter ctl lib bench bench/peers tests/unit tests/model tests/platform tests/netns/runtimes tests/fuzz tests/faults tests/captured))
+HEADERS := $(wildcard $(addsuffix /*.h,agent broker enter ctl lib include/nsgate bench bench/peers tests/unit tests/platform tests/fuzz tests/faults tests/captured))
 SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/debian/nsgate.p* deploy/completion/* tests/*.sh tests/tsan tests/fuzz/run tests/netns/run tests/kernels/guest-init tests/userlands/enter tests/userlands/musl)
 MAN := $(wildcard doc/man/*.[1578])
 

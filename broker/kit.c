@@ -1,13 +1,4 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/*
- * Theory of Operation
- *
- * The child is made by clone(CLONE_VM | CLONE_FILES | CLONE_VFORK): it shares memory and the table
- * of descriptors, so what it opens is simply there when it has exited, and the parent sleeps
- * until then. A network namespace is a property of the task, hence only the child moves. It calls
- * nothing but setns/unshare, socket and open, and sends one message to the kernel where that has to
- * load a module first, so it cannot hang on anything the container made.
- */
 #include "kit.h"
 
 #include <errno.h>
@@ -15,8 +6,6 @@
 #include <linux/magic.h>
 #include <linux/sockios.h>
 #include <linux/netlink.h>
-#include <sched.h>
-#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,124 +13,97 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "nsgate/proto.h"
+#include "enter.h"
 #include "ipc.h"
-#include "kit_owned.h"
 #include "parting.h"
-#include "queue_proc.h"
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71 /* asm-generic/socket.h, since Linux 5.14 */
 #endif
 
-#define CHILD_STACK_BYTES (64 * 1024)
-
-struct entry {
-	int target;
-	struct kit *kit;
-	int error; /* errno of the child's failure, 0: none */
-};
-
-/* Connected to the kernel: who has NET_ADMIN in there can neither forge messages nor fill it up. */
-static bool open_netlink(int *fd, int protocol)
+/* The places of a kit that are wanted beside queues, in the order of enum nsgate_enter_want. */
+static void list_places(struct kit *kit, int *ret_places[NSGATE_ENTER_WANT_END])
 {
-	const struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
-
-	if (*fd < 0)
-		*fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
-	return *fd >= 0 && connect(*fd, (const struct sockaddr *)&kernel, sizeof(kernel)) == 0;
+	ret_places[NSGATE_ENTER_RULES] = &kit->rules;
+	ret_places[NSGATE_ENTER_AUX] = &kit->aux;
+	ret_places[NSGATE_ENTER_ROUTE] = &kit->route;
+	ret_places[NSGATE_ENTER_MONITOR] = kit->monitored ? &kit->monitor : NULL;
+	ret_places[NSGATE_ENTER_PROC] = &kit->proc;
 }
 
-static bool open_all(struct kit *kit)
+/* What the kit still lacks. */
+static void ask_for_missing(struct kit *kit, struct enter_question *ret)
 {
-	for (unsigned int i = 0; i < kit->queue_count; i++)
-		if (!open_netlink(&kit->queues[i], NETLINK_NETFILTER))
-			return false;
-	if (!open_netlink(&kit->rules, NETLINK_NETFILTER) ||
-	    !open_netlink(&kit->aux, NETLINK_NETFILTER) ||
-	    !open_netlink(&kit->route, NETLINK_ROUTE))
-		return false;
-	if (kit->monitored && !open_netlink(&kit->monitor, NETLINK_NETFILTER))
-		return false;
-	if (kit->proc < 0) {
-		int proc = queue_proc_open();
+	int *places[NSGATE_ENTER_WANT_END];
 
-		if (proc == -EACCES) /* kit_open() then asks its owner */
-			return true;
-		if (proc < 0) {
-			errno = -proc;
-			return false;
-		}
-		kit->proc = proc;
-	}
+	for (unsigned int i = 0; i < kit->queue_count; i++)
+		ret->queues += kit->queues[i] < 0;
+	list_places(kit, places);
+	for (unsigned int i = 0; i < NSGATE_ENTER_WANT_END; i++)
+		if (places[i] && *places[i] < 0)
+			ret->want |= 1U << i;
+}
+
+/* Put what came where it was missing. Return: false: it is not what was asked for. */
+static bool take_opened(struct kit *kit, const struct enter_question *question,
+			const struct enter_result *result)
+{
+	const bool no_proc = result->answer.proc_error != 0;
+	unsigned int count = question->queues + (unsigned int)__builtin_popcount(question->want);
+	int *places[NSGATE_ENTER_WANT_END];
+	unsigned int n = 0;
+
+	if (result->fd_count != count - no_proc)
+		return false;
+	for (unsigned int i = 0; i < kit->queue_count; i++)
+		if (kit->queues[i] < 0)
+			kit->queues[i] = result->fds[n++];
+	list_places(kit, places);
+	for (unsigned int i = 0; i < NSGATE_ENTER_WANT_END; i++)
+		if (question->want & 1U << i && !(i == NSGATE_ENTER_PROC && no_proc))
+			*places[i] = result->fds[n++];
 	return true;
 }
 
-static int child(void *arg)
+/* The table of queues of a namespace that shows it to its owner alone. */
+static int open_as_owner(int target)
 {
-	struct entry *entry = arg;
-	int moved = entry->target >= 0 ? setns(entry->target, CLONE_NEWNET) : unshare(CLONE_NEWNET);
+	const struct enter_question question = {.op = NSGATE_ENTER_OPEN_AS_OWNER, .fd = target};
+	struct enter_result result;
+	int err = enter_call(&question, &result);
 
-	if (moved < 0 || !open_all(entry->kit))
-		entry->error = errno;
-	return 0;
-}
-
-/* Close in `kit` what was not in `before`. */
-static void undo(struct kit *kit, const struct kit *before)
-{
-	struct kit opened = *kit;
-
-	for (unsigned int i = 0; i < kit->queue_count; i++)
-		if (before->queues[i] >= 0)
-			opened.queues[i] = -1;
-	if (before->rules >= 0)
-		opened.rules = -1;
-	if (before->aux >= 0)
-		opened.aux = -1;
-	if (before->route >= 0)
-		opened.route = -1;
-	if (before->proc >= 0)
-		opened.proc = -1;
-	if (before->monitor >= 0)
-		opened.monitor = -1;
-	kit_close(&opened);
-	*kit = *before;
+	if (err)
+		return err;
+	return result.fd_count == 1 ? result.fds[0] : -EIO;
 }
 
 int kit_open(int target, struct kit *kit)
 {
-	static char stack[CHILD_STACK_BYTES] __attribute__((aligned(64)));
-	struct entry entry = {.target = target, .kit = kit};
+	struct enter_question question = {.op = NSGATE_ENTER_OPEN, .fd = target};
 	const struct kit before = *kit;
-	int status;
-	pid_t pid;
+	struct enter_result result;
+	int err;
 
-	pid = clone(child, stack + sizeof(stack), CLONE_VM | CLONE_FILES | CLONE_VFORK | SIGCHLD,
-		    &entry);
-	if (pid < 0)
-		return -errno;
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return -errno;
-	if (!entry.error && !(WIFEXITED(status) && WEXITSTATUS(status) == 0))
-		entry.error = EIO; /* the child was killed */
-	if (!entry.error && kit->proc < 0) {
-		int proc = kit_owned_open(target, QUEUE_PROC_PATH);
-
-		if (proc < 0)
-			entry.error = -proc;
-		else
-			kit->proc = proc;
+	ask_for_missing(kit, &question);
+	err = enter_call(&question, &result);
+	if (err)
+		return err;
+	if (!take_opened(kit, &question, &result)) {
+		fds_close(result.fds, result.fd_count);
+		return -EIO;
 	}
-	if (entry.error) {
-		undo(kit, &before);
-		return -entry.error;
-	}
-	return 0;
+	if (!result.answer.proc_error)
+		return 0;
+	kit->proc = open_as_owner(target);
+	if (kit->proc >= 0)
+		return 0;
+	err = kit->proc;
+	*kit = before;
+	fds_close(result.fds, result.fd_count);
+	return err;
 }
 
 void kit_close(struct kit *kit)

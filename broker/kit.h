@@ -30,9 +30,8 @@ struct kit {
 	}
 
 /*
- * Enter the namespace behind `target` (a netns fd or a pidfd; -1: a fresh, empty one) in a
- * throw-away child and open what `kit` still lacks (members that are -1; `queue_count` queues).
- * The caller stays where it is.
+ * Have nsgate-enter open, in the namespace behind `target` (a netns fd or a pidfd; -1: a fresh,
+ * empty one), what `kit` still lacks (members that are -1; `queue_count` queues).
  * Return: 0 or -errno: -ESRCH the process is gone; -EPERM no right to enter; -EINVAL not a
  * namespace; -EMFILE. On failure what was opened is closed, what was there before is kept.
  */

@@ -33,6 +33,7 @@
 #include "confine.h"
 #include "custody.h"
 #include "enforce.h"
+#include "enter.h"
 #include "fdstore.h"
 #include "daemon.h"
 #include "ipc.h"
@@ -59,6 +60,7 @@ struct rules_features broker_features;
 uint64_t broker_cookie;
 
 static volatile bool stopping;
+static bool failed;
 
 static struct {
 	bool wanted;
@@ -171,11 +173,30 @@ static void start_agent(void)
 		die(1, "cannot start the agent's supervisor: %s", strerror(-supervised.pid));
 }
 
+/* Nothing can be entered any more: the service manager starts both again. */
+static void enter_gone(void)
+{
+	log_event(LOG_LEVEL_ERROR, "enter.gone", "remedy",
+		  "nsgate-enter has ended, and so nsgate-broker does: start it again", NULL);
+	failed = stopping = true;
+}
+
+static void start_enter(void)
+{
+	const int err = enter_start();
+
+	if (err == -ENOENT)
+		die(1, "nsgate-enter is neither beside this program nor in ../libexec/nsgate: install "
+		       "it, and mount /proc");
+	daemon_must(err, "cannot start nsgate-enter");
+}
+
 static void run(void)
 {
 	while (!stopping) {
 		int timeout;
 
+		enter_tick();
 		agent_link_tick();
 		takeup_tick();
 		attach_tick();
@@ -188,6 +209,7 @@ static void run(void)
 		notify_status("%u attached, agent %s", holding_count(),
 			      attach_agent_here() ? "connected" : "away");
 		timeout = loop_nearest(server_tick(), agent_link_timeout_ms());
+		timeout = loop_nearest(timeout, enter_timeout_ms());
 		timeout = loop_nearest(timeout, takeup_timeout_ms());
 		timeout = loop_nearest(timeout, attach_timeout_ms());
 		timeout = loop_nearest(timeout, holding_timeout_ms());
@@ -209,11 +231,13 @@ int main(int argc, char **argv)
 	daemon_must(listen_fds_take(), "cannot take over the descriptors that were passed");
 	daemon_raise_nofile();
 	notify_open();
+	start_enter();
 	probe_kernel();
 	daemon_lock(broker_config.runtime_dir, "broker", "nsgate-broker");
 	start_agent();
 	daemon_must(loop_open(), "epoll");
 	daemon_must(loop_signals(&stopping, NULL), "signals");
+	daemon_must(enter_watch(enter_gone), "cannot watch nsgate-enter");
 	daemon_must(records_open(broker_config.runtime_dir),
 		    "cannot make the directory of records");
 	daemon_must(options_path(broker_config.runtime_dir, "broker.sock", path, sizeof(path)),
@@ -246,6 +270,7 @@ int main(int argc, char **argv)
 	fdstore_close();
 	while (holding_first())
 		holding_free(holding_first());
+	enter_stop();
 	loop_close();
-	return 0;
+	return failed;
 }

@@ -3,15 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "enter.h"
 #include "ipc.h"
 #include "log.h"
 #include "records.h"
@@ -28,52 +27,28 @@ struct member {
 /* What passes says nothing about a process. */
 static bool is_shortage(int err)
 {
-	return err == -ENOMEM || err == -EMFILE || err == -ENFILE;
-}
-
-/* The pid behind a pidfd, in this program's own pid namespace. Return: it, -ESRCH or -errno. */
-static pid_t pid_of(int pidfd)
-{
-	char path[64], line[128];
-	pid_t pid = -ESRCH;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
-	file = fopen(path, "re");
-	if (!file)
-		return errno == ENOENT ? -ESRCH : -errno;
-	while (fgets(line, sizeof(line), file))
-		if (sscanf(line, "Pid: %d", &pid) == 1)
-			break;
-	fclose(file);
-	return pid > 0 ? pid : -ESRCH;
-}
-
-static bool has_ended(int pidfd)
-{
-	struct pollfd ready = {.fd = pidfd, .events = POLLIN};
-
-	return poll(&ready, 1, 0) != 0;
+	return err == -ENOMEM || err == -EMFILE || err == -ENFILE || err == -EBUSY ||
+	       err == -ETIMEDOUT || err == -ECONNRESET;
 }
 
 /*
- * The inode of the namespace that the process is in. No two living namespaces share one, and
- * those that are attached live. That the process has not ended afterwards tells that the number
- * was its own. Return: 0 or -errno.
+ * The process of a pidfd: its pid in this program's own pid namespace (`ret_pid` may be NULL) and
+ * the inode of its network namespace. No two living namespaces share an inode, and those that are
+ * attached live. Return: 0; -ESRCH it has ended; -errno.
  */
-static int inode_of(int pidfd, pid_t pid, uint64_t *ret)
+static int look_at(int pidfd, pid_t *ret_pid, uint64_t *ret_inode)
 {
-	char path[64];
-	struct stat st;
+	const struct enter_question question = {.op = NSGATE_ENTER_PROCESS, .fd = pidfd};
+	struct enter_result result;
+	int err = enter_call(&question, &result);
 
-	if (pid < 0)
-		return pid;
-	snprintf(path, sizeof(path), "/proc/%d/ns/net", pid);
-	if (stat(path, &st) < 0)
-		return errno == ENOENT ? -ESRCH : -errno;
-	if (has_ended(pidfd))
+	if (err)
+		return err;
+	if (!result.answer.number)
 		return -ESRCH;
-	*ret = st.st_ino;
+	if (ret_pid)
+		*ret_pid = result.answer.number;
+	*ret_inode = result.answer.inode;
 	return 0;
 }
 
@@ -95,7 +70,7 @@ static int open_recorded(const struct record_member *record, uint64_t inode)
 
 	if (pidfd < 0)
 		return is_shortage(-errno) ? -errno : -ESRCH;
-	err = inode_of(pidfd, record->pid, &found);
+	err = look_at(pidfd, NULL, &found);
 	if (!err && found == inode)
 		return pidfd;
 	close(pidfd);
@@ -222,7 +197,7 @@ bool members_request(const struct nsgate_msg_attach *message, int pidfd, struct 
 int members_find_holding(int pidfd, struct holding **ret)
 {
 	uint64_t inode = 0;
-	int err = inode_of(pidfd, pid_of(pidfd), &inode);
+	int err = look_at(pidfd, NULL, &inode);
 
 	if (err)
 		return err;
@@ -253,7 +228,8 @@ int members_add(struct holding *holding, const struct member_request *request)
 {
 	struct record_member record = {.magic = RECORDS_MEMBER_MAGIC};
 	unsigned int count = 0;
-	pid_t pid = pid_of(request->pidfd);
+	uint64_t inode;
+	pid_t pid;
 	int err, pidfd;
 
 	if (find(holding, request->container))
@@ -262,8 +238,9 @@ int members_add(struct holding *holding, const struct member_request *request)
 		count++;
 	if (count == MEMBERS_MAX)
 		return -ENOSPC;
-	if (pid < 0)
-		return pid;
+	err = look_at(request->pidfd, &pid, &inode);
+	if (err)
+		return err;
 	pidfd = fcntl(request->pidfd, F_DUPFD_CLOEXEC, 0);
 	if (pidfd < 0)
 		return -errno;

@@ -11,6 +11,7 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
+#include "enter.h"
 #include "ipc.h"
 #include "loop.h"
 
@@ -19,13 +20,20 @@ static void (*tell_removed)(const char *name);
 static char netns_dir[PATH_MAX];
 static int netns_watch = -1, parent_watch = -1; /* for as long as we run */
 
+static int watch_for(const char *dir, uint32_t mask)
+{
+	const struct enter_question question = {
+		.op = NSGATE_ENTER_WATCH, .fd = inotify.fd, .mask = mask, .path = dir};
+	struct enter_result result;
+	int err = enter_call(&question, &result);
+
+	return err ? err : result.answer.number;
+}
+
 /* IN_MASK_ADD: it may be watched already, for another reason. Return: the watch, or -errno. */
 static int watch(const char *dir)
 {
-	int wd = inotify_add_watch(inotify.fd, dir,
-				   IN_DELETE | IN_MOVED_FROM | IN_ONLYDIR | IN_MASK_ADD);
-
-	return wd < 0 ? -errno : wd;
+	return watch_for(dir, IN_DELETE | IN_MOVED_FROM | IN_ONLYDIR | IN_MASK_ADD);
 }
 
 static void handle(const struct inotify_event *event)
@@ -86,7 +94,7 @@ int names_watch(const char *dir, void (*removed)(const char *name))
 		return err;
 	}
 	snprintf(parent, sizeof(parent), "%s", dir);
-	parent_watch = inotify_add_watch(fd, dirname(parent), IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
+	parent_watch = watch_for(dirname(parent), IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
 	netns_watch = watch(netns_dir);
 	return 0;
 }

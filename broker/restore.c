@@ -2,16 +2,14 @@
 #include "restore.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "broker.h"
+#include "enter.h"
 #include "members.h"
 
 /* "netns:web" -> "web" */
@@ -22,29 +20,17 @@ static const char *after_colon(const char *target)
 	return colon ? colon + 1 : target;
 }
 
-/*
- * Whatever stands at that path now, a device or a pipe, must neither notice nor hold the broker up:
- * only what was found to be a file of a namespace is opened for real.
- */
+/* Only the file of a namespace is opened, whatever the path leads to now. */
 static int open_namespace(const char *path)
 {
-	int err, opened = -1, place = open(path, O_PATH | O_CLOEXEC);
-	char self[64];
-	struct statfs fs;
+	const struct enter_question question = {
+		.op = NSGATE_ENTER_RESOLVE, .fd = -1, .path = path};
+	struct enter_result result;
+	int err = enter_call(&question, &result);
 
-	if (place < 0)
-		return -errno;
-	if (fstatfs(place, &fs) < 0) {
-		err = -errno;
-	} else if (fs.f_type != NSFS_MAGIC) {
-		err = -ENOENT;
-	} else {
-		snprintf(self, sizeof(self), "/proc/self/fd/%d", place);
-		opened = open(self, O_RDONLY | O_CLOEXEC);
-		err = opened < 0 ? -errno : 0;
-	}
-	close(place);
-	return err ? err : opened;
+	if (err)
+		return err;
+	return result.fd_count == 1 ? result.fds[0] : -EIO;
 }
 
 int restore_target(const struct nsgate_ns_record *record)

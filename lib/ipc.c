@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "ipc.h"
+#include "fdmsg.h"
 #include "loop.h"
 
 #include <errno.h>
@@ -17,9 +18,8 @@
 #ifndef SO_PASSRIGHTS
 #define SO_PASSRIGHTS 83 /* asm-generic/socket.h, since Linux 6.16; refused before */
 #endif
-#define FDS_MAX 253 /* SCM_MAX_FD, linux/net/scm.h */
 
-static_assert(NSGATE_NSFD_MAX <= FDS_MAX, "descriptors of one message");
+static_assert(NSGATE_NSFD_MAX <= FDMSG_FDS_MAX, "descriptors of one message");
 
 static const size_t lengths[NSGATE_MSG_MAX] = {
 	[NSGATE_MSG_HELLO] = sizeof(struct nsgate_msg_hello),
@@ -202,62 +202,7 @@ void ipc_header(struct nsgate_msg_header *header, enum nsgate_msg_type type, uin
 
 int ipc_send(int fd, const struct nsgate_msg_header *message, const int *fds, unsigned int fd_count)
 {
-	/* sendmsg() does not write through iov_base; struct iovec just serves readv() as well. */
-	struct iovec part = {.iov_base = (void *)(uintptr_t)message, .iov_len = message->length};
-	union {
-		char bytes[CMSG_SPACE(FDS_MAX * sizeof(int))];
-		struct cmsghdr align;
-	} control;
-	struct msghdr datagram = {.msg_iov = &part, .msg_iovlen = 1};
-
-	if (fd_count > FDS_MAX)
-		return -EINVAL;
-	if (fd_count) {
-		struct cmsghdr *cmsg;
-
-		memset(&control, 0, CMSG_SPACE(fd_count * sizeof(int)));
-		datagram.msg_control = control.bytes;
-		datagram.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
-		cmsg = CMSG_FIRSTHDR(&datagram);
-		cmsg->cmsg_level = SOL_SOCKET;
-		cmsg->cmsg_type = SCM_RIGHTS;
-		cmsg->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
-		memcpy(CMSG_DATA(cmsg), fds, fd_count * sizeof(int));
-	}
-	while (sendmsg(fd, &datagram, MSG_NOSIGNAL) < 0)
-		if (errno != EINTR)
-			return -errno;
-	return 0;
-}
-
-/* Collect the descriptors of a datagram; those beyond `max` are closed and make it bad. */
-static bool take_fds(struct msghdr *datagram, int *ret_fds, unsigned int max,
-		     unsigned int *ret_count)
-{
-	unsigned int count = 0;
-	bool surplus = false;
-
-	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(datagram); cmsg;
-	     cmsg = CMSG_NXTHDR(datagram, cmsg)) {
-		size_t here;
-
-		if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
-			continue;
-		here = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		for (size_t i = 0; i < here; i++) {
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(int), sizeof(fd));
-			if (count < max) {
-				ret_fds[count++] = fd;
-			} else {
-				close(fd);
-				surplus = true;
-			}
-		}
-	}
-	*ret_count = count;
-	return !surplus;
+	return fdmsg_send(fd, message, message->length, fds, fd_count);
 }
 
 static bool links_length_valid(const union nsgate_msg *message)
@@ -285,41 +230,21 @@ static bool message_valid(const union nsgate_msg *message, size_t received)
 int ipc_receive(int fd, union nsgate_msg *ret, int *ret_fds, unsigned int fds_max,
 		unsigned int *ret_fd_count)
 {
-	struct iovec part = {.iov_base = ret, .iov_len = sizeof(*ret)};
-	union {
-		char bytes[CMSG_SPACE(FDS_MAX * sizeof(int))];
-		struct cmsghdr align;
-	} control;
-	struct msghdr datagram = {.msg_iov = &part,
-				  .msg_iovlen = 1,
-				  .msg_control = control.bytes,
-				  .msg_controllen = sizeof(control.bytes)};
-	unsigned int count;
-	bool fds_fit;
-	ssize_t received;
-	int cut;
+	struct fdmsg about;
+	bool valid;
+	int err = fdmsg_receive(fd, ret, sizeof(*ret), ret_fds, fds_max, 0, &about);
 
-	do
-		received = recvmsg(fd, &datagram, MSG_CMSG_CLOEXEC);
-	while (received < 0 && errno == EINTR);
-	if (received < 0)
-		return -errno;
-	fds_fit = take_fds(&datagram, ret_fds, fds_max, &count);
-	if (received == 0) {
-		fds_close(ret_fds, count);
+	if (err)
+		return err;
+	valid = about.length && !about.cut && !about.surplus && message_valid(ret, about.length);
+	if (valid && !about.fds_lost) {
+		*ret_fd_count = about.fd_count;
+		return 0;
+	}
+	fds_close(ret_fds, about.fd_count);
+	if (!about.length)
 		return -ENOTCONN;
-	}
-	cut = datagram.msg_flags & (MSG_TRUNC | MSG_CTRUNC);
-	if (!fds_fit || cut || !message_valid(ret, (size_t)received)) {
-		/* There was room for more of them: it is the process that could not have more. */
-		const bool short_of_fds = fds_fit && cut == MSG_CTRUNC && count < FDS_MAX &&
-					  message_valid(ret, (size_t)received);
-
-		fds_close(ret_fds, count);
-		return short_of_fds ? -EMFILE : -EBADMSG;
-	}
-	*ret_fd_count = count;
-	return 0;
+	return valid ? -EMFILE : -EBADMSG;
 }
 
 int ipc_ask(int fd, const struct nsgate_msg_header *message, const int *fds, unsigned int fd_count,

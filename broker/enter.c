@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "enter.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "fdmsg.h"
+#include "ipc.h"
+#include "loop.h"
+
+#define PATIENCE_MS (NSGATE_ENTER_DEADLINE_MS + 1000)
+
+static struct loop_source peer = {.fd = -1};
+static uint32_t last_id;
+static void (*tell_gone)(void); /* once it is in the loop */
+static bool waits_for_room;
+
+/* ---- the process ---- */
+
+/* Beside the broker in the build directory, in its own where it is installed. */
+static int find_program(char *ret, size_t size)
+{
+	static const char *const places[] = {"nsgate-enter", "../libexec/nsgate/nsgate-enter"};
+	char dir[PATH_MAX];
+	const ssize_t length = readlink("/proc/self/exe", dir, sizeof(dir) - 1);
+	char *slash;
+
+	if (length < 0)
+		return -errno;
+	dir[length] = '\0';
+	slash = strrchr(dir, '/');
+	if (!slash)
+		return -ENOENT;
+	slash[1] = '\0';
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
+		if (snprintf(ret, size, "%s%s", dir, places[i]) < (int)size &&
+		    access(ret, X_OK) == 0)
+			return 0;
+	return -ENOENT;
+}
+
+static void run_program(const char *path, int fd) __attribute__((noreturn));
+
+static void run_program(const char *path, int fd)
+{
+	char name[] = "nsgate-enter";
+	char *argv[] = {name, NULL};
+
+	if (fd != NSGATE_ENTER_FD)
+		(void)dup2(fd, NSGATE_ENTER_FD);
+	else
+		(void)fcntl(fd, F_SETFD, 0);
+	(void)syscall(SYS_close_range, NSGATE_ENTER_FD + 1, ~0U, 0);
+	execv(path, argv);
+	_exit(127);
+}
+
+int enter_start(void)
+{
+	char path[PATH_MAX];
+	int pair[2], err = find_program(path, sizeof(path));
+	pid_t pid;
+
+	if (err)
+		return err;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
+	pid = fork();
+	if (pid == 0)
+		run_program(path, pair[1]);
+	err = pid < 0 ? -errno : 0;
+	close(pair[1]);
+	if (err)
+		close(pair[0]);
+	else
+		peer.fd = pair[0];
+	if (!err && fcntl(peer.fd, F_SETFL, O_NONBLOCK) < 0)
+		err = -errno;
+	return err;
+}
+
+void enter_stop(void)
+{
+	int fd = peer.fd;
+
+	if (tell_gone)
+		loop_remove(&peer);
+	fd_close(&fd);
+}
+
+/* ---- questions ---- */
+
+static struct enter_pending *pendings;
+
+static void enlist(struct enter_pending *pending)
+{
+	struct enter_pending **at = &pendings;
+
+	while (*at)
+		at = &(*at)->next;
+	pending->next = NULL;
+	*at = pending;
+}
+
+static void unlist(struct enter_pending *pending)
+{
+	struct enter_pending **at = &pendings;
+
+	while (*at != pending)
+		at = &(*at)->next;
+	*at = pending->next;
+	pending->state = ENTER_IDLE;
+}
+
+static void settle(struct enter_pending *pending, int err)
+{
+	pending->state = ENTER_ANSWERED;
+	pending->err = err;
+}
+
+/* Return: false: the socket is full. */
+static bool send_question(struct enter_pending *pending)
+{
+	static struct nsgate_enter_request request;
+	const struct enter_question *question = &pending->question;
+	const char *path = question->path ? question->path : "";
+	int err;
+
+	request = (struct nsgate_enter_request){
+		.id = ++last_id,
+		.op = question->op,
+		.queues = question->queues,
+		.want = question->want,
+		.mask = question->mask,
+	};
+	if (snprintf(request.path, sizeof(request.path), "%s", path) >= (int)sizeof(request.path)) {
+		settle(pending, -ENAMETOOLONG);
+		return true;
+	}
+	err = fdmsg_send(peer.fd, &request, sizeof(request), &question->fd, question->fd >= 0);
+	if (err == -EAGAIN)
+		return false;
+	pending->id = request.id;
+	pending->state = ENTER_SENT;
+	if (err)
+		settle(pending, err);
+	return true;
+}
+
+/* Send what is not sent yet, as far as the socket takes it. */
+static void send_questions(void)
+{
+	bool full = false;
+
+	for (struct enter_pending *pending = pendings; pending && !full; pending = pending->next)
+		if (pending->state == ENTER_UNSENT)
+			full = !send_question(pending);
+	if (tell_gone && full != waits_for_room &&
+	    loop_change(&peer, full ? EPOLLIN | EPOLLOUT : EPOLLIN) == 0)
+		waits_for_room = full;
+}
+
+static struct enter_pending *find_sent(uint32_t id)
+{
+	struct enter_pending *pending = pendings;
+
+	while (pending && !(pending->state == ENTER_SENT && pending->id == id))
+		pending = pending->next;
+	return pending;
+}
+
+/* Receive an answer for whom it may concern. Return: 0; -EAGAIN none is there; -errno. */
+static int take_answer(void)
+{
+	struct enter_result result;
+	struct enter_pending *pending;
+	struct fdmsg about;
+	int err = fdmsg_receive(peer.fd, &result.answer, sizeof(result.answer), result.fds,
+				NSGATE_ENTER_FDS_MAX, MSG_DONTWAIT, &about);
+
+	if (err)
+		return err;
+	if (!about.length)
+		return -ENOTCONN;
+	result.fd_count = about.fd_count;
+	pending = about.length == sizeof(result.answer) ? find_sent(result.answer.id) : NULL;
+	err = about.cut || about.surplus ? -EBADMSG : result.answer.error;
+	if (about.fds_lost && !err)
+		err = -EMFILE;
+	if (err || !pending) { /* a child that was late after all */
+		fds_close(result.fds, result.fd_count);
+		result.fd_count = 0;
+	}
+	if (!pending)
+		return 0;
+	pending->result = result;
+	settle(pending, err);
+	return 0;
+}
+
+static void take_answers(void)
+{
+	while (take_answer() == 0)
+		;
+}
+
+int enter_call(const struct enter_question *question, struct enter_result *ret)
+{
+	struct enter_pending pending = {.question = *question, .state = ENTER_UNSENT};
+	const int64_t deadline = loop_now_ms() + PATIENCE_MS;
+
+	enlist(&pending);
+	while (pending.state != ENTER_ANSWERED) {
+		struct pollfd ready = {.fd = peer.fd, .events = POLLIN};
+
+		send_questions();
+		if (pending.state == ENTER_UNSENT)
+			ready.events |= POLLOUT;
+		if (pending.state != ENTER_ANSWERED && !poll(&ready, 1, loop_left_ms(deadline)))
+			settle(&pending, -ETIMEDOUT);
+		if (ready.revents & POLLIN)
+			take_answers();
+		else if (ready.revents & (POLLHUP | POLLERR))
+			settle(&pending, -ECONNRESET);
+	}
+	unlist(&pending);
+	*ret = pending.result;
+	return pending.err;
+}
+
+void enter_ask(struct enter_pending *pending, const struct enter_question *question,
+	       void (*done)(struct enter_pending *pending, int err, struct enter_result *result))
+{
+	pending->question = *question;
+	pending->done = done;
+	pending->state = ENTER_UNSENT;
+	enlist(pending);
+	send_questions();
+}
+
+void enter_forget(struct enter_pending *pending)
+{
+	if (pending->state == ENTER_IDLE)
+		return;
+	if (pending->state == ENTER_ANSWERED)
+		fds_close(pending->result.fds, pending->result.fd_count);
+	unlist(pending);
+}
+
+/* ---- the loop ---- */
+
+static struct enter_pending *find_answered(void)
+{
+	struct enter_pending *pending = pendings;
+
+	while (pending && pending->state != ENTER_ANSWERED)
+		pending = pending->next;
+	return pending;
+}
+
+int enter_timeout_ms(void)
+{
+	return find_answered() ? 0 : -1;
+}
+
+void enter_tick(void)
+{
+	struct enter_pending *pending;
+
+	while ((pending = find_answered())) {
+		struct enter_result result = pending->result;
+
+		unlist(pending);
+		pending->done(pending, pending->err, &result);
+	}
+}
+
+static void peer_ready(struct loop_source *source, uint32_t events)
+{
+	(void)source;
+	if (events & EPOLLIN)
+		take_answers();
+	else if (events & (EPOLLHUP | EPOLLERR))
+		tell_gone();
+	send_questions();
+}
+
+int enter_watch(void (*gone)(void))
+{
+	const int fd = peer.fd;
+	int err;
+
+	peer.ready = peer_ready;
+	peer.fd = -1;
+	err = loop_add(&peer, fd, EPOLLIN);
+	peer.fd = fd;
+	if (!err)
+		tell_gone = gone;
+	return err;
+}
