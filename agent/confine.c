@@ -4,9 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <linux/landlock.h>
 #include <sched.h>
-#include <seccomp.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,6 +17,7 @@
 #include <unistd.h>
 
 #include "filter.h"
+#include "landlock.h"
 
 /* ThreadSanitizer's runtime opens files and makes system calls of its own (make tsan-check). */
 #ifdef NSGATE_UNCONFINED
@@ -120,70 +119,11 @@ int confine_user(uid_t uid, gid_t gid)
 	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : 0;
 }
 
-/* The access rights of each Landlock ABI: linux/landlock.h; ABI 1 has the first 13. */
-#define LANDLOCK_FS_ABI1 ((1ULL << 13) - 1)
-#define LANDLOCK_FS_REFER (1ULL << 13)	  /* ABI 2 */
-#define LANDLOCK_FS_TRUNCATE (1ULL << 14) /* ABI 3 */
-
-/* Of abstract sockets none but what is connected already. */
-#define LANDLOCK_ABSTRACT_SOCKETS (1ULL << 0) /* ABI 6, Linux 6.12 */
-
-/* struct landlock_ruleset_attr as of ABI 6; older kernels are given as much as they know. */
-struct ruleset_attr {
-	uint64_t handled_fs, handled_net, scoped;
-};
-
-static uint64_t handled_rights(int abi)
-{
-	uint64_t rights = LANDLOCK_FS_ABI1;
-
-	if (abi >= 2)
-		rights |= LANDLOCK_FS_REFER;
-	if (abi >= 3)
-		rights |= LANDLOCK_FS_TRUNCATE;
-	return rights;
-}
-
-/* Return: 0 or -errno. */
-static int leave_directory(int ruleset, uint64_t access, int dir_fd)
-{
-	struct landlock_path_beneath_attr rule = {.parent_fd = dir_fd, .allowed_access = access};
-
-	if (dir_fd < 0)
-		return 0;
-	return syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0
-		       ? -errno
-		       : 0;
-}
-
 int confine_files(int policy_dir_fd, int good_dir_fd)
 {
-	int ruleset, err;
-	int abi =
-		(int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-	struct ruleset_attr attr = {.scoped = LANDLOCK_ABSTRACT_SOCKETS};
-	size_t known = offsetof(struct ruleset_attr, handled_net);
-	uint64_t access = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR |
-			  LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG |
-			  LANDLOCK_ACCESS_FS_REMOVE_FILE;
+	const int dirs[] = {policy_dir_fd, good_dir_fd};
 
-	if (UNCONFINED || abi < 1)
-		return 0;
-	attr.handled_fs = handled_rights(abi);
-	if (abi >= 3)
-		access |= LANDLOCK_FS_TRUNCATE;
-	if (abi >= 6)
-		known = sizeof(attr);
-	ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, known, 0);
-	if (ruleset < 0)
-		return -errno;
-	err = leave_directory(ruleset, access, policy_dir_fd);
-	if (!err)
-		err = leave_directory(ruleset, access, good_dir_fd);
-	if (!err && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
-		err = -errno;
-	close(ruleset);
-	return err ? err : abi;
+	return UNCONFINED ? 0 : landlock_keep(dirs, sizeof(dirs) / sizeof(dirs[0]));
 }
 
 /* stderr is a file of the operator's choice, and grows for as long as the agent runs. */
@@ -287,15 +227,10 @@ static const int allowed[] = {
 };
 
 /*
- * One argument says what the call does. A mask of 0 stands for all bits. Those of packets are not
- * among them: what is allowed whatever its arguments, the kernel (5.11) knows without running the
- * filter.
+ * What packets need is not among these: what is allowed whatever its arguments, the kernel (5.11)
+ * knows without running the filter.
  */
-static const struct {
-	int call;
-	unsigned int argument;
-	uint64_t mask, value;
-} allowed_with[] = {
+static const struct filter_narrowed narrowed[] = {
 	/* No leases, no signals to an owner: what opendir() asks for. */
 	{SCMP_SYS(fcntl), 1, 0, F_GETFL},
 	{SCMP_SYS(fcntl), 1, 0, F_GETFD},
@@ -311,44 +246,11 @@ static const struct {
 	{SCMP_SYS(sched_setaffinity), 0, 0, 0},
 };
 
-#define ALLOWED_WITH (sizeof(allowed_with) / sizeof(allowed_with[0]))
-
-/* Return: 0 or -errno. */
-static int allow_with(scmp_filter_ctx filter, size_t i)
-{
-	const uint64_t mask = allowed_with[i].mask ? allowed_with[i].mask : UINT64_MAX;
-
-	return seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed_with[i].call, 1,
-				SCMP_CMP(allowed_with[i].argument, SCMP_CMP_MASKED_EQ, mask,
-					 allowed_with[i].value));
-}
-
-/* To itself: abort() does. Another process of that user is another's. */
-static int allow_own_signals(scmp_filter_ctx filter)
-{
-	return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
-				SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
-}
-
 int confine_syscalls(void)
 {
-	scmp_filter_ctx filter;
-	int err = 0;
+	static const struct filter_list list = {
+		allowed, sizeof(allowed) / sizeof(allowed[0]), narrowed,
+		sizeof(narrowed) / sizeof(narrowed[0])};
 
-	if (UNCONFINED)
-		return 0;
-	/* EPERM and not a kill: a library that tries something new must not stop the packets. */
-	filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-	if (!filter)
-		return -ENOMEM;
-	for (size_t i = 0; !err && i < sizeof(allowed) / sizeof(allowed[0]); i++)
-		err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
-	for (size_t i = 0; !err && i < ALLOWED_WITH; i++)
-		err = allow_with(filter, i);
-	if (!err)
-		err = allow_own_signals(filter);
-	if (!err)
-		err = filter_load(filter, sizeof(allowed) / sizeof(allowed[0]) + ALLOWED_WITH + 1);
-	seccomp_release(filter);
-	return err;
+	return UNCONFINED ? 0 : filter_allow(&list);
 }

@@ -53,7 +53,6 @@ static const int allowed[] = {
 	SCMP_SYS(futex),
 	SCMP_SYS(getpid),
 	SCMP_SYS(gettid),
-	SCMP_SYS(tgkill),
 	SCMP_SYS(set_robust_list),
 	SCMP_SYS(rseq),
 	SCMP_SYS(restart_syscall),
@@ -80,20 +79,15 @@ static const int allowed[] = {
 	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |             \
 	 CLONE_NEWPID | CLONE_NEWNET)
 
-/* Calls of which one argument, as far as `mask` goes, must be as it says here. */
-static const struct {
-	int call;
-	unsigned int argument;
-	scmp_datum_t mask, value;
-} narrowed[] = {
+static const struct filter_narrowed narrowed[] = {
 	{SCMP_SYS(clone), 0, NEW_NAMESPACES, 0},
-	{SCMP_SYS(setns), 1, UINT32_MAX, CLONE_NEWNET},
-	{SCMP_SYS(setns), 1, UINT32_MAX, CLONE_NEWUSER},
-	{SCMP_SYS(unshare), 0, UINT32_MAX, CLONE_NEWNET},
-	{SCMP_SYS(socket), 0, UINT32_MAX, AF_NETLINK},
-	{SCMP_SYS(ioctl), 1, UINT32_MAX, NS_GET_USERNS},
-	{SCMP_SYS(prctl), 0, UINT32_MAX, PR_SET_DUMPABLE},
-	{SCMP_SYS(prctl), 0, UINT32_MAX, PR_SET_PDEATHSIG},
+	{SCMP_SYS(setns), 1, 0, CLONE_NEWNET},
+	{SCMP_SYS(setns), 1, 0, CLONE_NEWUSER},
+	{SCMP_SYS(unshare), 0, 0, CLONE_NEWNET},
+	{SCMP_SYS(socket), 0, 0, AF_NETLINK},
+	{SCMP_SYS(ioctl), 1, 0, NS_GET_USERNS},
+	{SCMP_SYS(prctl), 0, 0, PR_SET_DUMPABLE},
+	{SCMP_SYS(prctl), 0, 0, PR_SET_PDEATHSIG},
 };
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -121,25 +115,9 @@ static int drop_capabilities(void)
 
 static int install_filter(void)
 {
-	/* EPERM and not a kill: a libc that tries something new must not end it. */
-	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-	int err = 0;
+	const struct filter_list list = {allowed, COUNT(allowed), narrowed, COUNT(narrowed)};
 
-	if (!filter)
-		return -ENOMEM;
-	for (size_t i = 0; !err && i < COUNT(allowed); i++)
-		err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
-	for (size_t i = 0; !err && i < COUNT(narrowed); i++)
-		err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, narrowed[i].call, 1,
-				       SCMP_CMP(narrowed[i].argument, SCMP_CMP_MASKED_EQ,
-						narrowed[i].mask, narrowed[i].value));
-	/* Its flags are in memory, where no filter looks: libc then takes clone(). */
-	if (!err)
-		err = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
-	if (!err)
-		err = filter_load(filter, COUNT(allowed) + COUNT(narrowed) + 1);
-	seccomp_release(filter);
-	return err;
+	return filter_allow(&list);
 }
 
 int confine_enter(void)
