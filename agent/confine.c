@@ -248,9 +248,8 @@ static const struct filter_narrowed narrowed[] = {
 
 int confine_syscalls(void)
 {
-	static const struct filter_list list = {
-		allowed, sizeof(allowed) / sizeof(allowed[0]), narrowed,
-		sizeof(narrowed) / sizeof(narrowed[0])};
+	static const struct filter_list list = {allowed, sizeof(allowed) / sizeof(allowed[0]),
+						narrowed, sizeof(narrowed) / sizeof(narrowed[0])};
 
 	return UNCONFINED ? 0 : filter_allow(&list);
 }

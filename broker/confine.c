@@ -2,58 +2,122 @@
 #include "confine.h"
 
 #include <errno.h>
-#include <seccomp.h>
+#include <fcntl.h>
+#include <linux/nsfs.h>
+#include <linux/sockios.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/capability.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "filter.h"
+#include "ipc.h"
+#include "landlock.h"
 
-/*
- * NET_ADMIN: netlink sockets inside the namespaces. SYS_ADMIN: setns(). SYS_PTRACE: setns() by the
- * pidfd of a process of another user.
- */
-static const cap_value_t kept[] = {CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_PTRACE};
+int confine_network(void)
+{
+	return unshare(CLONE_NEWNET) < 0 ? -errno : 0;
+}
 
-/* What code injected into a broker would want and the broker itself never calls. */
-static const int denied[] = {
-	SCMP_SYS(execve),
-	SCMP_SYS(execveat),
-	SCMP_SYS(ptrace),
-	SCMP_SYS(process_vm_readv),
-	SCMP_SYS(process_vm_writev),
-	SCMP_SYS(mount),
-	SCMP_SYS(umount2),
-	SCMP_SYS(move_mount),
-	SCMP_SYS(fsopen),
-	SCMP_SYS(open_tree),
-	SCMP_SYS(pivot_root),
-	SCMP_SYS(chroot),
-	SCMP_SYS(init_module),
-	SCMP_SYS(finit_module),
-	SCMP_SYS(delete_module),
-	SCMP_SYS(kexec_load),
-	SCMP_SYS(kexec_file_load),
-	SCMP_SYS(bpf),
-	SCMP_SYS(perf_event_open),
-	SCMP_SYS(io_uring_setup),
-	SCMP_SYS(userfaultfd),
-	SCMP_SYS(keyctl),
-	SCMP_SYS(add_key),
-	SCMP_SYS(request_key),
-	SCMP_SYS(reboot),
-	SCMP_SYS(swapon),
-	SCMP_SYS(swapoff),
-	SCMP_SYS(sethostname),
-	SCMP_SYS(setdomainname),
-	SCMP_SYS(settimeofday),
-	SCMP_SYS(clock_settime),
-	SCMP_SYS(acct),
-	SCMP_SYS(quotactl),
-	SCMP_SYS(mknodat),
-	SCMP_SYS(mknod),
-	SCMP_SYS(open_by_handle_at),
+static const int allowed[] = {
+	/* clients, the agent, the kernel in namespaces */
+	SCMP_SYS(recvmsg),
+	SCMP_SYS(recvfrom),
+	SCMP_SYS(sendmsg),
+	SCMP_SYS(sendto),
+	SCMP_SYS(accept4),
+	SCMP_SYS(connect),
+	SCMP_SYS(shutdown),
+	SCMP_SYS(bind),
+	SCMP_SYS(getsockname),
+	SCMP_SYS(getsockopt),
+	SCMP_SYS(setsockopt),
+	/* waiting */
+	SCMP_SYS(epoll_wait),
+	SCMP_SYS(epoll_pwait),
+	SCMP_SYS(epoll_ctl),
+	SCMP_SYS(poll),
+	SCMP_SYS(ppoll),
+	SCMP_SYS(clock_gettime),
+	SCMP_SYS(clock_nanosleep),
+	SCMP_SYS(nanosleep),
+	SCMP_SYS(restart_syscall),
+	/* files: Landlock says which */
+	SCMP_SYS(read),
+	SCMP_SYS(write),
+	SCMP_SYS(readv),
+	SCMP_SYS(writev),
+	SCMP_SYS(pread64),
+	SCMP_SYS(pwrite64),
+	SCMP_SYS(openat),
+	SCMP_SYS(close),
+	SCMP_SYS(fstat),
+	SCMP_SYS(newfstatat),
+	SCMP_SYS(fstatfs),
+	SCMP_SYS(ftruncate),
+	SCMP_SYS(fallocate),
+	SCMP_SYS(lseek),
+	SCMP_SYS(getdents64),
+	SCMP_SYS(readlink),
+	SCMP_SYS(readlinkat),
+	SCMP_SYS(renameat),
+	SCMP_SYS(renameat2),
+	SCMP_SYS(unlink),
+	SCMP_SYS(unlinkat),
+	SCMP_SYS(inotify_rm_watch),
+	SCMP_SYS(pidfd_open),
+	/* memory, itself */
+	SCMP_SYS(munmap),
+	SCMP_SYS(mremap),
+	SCMP_SYS(madvise),
+	SCMP_SYS(brk),
+	SCMP_SYS(futex),
+	SCMP_SYS(exit),
+	SCMP_SYS(exit_group),
+	SCMP_SYS(rt_sigreturn),
+	SCMP_SYS(rt_sigprocmask),
+	SCMP_SYS(rt_sigaction),
+	SCMP_SYS(sigaltstack),
+	SCMP_SYS(getpid),
+	SCMP_SYS(gettid),
+	SCMP_SYS(getuid),
+	SCMP_SYS(geteuid),
+	SCMP_SYS(getrandom),
+	SCMP_SYS(uname),
+	SCMP_SYS(sysinfo),
+	/* the agent's supervisor, at the end */
+	SCMP_SYS(wait4),
+#ifndef __GLIBC__
+/* musl: the oldest system calls that an architecture has */
+#ifdef SYS_open
+	SCMP_SYS(open),
+	SCMP_SYS(stat),
+	SCMP_SYS(lstat),
+	SCMP_SYS(rename),
+#endif
+	SCMP_SYS(statfs),
+#endif
+};
+
+static const struct filter_narrowed narrowed[] = {
+	{SCMP_SYS(socket), 0, 0, AF_UNIX},
+	/* Which namespace is it? */
+	{SCMP_SYS(ioctl), 1, 0, SIOCGSKNS},
+	{SCMP_SYS(ioctl), 1, 0, NS_GET_NSTYPE},
+	{SCMP_SYS(fcntl), 1, 0, F_GETFL},
+	{SCMP_SYS(fcntl), 1, 0, F_SETFL},
+	{SCMP_SYS(fcntl), 1, 0, F_GETFD},
+	{SCMP_SYS(fcntl), 1, 0, F_SETFD},
+	{SCMP_SYS(fcntl), 1, 0, F_DUPFD_CLOEXEC},
+	/* Nothing that was written becomes code. */
+	{SCMP_SYS(mmap), 2, PROT_EXEC, 0},
+	{SCMP_SYS(mprotect), 2, PROT_EXEC, 0},
+	/* Reading limits. */
+	{SCMP_SYS(prlimit64), 2, 0, 0},
 };
 
 /* A service manager that gave us no more may well have filtered capset(), too. */
@@ -62,30 +126,25 @@ static bool has_no_more(cap_t caps, cap_t wanted)
 	return !CAP_DIFFERS(cap_compare(caps, wanted), CAP_PERMITTED);
 }
 
-static int drop_capabilities(void)
+/* Netlink sockets inside the namespaces ask for CAP_NET_ADMIN whenever they are used. */
+static int keep_net_admin_only(void)
 {
+	static const cap_value_t kept = CAP_NET_ADMIN;
 	cap_t caps = cap_get_proc();
 	cap_t wanted = cap_init();
+	cap_flag_value_t has = CAP_CLEAR;
 	int err = 0;
 
 	if (!caps || !wanted) {
 		err = -ENOMEM;
 		goto out;
 	}
-	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
-		cap_flag_value_t has = CAP_CLEAR;
-
-		cap_get_flag(caps, kept[i], CAP_PERMITTED, &has);
-		cap_set_flag(wanted, CAP_PERMITTED, 1, &kept[i], has);
-		cap_set_flag(wanted, CAP_EFFECTIVE, 1, &kept[i], has);
-	}
-	for (cap_value_t cap = 0; cap <= CAP_LAST_CAP; cap++) {
-		cap_flag_value_t has = CAP_CLEAR;
-
-		cap_get_flag(wanted, cap, CAP_PERMITTED, &has);
-		if (!has && cap_get_bound(cap) == 1)
+	cap_get_flag(caps, kept, CAP_PERMITTED, &has);
+	cap_set_flag(wanted, CAP_PERMITTED, 1, &kept, has);
+	cap_set_flag(wanted, CAP_EFFECTIVE, 1, &kept, has);
+	for (cap_value_t cap = 0; cap_get_bound(cap) >= 0; cap++)
+		if (cap != kept && cap_get_bound(cap) == 1)
 			cap_drop_bound(cap); /* fails without CAP_SETPCAP: then it has no use */
-	}
 	if (!has_no_more(caps, wanted) && cap_set_proc(wanted) < 0)
 		err = -errno;
 out:
@@ -94,27 +153,25 @@ out:
 	return err;
 }
 
-static int install_filter(void)
+static int keep_directory(const char *runtime_dir)
 {
-	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
-	int err = 0;
+	int dir = open(runtime_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int err = dir < 0 ? -errno : landlock_keep(&dir, 1);
 
-	if (!filter)
-		return -ENOMEM;
-	for (size_t i = 0; !err && i < sizeof(denied) / sizeof(denied[0]); i++)
-		err = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), denied[i], 0);
-	if (!err)
-		err = filter_load(filter, sizeof(denied) / sizeof(denied[0]));
-	seccomp_release(filter);
-	return err;
+	fd_close(&dir);
+	return err < 0 ? err : 0;
 }
 
-int confine_broker(void)
+int confine_broker(const char *runtime_dir)
 {
+	static const struct filter_list list = {allowed, sizeof(allowed) / sizeof(allowed[0]),
+						narrowed, sizeof(narrowed) / sizeof(narrowed[0])};
 	int err;
 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return -errno;
-	err = install_filter();
-	return err ? err : drop_capabilities();
+	err = keep_net_admin_only();
+	if (!err)
+		err = keep_directory(runtime_dir);
+	return err ? err : filter_allow(&list);
 }

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the broker gives up once its sockets are open. doc/PRIVSEP.md says why each right stays. */
+/* What the broker gives up. doc/PRIVSEP.md says why each right stays. */
 #ifndef NSGATE_BROKER_CONFINE_H
 #define NSGATE_BROKER_CONFINE_H
 
+/* Move to an empty network namespace of its own: the sockets that it uses are opened elsewhere.
+ * Return: 0 or -errno. */
+int confine_network(void);
+
 /*
- * Keep only CAP_NET_ADMIN, CAP_SYS_ADMIN and CAP_SYS_PTRACE (as far as they are there), in the
- * bounding set too; no_new_privs; a seccomp filter that refuses what a broker never does, above
- * all execve. Return: 0 or -errno.
+ * Once sockets are open and nsgate-enter runs: keep CAP_NET_ADMIN alone, in the bounding set too,
+ * the files below the runtime directory (Landlock), and the system calls that serving needs.
+ * Return: 0 or -errno.
  */
-int confine_broker(void);
+int confine_broker(const char *runtime_dir);
 
 #endif

@@ -208,10 +208,15 @@ static int take_answer(void)
 	return 0;
 }
 
-static void take_answers(void)
+/* Return: false: nsgate-enter has ended. */
+static bool take_answers(void)
 {
-	while (take_answer() == 0)
-		;
+	int err;
+
+	do
+		err = take_answer();
+	while (!err);
+	return err == -EAGAIN;
 }
 
 int enter_call(const struct enter_question *question, struct enter_result *ret)
@@ -228,9 +233,8 @@ int enter_call(const struct enter_question *question, struct enter_result *ret)
 			ready.events |= POLLOUT;
 		if (pending.state != ENTER_ANSWERED && !poll(&ready, 1, loop_left_ms(deadline)))
 			settle(&pending, -ETIMEDOUT);
-		if (ready.revents & POLLIN)
-			take_answers();
-		else if (ready.revents & (POLLHUP | POLLERR))
+		if (ready.revents & (POLLIN | POLLHUP | POLLERR) && !take_answers() &&
+		    pending.state != ENTER_ANSWERED)
 			settle(&pending, -ECONNRESET);
 	}
 	unlist(&pending);
@@ -288,11 +292,10 @@ void enter_tick(void)
 static void peer_ready(struct loop_source *source, uint32_t events)
 {
 	(void)source;
-	if (events & EPOLLIN)
-		take_answers();
-	else if (events & (EPOLLHUP | EPOLLERR))
+	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) && !take_answers())
 		tell_gone();
-	send_questions();
+	else
+		send_questions();
 }
 
 int enter_watch(void (*gone)(void))

@@ -16,8 +16,8 @@ struct enter_result {
 };
 
 /*
- * Start nsgate-enter: the program beside this one, or in ../libexec/nsgate. It ends with the broker.
- * Return: 0 or -errno: -ENOENT it is not there.
+ * Start nsgate-enter: the program beside this one, or in ../libexec/nsgate. It ends with the
+ * broker. Return: 0 or -errno: -ENOENT it is not there.
  */
 int enter_start(void);
 

@@ -181,13 +181,19 @@ static void enter_gone(void)
 	failed = stopping = true;
 }
 
+/* From here on neither of the two is in the host's network namespace. */
 static void start_enter(void)
 {
-	const int err = enter_start();
+	int err = confine_network();
 
+	if (err == -EPERM)
+		probe_no_rights();
+	daemon_must(err, "cannot make a network namespace for the broker itself");
+	err = enter_start();
 	if (err == -ENOENT)
-		die(1, "nsgate-enter is neither beside this program nor in ../libexec/nsgate: install "
-		       "it, and mount /proc");
+		die(1,
+		    "nsgate-enter is neither beside this program nor in ../libexec/nsgate: install "
+		    "it, and mount /proc");
 	daemon_must(err, "cannot start nsgate-enter");
 }
 
@@ -231,6 +237,7 @@ int main(int argc, char **argv)
 	daemon_must(listen_fds_take(), "cannot take over the descriptors that were passed");
 	daemon_raise_nofile();
 	notify_open();
+	probe_cookie();
 	start_enter();
 	probe_kernel();
 	daemon_lock(broker_config.runtime_dir, "broker", "nsgate-broker");
@@ -248,7 +255,7 @@ int main(int argc, char **argv)
 	daemon_must(agent_link_open(), "cannot watch the runtime directory");
 	daemon_must(names_watch(broker_config.netns_dir, attach_name_removed),
 		    "cannot watch the directory of netns names");
-	daemon_must(confine_broker(), "cannot give up privileges");
+	daemon_must(confine_broker(broker_config.runtime_dir), "cannot give up privileges");
 	takeup_stored();
 	custody_take_all();
 

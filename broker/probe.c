@@ -12,9 +12,7 @@
 #include "log.h"
 #include "queue_proc.h"
 
-static void no_rights(void) __attribute__((noreturn));
-
-static void no_rights(void)
+void probe_no_rights(void)
 {
 	die(NSGATE_STATUS_REFUSED,
 	    "no permission to enter network namespaces: run as root, or with CAP_SYS_ADMIN, "
@@ -22,7 +20,7 @@ static void no_rights(void)
 }
 
 /* Namespaces are told apart by their cookies, which is what the oldest kernels lack. */
-static void probe_cookie(void)
+void probe_cookie(void)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct utsname kernel = {.release = "of this machine"};
@@ -34,7 +32,7 @@ static void probe_cookie(void)
 		die(1, "Linux %s is too old, it numbers no namespaces: run Linux 5.14 or later",
 		    kernel.release);
 	if (err == -EPERM)
-		no_rights();
+		probe_no_rights();
 	if (err)
 		die(1, "cannot tell the broker's own network namespace: %s", strerror(-err));
 	close(fd);
@@ -44,7 +42,7 @@ static void probe_cookie(void)
 static void explain_kit(int err)
 {
 	if (err == -EPERM)
-		no_rights();
+		probe_no_rights();
 	if (err == -EPROTONOSUPPORT)
 		die(1, "this kernel has not loaded the module " QUEUE_PROC_NETLINK_MODULE
 		       ": " QUEUE_PROC_REMEDY);
@@ -69,7 +67,6 @@ void probe_kernel(void)
 	struct kit kit = KIT_NONE;
 	int err;
 
-	probe_cookie();
 	err = kit_open(-1, &kit);
 	if (err)
 		explain_kit(err);

@@ -23,8 +23,7 @@ static const char *after_colon(const char *target)
 /* Only the file of a namespace is opened, whatever the path leads to now. */
 static int open_namespace(const char *path)
 {
-	const struct enter_question question = {
-		.op = NSGATE_ENTER_RESOLVE, .fd = -1, .path = path};
+	const struct enter_question question = {.op = NSGATE_ENTER_RESOLVE, .fd = -1, .path = path};
 	struct enter_result result;
 	int err = enter_call(&question, &result);
 

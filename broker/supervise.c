@@ -40,12 +40,46 @@
 static volatile sig_atomic_t stopping;
 static volatile pid_t agent_pid;
 
-static void on_term(int number)
+/*
+ * The broker has given up kill(), so it writes here when it stops. Its death is no reason to: the
+ * agent lives on then, and the pipe has an end and no word in it.
+ */
+static int stop_pipe[2] = {-1, -1};
+
+static void stop(void)
 {
-	(void)number;
 	stopping = 1;
 	if (agent_pid > 0)
 		kill(agent_pid, SIGTERM);
+}
+
+static void on_term(int number)
+{
+	(void)number;
+	stop();
+}
+
+static void on_pipe(int number)
+{
+	const int error = errno;
+	char word;
+
+	(void)number;
+	if (read(stop_pipe[0], &word, 1) == 1)
+		stop();
+	errno = error;
+}
+
+/* Return: 0 or -errno. */
+static int catch_pipe(void)
+{
+	struct sigaction action = {.sa_handler = on_pipe};
+
+	close(stop_pipe[1]);
+	if (sigaction(SIGIO, &action, NULL) < 0 || fcntl(stop_pipe[0], F_SETOWN, getpid()) < 0 ||
+	    fcntl(stop_pipe[0], F_SETFL, O_ASYNC | O_NONBLOCK) < 0)
+		return -errno;
+	return 0;
 }
 
 static void catch_term(void)
@@ -234,11 +268,18 @@ static void supervise(const char *path, char *const argv[], const char *lock_pat
 pid_t supervise_start(const char *path, char *const argv[], const char *lock_path, int watchdog_ms)
 {
 	pid_t broker = getpid();
-	pid_t pid = fork();
+	pid_t pid;
 
-	if (pid != 0)
+	if (pipe2(stop_pipe, O_CLOEXEC) < 0)
+		return -errno;
+	pid = fork();
+	if (pid != 0) {
+		close(stop_pipe[0]);
 		return pid < 0 ? -errno : pid;
+	}
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (catch_pipe() < 0)
+		_exit(1);
 	(void)listen_fds_close(); /* a queue's socket that is held here would outlive its detach */
 	catch_term();
 	if (watchdog_ms && watchdog_open(watchdog_ms) < 0)
@@ -252,7 +293,7 @@ void supervise_stop(pid_t supervisor)
 {
 	if (supervisor <= 0)
 		return;
-	kill(supervisor, SIGTERM);
+	(void)!write(stop_pipe[1], "", 1);
 	while (waitpid(supervisor, NULL, 0) < 0 && errno == EINTR)
 		;
 }

@@ -80,14 +80,10 @@ static const int allowed[] = {
 	 CLONE_NEWPID | CLONE_NEWNET)
 
 static const struct filter_narrowed narrowed[] = {
-	{SCMP_SYS(clone), 0, NEW_NAMESPACES, 0},
-	{SCMP_SYS(setns), 1, 0, CLONE_NEWNET},
-	{SCMP_SYS(setns), 1, 0, CLONE_NEWUSER},
-	{SCMP_SYS(unshare), 0, 0, CLONE_NEWNET},
-	{SCMP_SYS(socket), 0, 0, AF_NETLINK},
-	{SCMP_SYS(ioctl), 1, 0, NS_GET_USERNS},
-	{SCMP_SYS(prctl), 0, 0, PR_SET_DUMPABLE},
-	{SCMP_SYS(prctl), 0, 0, PR_SET_PDEATHSIG},
+	{SCMP_SYS(clone), 0, NEW_NAMESPACES, 0},  {SCMP_SYS(setns), 1, 0, CLONE_NEWNET},
+	{SCMP_SYS(setns), 1, 0, CLONE_NEWUSER},	  {SCMP_SYS(unshare), 0, 0, CLONE_NEWNET},
+	{SCMP_SYS(socket), 0, 0, AF_NETLINK},	  {SCMP_SYS(ioctl), 1, 0, NS_GET_USERNS},
+	{SCMP_SYS(prctl), 0, 0, PR_SET_DUMPABLE}, {SCMP_SYS(prctl), 0, 0, PR_SET_PDEATHSIG},
 };
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))

@@ -52,8 +52,8 @@ static int64_t now_ms(void)
 static int receive(struct nsgate_enter_request *ret, int *ret_fd)
 {
 	struct fdmsg about;
-	int fd = -1, err = fdmsg_receive(NSGATE_ENTER_FD, ret, sizeof(*ret), &fd, 1, MSG_DONTWAIT,
-					 &about);
+	int fd = -1,
+	    err = fdmsg_receive(NSGATE_ENTER_FD, ret, sizeof(*ret), &fd, 1, MSG_DONTWAIT, &about);
 
 	if (err)
 		return err;

@@ -92,14 +92,54 @@ def test_agent_holds_no_descriptor_that_enters_a_namespace(lab):
                 if link.startswith(("net:", "/run/netns", "mnt:"))]
 
 
-def test_broker_keeps_three_capabilities(lab):
-    at_work(lab)
-    allowed = 1 << 12 | 1 << 21 | 1 << 19  # NET_ADMIN, SYS_ADMIN, SYS_PTRACE
-    facts = status(lab.broker.pid)
+def keeps_only(pid, allowed):
+    facts = status(pid)
     for caps in ("CapPrm", "CapEff", "CapBnd"):
-        assert int(facts[caps], 16) & ~allowed == 0
+        assert int(facts[caps], 16) & ~allowed == 0, caps
+    assert int(facts["CapInh"], 16) == int(facts["CapAmb"], 16) == 0
     assert facts["NoNewPrivs"] == "1" and facts["Seccomp"] == "2"
-    assert os.readlink(f"/proc/{lab.broker.pid}/ns/net") == os.readlink("/proc/self/ns/net")
+    assert os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net")
+    assert run("nsenter", f"--net=/proc/{pid}/ns/net", "ip", "-o", "addr").stdout == ""
+
+
+def test_broker_keeps_one_capability_in_an_empty_namespace(lab):
+    at_work(lab)
+    keeps_only(lab.broker.pid, CAP_NET_ADMIN)
+
+
+def children(pid, name):
+    """Those processes of that name that it started itself."""
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        pids = [int(word) for word in file.read().split()]
+    return [child for child in pids if status(child)["Name"] == name]
+
+
+def test_nsgate_enter_alone_may_enter(lab):
+    """And has nothing but the broker's end of a socket to hear from."""
+    at_work(lab)
+    [enter] = children(lab.broker.pid, "nsgate-enter")
+    keeps_only(enter, CAP_NET_ADMIN | 1 << 21 | 1 << 19)  # SYS_ADMIN, SYS_PTRACE
+    assert int(status(enter)["CapEff"], 16) & 1 << 21
+    assert [link.split(":")[0] for link in held(enter)
+            if not link.startswith((lab.dir, "/dev/null"))] == ["socket"]
+
+
+def test_broker_and_nsgate_enter_end_together(own_lab):
+    lab = own_lab
+    lab.start_broker()
+    [enter] = children(lab.broker.pid, "nsgate-enter")
+    os.kill(enter, 9)
+    assert lab.broker.wait(10) == 1
+    assert "event=enter.gone" in lab.log("nsgate-broker")
+    lab.start_broker()
+    [enter] = children(lab.broker.pid, "nsgate-enter")
+    os.kill(lab.broker.pid, 9)
+    until(lambda: not os.path.exists(f"/proc/{enter}"), "nsgate-enter to end")
+
+
+def test_nsgate_enter_is_not_run_by_hand():
+    done = run(program("nsgate-enter"), check=False)
+    assert done.returncode == 2 and "nsgate-broker" in done.stderr
 
 
 def test_sockets_are_closed_to_strangers(lab):
