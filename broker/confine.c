@@ -108,6 +108,7 @@ static const struct filter_narrowed narrowed[] = {
 	/* Which namespace is it? */
 	{SCMP_SYS(ioctl), 1, 0, SIOCGSKNS},
 	{SCMP_SYS(ioctl), 1, 0, NS_GET_NSTYPE},
+	{SCMP_SYS(ioctl), 1, 0, SIOCGIFNAME}, /* on a socket of that namespace */
 	{SCMP_SYS(fcntl), 1, 0, F_GETFL},
 	{SCMP_SYS(fcntl), 1, 0, F_SETFL},
 	{SCMP_SYS(fcntl), 1, 0, F_GETFD},

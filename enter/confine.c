@@ -58,9 +58,9 @@ static const int allowed[] = {
 	SCMP_SYS(restart_syscall),
 	SCMP_SYS(rt_sigprocmask),
 	SCMP_SYS(rt_sigreturn),
+	SCMP_SYS(munmap), /* of the filter itself */
 #ifdef __SANITIZE_ADDRESS__
 	SCMP_SYS(mmap),
-	SCMP_SYS(munmap),
 	SCMP_SYS(madvise),
 	SCMP_SYS(sigaltstack),
 #endif
