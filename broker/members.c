@@ -56,7 +56,7 @@ bool members_is_inside(int pidfd, uint64_t inode)
 {
 	uint64_t found = 0;
 
-	return inode_of(pidfd, pid_of(pidfd), &found) == 0 && found == inode;
+	return look_at(pidfd, NULL, &found) == 0 && found == inode;
 }
 
 /*
