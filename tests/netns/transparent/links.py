@@ -342,6 +342,14 @@ def listener_reports(stage):
                                          1) for version in FAMILIES}
 
 
+# What that policy means as rules of nft.
+REPORTS = """
+    table inet filter {{
+        chain out {{ type filter hook output priority 0; policy drop;
+            meta l4proto igmp accept; icmpv6 type {{ {} 133-136 }} accept; }}
+    }}"""
+
+
 def unprivileged_pings(stage):
     """Datagram sockets of ICMP, out and in."""
     box, peer = stage.pair()
