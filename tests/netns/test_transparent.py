@@ -131,10 +131,14 @@ def expected(scenario, outcome, policed, related, *arguments):
 
 FTP = {"welcome": "220 here\r\n", "data": True}
 TFTP = {"asked": True, "answered": True, "acknowledged": True}
+SIP = {"invited": True, "answered": True, "client hears": True, "server hears": True}
 HELPERS = [
     *(Row(helpers.ftp, FTP, (policed, way))
       for policed in ("server", "client") for way in ("passive", "active")),
     *(Row(helpers.tftp, TFTP, (policed,)) for policed in ("server", "client")),
+    *(Row(helpers.sip, SIP, (policed,)) for policed in ("server", "client")),
+    *(expected(helpers.sip, {**SIP, "client hears": related, "server hears": related}, policed,
+               related) for related in (True, False) for policed in ("server", "client")),
     *(expected(helpers.ftp, {**FTP, "data": related}, policed, related, way)
       for related in (True, False) for policed in ("server", "client")
       for way in ("passive", "active")),
