@@ -188,7 +188,7 @@ static int listen_on(const char *name, int type, mode_t mode, gid_t group)
 		    name);
 	if (fd >= 0) {
 		if (type == SOCK_STREAM)
-			ipc_refuse_rights(fd);
+			(void)ipc_pass_rights(fd, false);
 		return fd;
 	}
 	daemon_must(options_path(config.runtime_dir, name, path, sizeof(path)),

@@ -6,7 +6,7 @@
  * binds queues there, installs rules, hands the queues' sockets to the agent and keeps a dup of
  * each, so that no queue dies with an agent. It reads no packet, no policy and no JSON.
  *
- *   server      broker.sock: who may ask what
+ *   server      broker.sock: who may ask what; discard: closing what strangers sent
  *   attach      the life of an attached namespace; prepare: its first steps; owed, parting: what is
  *               left to do after its last
  *   enforce     which rules are in force, also while no agent is there; audit: whether they still
@@ -15,8 +15,9 @@
  *   kit         entering; queue_setup: binding; rules, nft_*: nftables; links: names of links
  *   records     what is attached, on disk; restore: finding it again; names: noticing that it goes
  *   members     the containers that share a namespace
- *   takeup      taking over from a broker before; held: what the agent holds; custody: the rules,
- * until that is done fdstore     what systemd keeps for us, so that queues outlive both daemons
+ *   takeup      taking over from a broker before; held: what the agent holds; custody: the
+ *               rules, until that is done
+ *   fdstore     what systemd keeps for us, so that queues outlive both daemons
  *   agent_link  agent.sock: what the agent is told and may say
  *   confine     what the broker gives up; supervise: starting and watching the agent
  */
@@ -36,6 +37,7 @@
 #include "enter.h"
 #include "fdstore.h"
 #include "daemon.h"
+#include "discard.h"
 #include "ipc.h"
 #include "listen_fds.h"
 #include "log.h"
@@ -239,6 +241,7 @@ int main(int argc, char **argv)
 	notify_open();
 	probe_cookie();
 	start_enter();
+	daemon_must(discard_open(), "cannot start what closes strangers' descriptors");
 	probe_kernel();
 	daemon_lock(broker_config.runtime_dir, "broker", "nsgate-broker");
 	start_agent();

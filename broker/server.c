@@ -17,6 +17,7 @@
 #include "broker.h"
 #include "enforce.h"
 #include "client.h"
+#include "discard.h"
 #include "holding.h"
 #include "ipc.h"
 #include "listen_fds.h"
@@ -32,8 +33,16 @@ static char own_path[108]; /* empty: the socket was passed to us and is not ours
 static struct client *clients;
 static unsigned int client_count, stranger_count;
 static struct log_limit refused_limit;
+static bool rights_refused; /* by the kernel, where nobody who may change things sends them */
 
-static void client_close(struct client *client)
+/* May descriptors lie in there that nobody asked for? */
+static bool is_suspect(const struct client *client)
+{
+	return !client->may_change && !rights_refused;
+}
+
+/* `drained`: nothing was left to read. */
+static void client_close(struct client *client, bool drained)
 {
 	struct client **at = &clients;
 	int fd = client->source.fd;
@@ -44,6 +53,8 @@ static void client_close(struct client *client)
 	client_count--;
 	stranger_count -= !client->may_change;
 	loop_remove(&client->source);
+	if (is_suspect(client) && !drained)
+		discard(&fd);
 	fd_close(&fd);
 	free(client);
 }
@@ -148,31 +159,53 @@ static void log_refused(const struct client *client, const char *why)
 			  suppressed ? log_number(suppressed) : NULL, NULL);
 }
 
+static void reply_no_permission(struct client *client, uint32_t id)
+{
+	client_reply(client, id, NSGATE_STATUS_REFUSED,
+		     "uid %u may not change anything: ask root, or have the broker started with "
+		     "--admin %u",
+		     client->uid, client->uid);
+}
+
 /* Return: false to close the client. `fds` are taken over. */
 static bool dispatch(struct client *client, const union nsgate_msg *message, int *fds,
 		     unsigned int fd_count)
 {
 	const struct request *request = &requests[message->header.type];
 
-	if (!request->handle || request->before_hello == client->greeted ||
-	    fd_count < request->fds_min || fd_count > request->fds_max) {
+	if (!request->handle || request->before_hello == client->greeted) {
 		fds_close(fds, fd_count);
-		log_refused(client,
-			    "a message that may not come now, or with too few or too many fds");
+		log_refused(client, "a message that may not come now");
 		return false;
 	}
 	if (request->changes && !client->may_change) {
 		fds_close(fds, fd_count);
 		log_refused(client, "no permission");
-		client_reply(
-			client, message->header.id, NSGATE_STATUS_REFUSED,
-			"uid %u may not change anything: ask root, or have the broker started with "
-			"--admin %u",
-			client->uid, client->uid);
+		reply_no_permission(client, message->header.id);
 		return true;
+	}
+	if (fd_count < request->fds_min || fd_count > request->fds_max) {
+		fds_close(fds, fd_count);
+		log_refused(client, "a message with too few or too many fds");
+		return false;
 	}
 	request->handle(client, message, fds, fd_count);
 	return true;
+}
+
+/*
+ * What was sent stays unread, and to close the connection now would take the answer back: it is
+ * closed when the client has closed it.
+ */
+static void refuse_rights(struct client *client, uint32_t id, uint32_t events)
+{
+	if (!(events & EPOLLHUP) && id && client->greeted) {
+		reply_no_permission(client, id);
+		loop_change(&client->source, 0);
+	} else {
+		log_refused(client, "descriptors from one who may change nothing");
+		client_close(client, false);
+	}
 }
 
 static void client_ready(struct loop_source *source, uint32_t events)
@@ -181,9 +214,13 @@ static void client_ready(struct loop_source *source, uint32_t events)
 	struct client *client = loop_owner(source, struct client, source);
 	int fds[NSGATE_HANDOFF_FDS];
 	unsigned int fd_count;
+	uint32_t id;
 	int err;
 
-	(void)events;
+	if (is_suspect(client) && ipc_brings_rights(source->fd, &id)) {
+		refuse_rights(client, id, events);
+		return;
+	}
 	err = ipc_receive(source->fd, &message, fds, NSGATE_HANDOFF_FDS, &fd_count);
 	if (err == -EAGAIN)
 		return;
@@ -197,7 +234,7 @@ static void client_ready(struct loop_source *source, uint32_t events)
 		log_refused(client, "not a message of this protocol's version");
 	if (err || !dispatch(client, &message, fds, fd_count)) {
 		attach_client_gone(client);
-		client_close(client);
+		client_close(client, err == -ENOTCONN);
 	}
 }
 
@@ -211,10 +248,19 @@ static bool client_open(struct client *client, int fd)
 	if (ipc_peer(fd, &client->uid, &gid, &client->pid) < 0)
 		return false;
 	client->may_change = may_change(client->uid);
+	if (client->may_change && rights_refused && ipc_pass_rights(fd, true) < 0)
+		return false;
 	if (client->may_change || stranger_count < STRANGERS_MAX)
 		return loop_add(&client->source, fd, EPOLLIN) == 0;
 	log_refused(client, "too many clients that may change nothing");
 	return false;
+}
+
+static void turn_away(int *fd)
+{
+	if (!rights_refused)
+		discard(fd);
+	fd_close(fd);
 }
 
 static void listener_ready(struct loop_source *source, uint32_t events)
@@ -232,11 +278,11 @@ static void listener_ready(struct loop_source *source, uint32_t events)
 		if (log_allowed(&refused_limit, 5, &suppressed))
 			log_event(LOG_LEVEL_WARNING, "client.refused", "why", "too many clients",
 				  NULL);
-		close(fd);
+		turn_away(&fd);
 		return;
 	}
 	if (!client_open(client, fd)) {
-		close(fd);
+		turn_away(&fd);
 		free(client);
 		return;
 	}
@@ -248,10 +294,8 @@ static void listener_ready(struct loop_source *source, uint32_t events)
 
 int server_open(const char *path)
 {
-	/*
-	 * Who may change things is decided by uid. Where nobody but root may, nobody else needs to
-	 * connect: a descriptor that a stranger sends can make its closing take long.
-	 */
+	/* Who may change things is decided by uid. Where nobody but root may, nobody else needs to
+	 * connect. */
 	mode_t mode = broker_config.admins.count ? 0666 : 0600;
 	int err, fd = listen_fds_claim_socket("broker.sock", SOCK_SEQPACKET);
 
@@ -261,6 +305,7 @@ int server_open(const char *path)
 	}
 	if (fd < 0)
 		return fd;
+	rights_refused = ipc_pass_rights(fd, false) == 0;
 	listener.ready = listener_ready;
 	err = loop_add(&listener, fd, EPOLLIN);
 	if (err)
@@ -278,7 +323,7 @@ void server_close(void)
 	if (own_path[0])
 		unlink(own_path);
 	while (clients)
-		client_close(clients);
+		client_close(clients, false);
 }
 
 int server_tick(void)
@@ -292,7 +337,7 @@ int server_tick(void)
 			continue;
 		if (client->greeting_due_ms <= now) {
 			log_refused(client, "no hello in time");
-			client_close(client);
+			client_close(client, false);
 		} else if (nearest < 0 || client->greeting_due_ms - now < nearest) {
 			nearest = client->greeting_due_ms - now;
 		}

@@ -181,6 +181,9 @@ static enum nsgate_status ask(int fd, const struct nsgate_msg_header *message, c
 	int err = ipc_ask(fd, message, fds, fd_count, ret, patience_ms());
 	enum nsgate_status status;
 
+	/* Its kernel takes no descriptors from us: it says why, if asked without. */
+	if (err == -EPERM && fd_count)
+		err = ipc_ask(fd, message, NULL, 0, ret, patience_ms());
 	/* What an attach or a detach does may take long; a broker that hangs is not waited for. */
 	while (err == -ETIMEDOUT && loop_now_ms() < until && broker_lives(fd, patience_ms()))
 		err = ipc_await(fd, message->id, ret, patience_ms());

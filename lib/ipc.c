@@ -117,9 +117,25 @@ static int remove_dead_socket(const char *path, int type)
 	return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-void ipc_refuse_rights(int stream_fd)
+int ipc_pass_rights(int fd, bool pass)
 {
-	(void)setsockopt(stream_fd, SOL_SOCKET, SO_PASSRIGHTS, &(int){0}, sizeof(int));
+	const int value = pass;
+
+	return setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &value, sizeof(value)) < 0 ? -errno : 0;
+}
+
+/* Where no room is given for them, a message that is left in place says so. */
+bool ipc_brings_rights(int fd, uint32_t *ret_id)
+{
+	struct nsgate_msg_header header = {.id = 0};
+	struct iovec part = {.iov_base = &header, .iov_len = sizeof(header)};
+	struct msghdr datagram = {.msg_iov = &part, .msg_iovlen = 1};
+
+	if (recvmsg(fd, &datagram, MSG_PEEK | MSG_DONTWAIT) <= 0 ||
+	    !(datagram.msg_flags & MSG_CTRUNC))
+		return false;
+	*ret_id = header.magic == NSGATE_PROTO_MAGIC ? header.id : 0;
+	return true;
 }
 
 int ipc_listen(const char *path, int type, mode_t mode, uid_t owner, gid_t group)
@@ -142,7 +158,7 @@ int ipc_listen(const char *path, int type, mode_t mode, uid_t owner, gid_t group
 	if (err)
 		goto fail;
 	if (type == SOCK_STREAM)
-		ipc_refuse_rights(fd);
+		(void)ipc_pass_rights(fd, false);
 	if (chown(path, owner, group) < 0 || chmod(path, mode) < 0 ||
 	    listen(fd, LISTEN_BACKLOG) < 0) {
 		err = -errno;

@@ -17,8 +17,17 @@
  * (-EADDRINUSE: another process answers there). `type`: SOCK_SEQPACKET or SOCK_STREAM. */
 int ipc_listen(const char *path, int type, mode_t mode, uid_t owner, gid_t group);
 
-/* Nobody sends descriptors on a stream of ours; closing one can take as long as it likes. */
-void ipc_refuse_rights(int stream_fd);
+/*
+ * May descriptors come over it, or over what it accepts? Closing one can take as long as its sender
+ * likes. Return: 0 or -errno; -ENOPROTOOPT before Linux 6.16, where they always may.
+ */
+int ipc_pass_rights(int fd, bool pass);
+
+/*
+ * Are there descriptors with the message that is next on it? They stay where they are.
+ * @ret_id: of that message; 0: it is none
+ */
+bool ipc_brings_rights(int fd, uint32_t *ret_id);
 
 /*
  * A connected, blocking socket. Return: the fd or -errno. `type` as above. A listener that hangs

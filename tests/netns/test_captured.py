@@ -12,10 +12,12 @@ import signal
 import socket
 import struct
 import subprocess
+import time
 
+import ipc
 import pytest
 from captured import FORGE_FD, FORGE_HOOKS, KEEP, KEPT, LIBRARY, NUMBERS, SAY_AGAIN, Captured
-from lab import Arrivals, connect_stream, end, run, until
+from lab import Arrivals, connect_stream, end, fd_count, run, until
 
 SO_ATTACH_FILTER, SO_LOCK_FILTER, SO_PASSRIGHTS = 26, 44, 83
 F_SETLEASE, F_SETOWN, F_SETSIG, F_DUPFD = 1024, 8, 10, 0
@@ -24,6 +26,7 @@ PROT_READ, PROT_WRITE, PROT_EXEC, MAP_SHARED = 1, 2, 4, 1
 O_WRONLY_CREAT = os.O_WRONLY | os.O_CREAT
 RLIMIT_FSIZE = resource.RLIMIT_FSIZE
 MIB = 1 << 20
+OLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "older.py")
 REFUSED = -errno.EPERM
 
 
@@ -181,6 +184,74 @@ def test_no_file_grows(logs_to_pipe):
 class Pid:
     def __init__(self, pid):
         self.pid = pid
+
+
+# ---- what strangers send ----
+
+
+@pytest.fixture(params=["now", "before 6.16"])
+def kernel(request, own_lab):
+    if request.param != "now":
+        own_lab.through["nsgate-broker"] = ("/usr/bin/python3", OLDER)
+    return request.param
+
+
+def lingering(lab):
+    """A TCP socket whose close takes a minute: its peer does not read."""
+    inner, outside = lab.pair("tcp")
+    listener = outside.tcp_listen(99)
+    made = inner.tcp_connect("10.77.0.2", 99)
+    lab.peer = listener.accept()[0]
+    made.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            made.send(bytes(1 << 16))
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 60))
+    return made
+
+
+@contextlib.contextmanager
+def stranger():
+    os.setegid(12345)
+    os.seteuid(12345)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+@pytest.mark.parametrize("messages", [1, 3])
+def test_strangers_descriptors_hold_up_nobody(own_lab, kernel, messages):
+    lab = own_lab.start()
+    bad = lingering(lab)
+    before = {fd_count(lab.broker.pid)}
+    with stranger():
+        client = ipc.Client(lab, greet=messages > 1)
+    for _ in range(messages):
+        try:
+            client.send(ipc.message(ipc.PROBE), [bad.fileno()])
+        except PermissionError:  # the kernel refuses them: the last one is ours
+            bad.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 0, 0))
+    client.close()
+    bad.close()
+    started = time.monotonic()
+    ipc.Client(lab).close()
+    assert time.monotonic() - started < 10
+    until(lambda: fd_count(lab.broker.pid) in before, "the broker to have closed it")
+    if kernel != "now":
+        assert "descriptors from one who may change nothing" in lab.log("nsgate-broker")
+    lab.peer.close()
+
+
+def test_admins_hand_in_descriptors_still(own_lab, kernel):
+    lab = own_lab.start()
+    inner = lab.netns("web")
+    lab.attach(inner, default="accept")
+    assert lab.names() == [inner.name]
+    refused = lab.ctl("attach", f"netns:{inner}", uid=65534, gid=65534)
+    assert refused.returncode == 5 and "uid 65534 may not change anything" in refused.stderr
+    assert kernel
 
 
 # ---- what it says to a new broker ----

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Theory of Operation
+ *
+ * The process that closes has a child for each connection. The child has a copy of every
+ * descriptor; when the parent has closed its own of the bad one, and then its end of a pipe, the
+ * child ends: the kernel does not linger for a process that ends (inet_release() in
+ * net/ipv4/af_inet.c). One that is held up by FUSE holds up nobody.
+ */
+#include "discard.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/capability.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "fdmsg.h"
+#include "filter.h"
+#include "ipc.h"
+
+static int closer = -1;
+
+/* ---- the process ---- */
+
+static const int allowed[] = {
+	SCMP_SYS(recvmsg),
+	SCMP_SYS(pipe2),
+	SCMP_SYS(clone),
+	SCMP_SYS(read),
+	SCMP_SYS(close),
+	SCMP_SYS(exit_group),
+	SCMP_SYS(gettid), /* fork() of libc */
+	SCMP_SYS(set_robust_list),
+	SCMP_SYS(rt_sigprocmask),
+	SCMP_SYS(rt_sigreturn),
+	SCMP_SYS(munmap), /* of the filter itself */
+#ifdef SYS_fork
+	SCMP_SYS(fork),
+#endif
+	SCMP_SYS(set_tid_address),
+};
+
+static bool confine(int from)
+{
+	const struct filter_list list = {allowed, sizeof(allowed) / sizeof(allowed[0]), NULL, 0};
+	cap_t none = cap_init();
+	const bool done =
+		none && cap_set_proc(none) == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+		prctl(PR_SET_DUMPABLE, 0) == 0 && prctl(PR_SET_NAME, "nsgate-discard") == 0;
+
+	cap_free(none);
+	(void)syscall(SYS_close_range, 0, from - 1, 0);
+	(void)syscall(SYS_close_range, from + 1, ~0U, 0);
+	return done && filter_allow(&list) == 0;
+}
+
+static void close_by_child(int fd)
+{
+	int gate[2];
+	char none;
+
+	if (pipe2(gate, O_CLOEXEC) < 0)
+		return;
+	if (fork() == 0) {
+		close(gate[1]);
+		(void)!read(gate[0], &none, 1);
+		_exit(0);
+	}
+	close(fd);
+	close(gate[0]);
+	close(gate[1]);
+}
+
+static void run(int from) __attribute__((noreturn));
+
+static void run(int from)
+{
+	struct fdmsg about;
+	char byte;
+	int fd = -1;
+
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN); /* it ends with the broker */
+	signal(SIGCHLD, SIG_IGN); /* so that the children are nobody's to wait for */
+	if (!confine(from))
+		_exit(1);
+	while (fdmsg_receive(from, &byte, 1, &fd, 1, 0, &about) == 0 && about.length)
+		if (about.fd_count)
+			close_by_child(fd);
+	_exit(0);
+}
+
+/* ---- for the broker ---- */
+
+/* Return: can the kernel keep them out? */
+static bool is_needless(void)
+{
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	const bool kept_out = fd >= 0 && ipc_pass_rights(fd, false) == 0;
+
+	fd_close(&fd);
+	return kept_out;
+}
+
+int discard_open(void)
+{
+	int err, pair[2];
+	pid_t pid;
+
+	if (is_needless())
+		return 0;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
+	pid = fork();
+	if (pid == 0)
+		run(pair[1]);
+	err = pid < 0 || fcntl(pair[0], F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
+	close(pair[1]);
+	if (err)
+		close(pair[0]);
+	else
+		closer = pair[0];
+	return err;
+}
+
+void discard(int *fd)
+{
+	if (closer >= 0)
+		(void)fdmsg_send(closer, "", 1, fd, 1);
+	fd_close(fd);
+}
