@@ -145,6 +145,50 @@ void records_remove(uint64_t cookie)
 	unlinkat(dir_fd, name, 0);
 }
 
+int records_counters_layout(int counters, unsigned int queue_count, struct shm_layout *ret)
+{
+	struct shm_layout layout;
+	struct stat st;
+	const ssize_t got = pread(counters, &layout, sizeof(layout), 0);
+
+	if (got < 0 || fstat(counters, &st) < 0)
+		return -errno;
+	if (got != sizeof(layout) || !shm_layout_valid(&layout, queue_count, (uint64_t)st.st_size))
+		return -EBADMSG;
+	*ret = layout;
+	return 0;
+}
+
+/* All zero, but for the layout of each block. */
+static int lay_out(int counters, unsigned int queue_count)
+{
+	struct shm_layout layout;
+
+	shm_lay_out(&layout);
+	if (ftruncate(counters, 0) < 0 ||
+	    ftruncate(counters, (off_t)layout.size * (off_t)queue_count) < 0)
+		return -errno;
+	for (unsigned int i = 0; i < queue_count; i++)
+		if (pwrite(counters, &layout, sizeof(layout), (off_t)i * layout.size) < 0)
+			return -errno;
+	return 0;
+}
+
+/*
+ * What of a block is used from the start: the agent maps it, and would end where the file system
+ * turns out to be full (nsgate/shm.h). Of the slots of rules that is the first group, which is on
+ * one page; all of them would take 400 KB. Nothing that is there changes.
+ */
+static int allocate(int counters, const struct shm_layout *layout, unsigned int index)
+{
+	const off_t length = layout->rules_at + SHM_RULES_GROUP * (off_t)sizeof(struct shm_rule);
+
+	return fallocate(counters, 0, (off_t)index * layout->size, length) < 0 &&
+			       errno != EOPNOTSUPP
+		       ? -errno
+		       : 0;
+}
+
 int records_counters(uint64_t cookie, unsigned int queue_count)
 {
 	struct shm_layout layout = {.size = 0};
