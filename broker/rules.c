@@ -112,6 +112,8 @@ static void build(const struct rules_set *set, bool owned, const struct rules_li
 			nft_add_counter(set->batch, nsgate_counter_names[i]);
 	}
 	guard_counter(set->batch, set->strict, &inventory->guard);
+	if (set->ct_label)
+		rules_unsure(set);
 	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++) {
 		bool named = set->hooks & NSGATE_HOOK_BIT(hook);
 

@@ -180,6 +180,12 @@ static void queue_originals(const struct rules_set *set, const char *chain, uint
 	if (set->ct_label && !(set->offload && rules_hook_offloads(hook)))
 		queue_known(set, chain, hook);
 	queue_state(set, chain, STATE_RELATED, NSGATE_FLOW_EXPECTED);
+	/* A flow that was there before the rules. */
+	if (set->ct_label) {
+		nft_rule_begin(set->batch, chain);
+		rules_match_passed(set, RULES_ANY_WAY, NFT_CMP_EQ);
+		rules_queue(set, NSGATE_FLOW_UNSURE);
+	}
 	nft_rule_begin(set->batch, chain);
 	rules_queue(set, NSGATE_FLOW_ORIGINAL);
 }

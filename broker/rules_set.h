@@ -59,6 +59,9 @@ void rules_judge_looped(const struct rules_set *set);
 
 void rules_settle(const struct rules_set *set, uint32_t hook);
 
+/* Where there are labels: before anything else of a batch that asks for conntrack. */
+void rules_unsure(const struct rules_set *set);
+
 bool rules_hook_incoming(uint32_t hook); /* in, prerouting */
 bool rules_hook_outgoing(uint32_t hook); /* out, postrouting */
 

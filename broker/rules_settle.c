@@ -13,7 +13,9 @@
  * the mark that the policy names for it does, which a consumer sets ("bypass_mark").
  *
  * Errors and replies note nothing. A first packet of TCP that is no SYN is of a connection that
- * was there before; which of its ends opened it is not known, and that is noted, too.
+ * was there before; which of its ends opened it is not known, and that is noted, too. So is it of
+ * a flow that is established when its first packet comes here: conntrack begins to look some time
+ * before the rules of a batch are in force, and takes whichever packet it sees first for the first.
  *
  * An answer that goes round the hook ends in judge_<hook>. Where that has been emptied, as before a
  * detach, the packet comes here, and is dropped.
@@ -28,6 +30,7 @@
 #include "rules_way.h"
 
 #define STATE_NEW NF_CT_STATE_BIT(IP_CT_NEW)
+#define STATE_ESTABLISHED NF_CT_STATE_BIT(IP_CT_ESTABLISHED)
 #define STATE_RELATED NF_CT_STATE_BIT(IP_CT_RELATED)
 #define TCP_FLAGS_OFFSET 13
 #define TCP_FLAG_BYTE_SYN 0x02
@@ -130,15 +133,45 @@ static void accept_if_no_original(const struct rules_set *set, const char *chain
 	nft_rule_end(set->batch);
 }
 
-static void note_unsure(const struct rules_set *set, const char *chain)
+/*
+ * chain unsure, to which packets go whose flow's direction is a guess; chain guessed, which says
+ * which these are.
+ *
+ * An entry has room for a label if some rule sets labels when the entry is made, and the first
+ * expression that asks for conntrack has it look at packets. So the rule of the former comes first
+ * in a batch: entries that are made before the batch is in force can be noted later.
+ */
+void rules_unsure(const struct rules_set *set)
 {
-	/* meta l4proto tcp ct state new tcp flags & syn == 0 ct label set unsure */
-	nft_rule_begin(set->batch, chain);
+	static const char unsure[] = "unsure", guessed[] = "guessed";
+
+	nft_add_chain(set->batch, unsure);
+	nft_rule_begin(set->batch, unsure);
+	rules_note_unsure(set);
+	nft_rule_end(set->batch);
+
+	/* meta l4proto tcp ct state new tcp flags & syn == 0 goto unsure */
+	nft_add_chain(set->batch, guessed);
+	nft_rule_begin(set->batch, guessed);
 	nft_match_ct(set->batch, NFT_CT_STATE, STATE_NEW, NFT_CMP_NEQ, 0);
 	nft_match_protocol(set->batch, NFT_META_L4PROTO, IPPROTO_TCP);
 	nft_match_byte(set->batch, NFT_PAYLOAD_TRANSPORT_HEADER, TCP_FLAGS_OFFSET,
 		       TCP_FLAG_BYTE_SYN, 0);
-	rules_note_unsure(set);
+	nft_branch(set->batch, NFT_GOTO, unsure);
+	nft_rule_end(set->batch);
+
+	/* ct state established ct label & passed == 0 goto unsure */
+	nft_rule_begin(set->batch, guessed);
+	nft_match_ct(set->batch, NFT_CT_STATE, STATE_ESTABLISHED, NFT_CMP_NEQ, 0);
+	rules_match_passed(set, RULES_ANY_WAY, NFT_CMP_EQ);
+	nft_branch(set->batch, NFT_GOTO, unsure);
+	nft_rule_end(set->batch);
+}
+
+static void note_unsure(const struct rules_set *set, const char *chain)
+{
+	nft_rule_begin(set->batch, chain);
+	nft_branch(set->batch, NFT_JUMP, "guessed");
 	nft_rule_end(set->batch);
 }
 

@@ -14,7 +14,8 @@
  * clears them before a generation's number is used again (broker/conntrack.c). The lower 32 bits
  * belong to the namespace. Above them are:
  *
- *     32        the first packet seen was none that opens a flow: its direction is a guess
+ *     32        the first packet seen was none that opens a flow, or the flow was established
+ *               before the rules: its direction is a guess
  *     33..37    a packet of the original direction was let pass, by way: any policy
  *     38..127   the same, accepted by the policy of generation 1..18: five bits for each
  *

@@ -77,6 +77,13 @@ FLOWS = [
                                 (errors.forgotten, errors.FORGOTTEN))
       for default, first in (("drop", "server"), ("reject", "server"), ("reject", "client"))
       for policed in ("server", "client")),
+    *(Row(errors.tracked_midway, errors.TRACKED, (policed,), modes=STRICTER, policy={
+        "default": "reject", "rules": [accept(direction="in" if policed == "server" else "out",
+                                              protocol=["tcp", "udp"], dport=5432)]})
+      for policed in ("server", "client")),
+    *(Row(errors.busy_midway, errors.BUSY, (policed,), modes=STRICTER, policy={
+        "default": "reject", "rules": SERVER if policed == "server" else CLIENT})
+      for policed in ("server", "client")),
     *(Row(errors.forbidden_midway, errors.FORBIDDEN, (first,), modes=("judged", "offload"),
           policy={"default": "reject", "rules": SERVER}) for first in ("inside", "outside")),
     *(Row(errors.stray_segment, errors.STRAY, (origin,), modes=STRICTER,

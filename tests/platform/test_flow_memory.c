@@ -190,11 +190,38 @@ static void check_older_than_rules(struct bed *bed)
 	passes(bed, flow.here, flow.peer, "before there are rules");
 	passes(bed, flow.peer, flow.here, "the reply");
 	rules(bed, IN_OUT, OFFLOAD, 1);
-	said(bed, flow.here, flow.peer, NSGATE_FLOW_ORIGINAL, "a flow older than the rules");
+	said(bed, flow.here, flow.peer, NSGATE_FLOW_UNSURE, "a flow older than the rules");
 	said(bed, flow.peer, flow.here, NSGATE_FLOW_REPLY_UNSURE, "its reply");
-	said(bed, flow.here, flow.peer, NSGATE_FLOW_ORIGINAL, "again: nothing could be noted");
+	said(bed, flow.here, flow.peer, NSGATE_FLOW_UNSURE, "again: nothing could be noted");
 	said(bed, flow.peer, flow.here, NSGATE_FLOW_REPLY_UNSURE, "and the reply");
 	platform_must("nft delete table inet other");
+	flow_close(&flow);
+}
+
+/*
+ * A rule that sets labels makes room for them, also where no packet comes to it. So what conntrack
+ * saw before the rules were in force can be noted, and that it is a guess.
+ */
+static void check_room_before_rules(struct bed *bed)
+{
+	struct flow flow = flow_new(bed);
+
+	platform_ok(rules_remove(bed->rules) == 0, "the table goes");
+	platform_must("nft add table inet other");
+	platform_must("nft add chain inet other aside");
+	platform_must("nft add rule inet other aside ct label set 5");
+	platform_must("nft 'add chain inet other early { type filter hook input priority 0; }'");
+	platform_must("nft add rule inet other early ct state new counter");
+	passes(bed, flow.here, flow.peer, "before there are rules, with room for labels");
+	passes(bed, flow.peer, flow.here, "the reply");
+	rules(bed, IN_OUT, OFFLOAD, 1);
+	said(bed, flow.here, flow.peer, NSGATE_FLOW_UNSURE, "a flow with room");
+	passes(bed, flow.here, flow.peer, "noted");
+	passes(bed, flow.peer, flow.here, "its reply");
+	rules(bed, IN_OUT, OFFLOAD, 2);
+	said(bed, flow.here, flow.peer, NSGATE_FLOW_UNSURE, "after a change of policy");
+	platform_must("nft delete table inet other");
+	platform_ok(rules_remove(bed->rules) == 0, "the table goes");
 	flow_close(&flow);
 }
 
@@ -281,7 +308,7 @@ static void check_generation_used_again(struct bed *bed)
 	said(bed, other.here, other.peer, NSGATE_FLOW_NEW, "flow of generation 8 is forgotten");
 	rules(bed, IN_OUT, OFFLOAD, 7);
 	said(bed, flow.peer, flow.here, NSGATE_FLOW_REPLY_UNSURE, "how the other one began, too");
-	said(bed, flow.here, flow.peer, NSGATE_FLOW_ORIGINAL, "but the entry is there");
+	said(bed, flow.here, flow.peer, NSGATE_FLOW_UNSURE, "but the entry is there");
 	platform_ok(!platform_run("nft list chain inet other late | grep 'packets 3 '"),
 		    "and so are the bits of somebody else");
 	passes(bed, flow.here, flow.peer, "it is noted as before");
@@ -670,6 +697,7 @@ int main(void)
 	platform_link(bed.peer_netns, platform_netns_here(), "peer", 1);
 	platform_queue_open(&bed.queue, -1, 0);
 	check_older_than_rules(&bed);
+	check_room_before_rules(&bed);
 	check_offload(&bed);
 	check_bits_are_added(&bed);
 	check_generation_used_again(&bed);

@@ -223,6 +223,8 @@ static void build_hooks(struct rules_set *set, struct nft_batch *batch)
 	set->batch = batch;
 	for (unsigned int i = 0; i < NSGATE_ANSWER_MAX; i++)
 		set->answers[i] = nsgate_answer_mark(1, (enum nsgate_answer)i);
+	if (set->ct_label)
+		rules_unsure(set);
 	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++) {
 		rules_denied_sets(set, hook, no_sets);
 		if (set->hooks & NSGATE_HOOK_BIT(hook))

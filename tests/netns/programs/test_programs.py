@@ -37,17 +37,12 @@ DATABASE = [Row(postgres.at_work, postgres.AT_WORK, (policed,), modes=BY_PACKET_
             for policed in ENDS]
 
 
-# Where the promise does not hold: doc/RELIABILITY.md, "What is not there".
-NOT_THERE_DATABASE = {f"at_work-{policed}-{mode}" for policed in ENDS
-                      for mode in ("judged", "offload")}
-
-
 @pytest.mark.parametrize(**stage.cases(TABLE))
 def test_programs(lab, row, mode):
     stage.play(lab, row, mode)
 
 
-@pytest.mark.parametrize(**stage.cases(DATABASE, NOT_THERE_DATABASE))
+@pytest.mark.parametrize(**stage.cases(DATABASE))
 def test_database(own_lab, row, mode):
     """Its daemons are killed on the way."""
     own_lab.start()

@@ -8,10 +8,11 @@ import errno
 import select
 import socket
 import struct
+import threading
 import time
 
 import frames
-from lab import batch
+from lab import batch, until
 from transparent.traffic import (
     FAMILIES, FAMILY, IN_VAIN, IP_MTU_DISCOVER, IP_RECVERR, IP_TTL, IPV6_MTU_DISCOVER, IPV6_RECVERR,
     MSG_ERRQUEUE, PATIENCE, PMTUDISC_DO, Receiver, ask, connect, errno_name, flush_conntrack, here,
@@ -253,6 +254,113 @@ def forgotten(stage, policed, first):
 
 
 FORGOTTEN = {4: ["line"] * 3, 6: ["line"] * 3}
+
+
+def tracked_midway(stage, policed):
+    """
+    As joined_midway(), but the namespace's own rules have looked at the connection for a while: for
+    them it was opened by its server, which was the first to speak.
+    """
+    box, peer = stage.pair()
+    server, client = (box, peer) if policed == "server" else (peer, box)
+    pairs = {}
+    for version in FAMILIES:
+        address = (here if policed == "server" else there)(version)
+        with contextlib.closing(server.tcp_listen(5432, FAMILY[version])) as listener:
+            pairs[f"tcp {version}"] = connect(client, listener, version, address, 5432)
+        asker, answerer = client.udp(FAMILY[version]), server.udp(FAMILY[version],
+                                                                  bind=(address, 5432))
+        asker.connect((address, 5432))
+        say(asker, answerer)
+        answerer.connect(asker.getsockname())
+        pairs[f"udp {version}"] = asker, answerer
+    box.nft("""
+        table inet own {
+            chain in { type filter hook input priority 0;
+                ct state new
+            }
+        }""")
+    for at_client, at_server in pairs.values():
+        say(at_server, at_client)
+        say(at_client, at_server)
+    stage.police(box)
+    return {name: [say(*way) for way in ((at_server, at_client), (at_client, at_server)) * 2]
+            for name, (at_client, at_server) in pairs.items()}
+
+
+TRACKED = {f"{kind} {version}": ["line"] * 4 for kind in ("tcp", "udp") for version in FAMILIES}
+
+
+class Talk:
+    """Two ends that answer each other as fast as they can, the server's first."""
+
+    def __init__(self, at_client, at_server):
+        self.ends, self.ending, self.lost, self.turns = (at_client, at_server), False, False, 0
+        self.threads = [threading.Thread(target=self.answer, args=(end,)) for end in self.ends]
+        for end in self.ends:
+            end.settimeout(None)
+        at_server.sendall(b"line")
+        for thread in self.threads:
+            thread.start()
+
+    def answer(self, end):
+        try:
+            while end.recv(100):
+                end.sendall(b"line")
+                self.turns += 1
+        except OSError:
+            pass
+        self.lost |= not self.ending
+
+    def goes_on(self):
+        before = self.turns
+        until(lambda: self.lost or self.turns > before + 10, "the talk to go on")
+        return not self.lost
+
+    def stop(self):
+        self.ending = True
+        for end in self.ends:
+            with contextlib.suppress(OSError):  # it is not connected any more
+                end.shutdown(socket.SHUT_RDWR)
+        for thread in self.threads:
+            thread.join()
+
+
+def busy_midway(stage, policed):
+    """Connections at work while nsgate comes, has another policy, goes, and comes again."""
+    box, peer = stage.pair()
+    server, client = (box, peer) if policed == "server" else (peer, box)
+    talks = []
+
+    def connect_more():
+        for version in FAMILIES:
+            address = (here if policed == "server" else there)(version)
+            with contextlib.closing(server.tcp_listen(5432, FAMILY[version])) as listener:
+                talks.extend(Talk(*connect(client, listener, version, address, 5432))
+                             for _ in range(3))
+
+    def leave():
+        for name in stage.attached[:]:
+            stage.lab.detach(name)
+            stage.attached.remove(name)
+
+    outcome = {}
+    steps = (("there", connect_more), ("policed", lambda: stage.police(box)),
+             ("changed", lambda: stage.change(comment="another")), ("more", connect_more),
+             ("left", leave), ("policed again", lambda: stage.police(box)), ("left again", leave),
+             ("policed at last", lambda: stage.police(box)))
+    try:
+        for name, step in steps:
+            step()
+            outcome[name] = all([talk.goes_on() for talk in talks])
+    finally:
+        for talk in talks:
+            talk.stop()
+    return outcome
+
+
+BUSY = dict.fromkeys(("there", "policed", "changed", "more", "left", "policed again", "left again",
+                      "policed at last"), True)
 
 
 def forbidden_midway(stage, first):
