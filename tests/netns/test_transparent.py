@@ -86,6 +86,11 @@ FLOWS = [
       for policed in ("server", "client")),
     *(Row(errors.forbidden_midway, errors.FORBIDDEN, (first,), modes=("judged", "offload"),
           policy={"default": "reject", "rules": SERVER}) for first in ("inside", "outside")),
+    *(Row(errors.told_midway, errors.TOLD, (first,), modes=("judged", "offload", "strict"),
+          policy={"default": "reject", "rules": SERVER}) for first in ("inside", "outside")),
+    *(Row(errors.told_midway, errors.IN_SILENCE, (first, IN_VAIN), modes=("judged",),
+          policy={"default": "drop", "rules": SERVER}, name="told_midway-drop")
+      for first in ("inside", "outside")),
     *(Row(errors.stray_segment, errors.STRAY, (origin,), modes=STRICTER,
           policy={"default": "reject", "rules": SERVER + PINGS})
       for origin in ("outside", "inside")),

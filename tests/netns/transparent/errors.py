@@ -382,9 +382,40 @@ def forbidden_midway(stage, first):
 FORBIDDEN = {4: (False, True, True), 6: (False, True, True)}
 
 
-def ended(sock):
+def told_midway(stage, first, patience=PATIENCE):
+    """
+    As forbidden_midway(), but neither end is used after the one that spoke first. That one is told
+    at once, the other one by its own next packet, of which there is none here: it stays.
+    """
+    box, peer = stage.pair()
+    pairs = {}
+    for version in FAMILIES:
+        with contextlib.closing(box.tcp_listen(5433, FAMILY[version])) as listener:
+            pairs[version] = connect(peer, listener, version, here(version), 5433)
+    stage.police(box)
+    outcome = {}
+    for version, (outside, inside) in pairs.items():
+        speaker, other = (inside, outside) if first == "inside" else (outside, inside)
+        speaker.sendall(b"line")
+        outcome[version] = (notices_end(speaker, patience), notices_end(other, IN_VAIN),
+                            ended(other, patience))
+    return outcome
+
+
+TOLD = {4: (True, False, True), 6: (True, False, True)}
+IN_SILENCE = {4: (False, False, False), 6: (False, False, False)}
+
+
+def notices_end(sock, timeout):
+    """Whether the end of the connection is told to one who only waits."""
+    poller = select.poll()
+    poller.register(sock, select.POLLERR | select.POLLHUP | select.POLLRDHUP)
+    return bool(poller.poll(timeout * 1000))
+
+
+def ended(sock, timeout=PATIENCE):
     """Whether the connection has come to its end, as its owner finds when using it."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         try:
             sock.send(b"x")
