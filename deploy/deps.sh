@@ -11,7 +11,7 @@ packages_of()
 {
 	case $1 in
 	build)
-		echo make gcc libc6-dev libmnl-dev libnetfilter-queue-dev libnftnl-dev \
+		echo make gcc libc6-dev linux-libc-dev libmnl-dev libnetfilter-queue-dev libnftnl-dev \
 			libnl-3-dev libnl-route-3-dev libnftables-dev libjson-c-dev libmicrohttpd-dev libcap-dev \
 			libseccomp-dev
 		# Any of libcurl's flavours will do, and apt would replace one by another.

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
-# What is delivered beside the programs: the sample policies are valid, the page of what was tested is
-# that of the record, and an installation is whole and goes away without a trace.
+# What is delivered beside the programs: the sample policies are valid, packages that the build misses
+# are named as they are installed, the page of what was tested is that of the record, and an
+# installation is whole and goes away without a trace.
 #
 # usage: tests/deploy.sh BUILD
 #
@@ -73,9 +74,29 @@ is_gone()
 	[ -z "$(find "$root/image" -type f)" ]
 }
 
+# What the build misses where there are no headers at all, and what is installed in its place: each
+# says the names of packages by itself.
+names_what_is_installed()
+{
+	mkdir -p "$root/nothing"
+	"${CC:-cc}" -nostdinc -I "$root/nothing" -DNEEDS_TESTS -E -P deploy/needs.c >"$root/missing" || return
+	[ "$(grep -c Debian "$root/missing")" = "$(grep -c '^#if.*__has_include' deploy/needs.c)" ] || {
+		cat "$root/missing"
+		return 1
+	}
+	grep -oE '[a-z0-9_.-]+-(dev|devel|headers)\b' "$root/missing" >"$root/named"
+	while read -r package; do
+		grep -qw -- "$package" deploy/deps.sh || {
+			echo "deploy/needs.c names $package, deploy/deps.sh does not"
+			return 1
+		}
+	done <"$root/named"
+}
+
 for policy in deploy/policies/*.json; do
 	check "$policy is valid" "$build/nsgatectl" policy check "$policy"
 done
+check "the build names packages as deps.sh does" names_what_is_installed
 check "doc/SUPPORT.md is what its record makes" tests/support check
 check "make install" run_make install
 check "everything is installed" is_whole
