@@ -19,12 +19,14 @@ import tempfile
 import time
 
 import archive
+import booted
 
 VIRTIOFSD = ("/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd")
 FIRST_MODULES = ("virtio_pci", "virtio_blk", "ext4", "virtiofs")  # until the tree is mounted
 BOOT_SECONDS = 180
 MEMORY = 2048  # MB
 PREFIX = "nsgate-qemu-"
+HERE = pathlib.Path(__file__).resolve().parent
 
 
 def first_modules(tree):
@@ -47,7 +49,7 @@ def make_initrd(tree, file, source):
         shutil.copy("/bin/busybox", place / "bin" / "busybox")
         for number, module in enumerate(first_modules(tree)):
             unpack(module, place / "modules" / f"{number:02}.ko")
-        init = (archive.HERE / "guest-init").read_text().replace("@SOURCE@", str(source))
+        init = (HERE / "guest-init").read_text().replace("@SOURCE@", str(source))
         (place / "init").write_text(init)
         (place / "init").chmod(0o755)
         with open(file, "wb") as out:
@@ -69,7 +71,7 @@ def remove_leftovers():
             shutil.rmtree(left, ignore_errors=True)
 
 
-class Machine:
+class Machine(booted.Booted):
     def __init__(self, cache, suite, programs, source):
         remove_leftovers()
         with archive.alone(cache):
@@ -80,17 +82,6 @@ class Machine:
         self.talk = self.dir / "talk"
         self.processes = []
         self.scripts = 0
-
-    def __enter__(self):
-        try:
-            self.boot()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *unused):
-        self.close()
 
     def start(self, name, *command):
         with open(self.dir / f"{name}.log", "wb") as log:

@@ -14,6 +14,8 @@ import shutil
 import subprocess
 import tempfile
 
+import archive
+import booted
 import lab
 from lab import run, until
 
@@ -43,48 +45,16 @@ exec systemd-nspawn --quiet --keep-unit --register=no --directory="$1" --volatil
 """
 
 
-def mirror():
-    """(URI, suite) of the Debian archive that this machine is set up for."""
-    with open("/etc/os-release", encoding="utf-8") as file:
-        suite = re.search(r"^VERSION_CODENAME=(\w+)", file.read(), re.M)[1]
-    listed = run("apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)",
-                 "Created-By: Packages").stdout
-    for line in listed.splitlines():
-        uri, release, component = line.split()
-        if release == suite and component == "main":
-            return uri, suite
-    raise AssertionError(f"apt knows no archive of {suite}")
-
-
-def proxy():
-    """apt's proxy, for those who ask the environment."""
-    text = run("apt-config", "dump", "Acquire::http::Proxy").stdout
-    found = re.search(r'^Acquire::http::Proxy "(.+)";', text, re.M)
-    return {"http_proxy": found[1]} if found else {}
-
-
-def libraries():
-    """The packages of all libraries that the programs are linked with."""
-    files = set()
-    for name in lab.PROGRAMS:
-        for line in run("ldd", lab.program(name)).stdout.splitlines():
-            if found := re.search(r"=> (?:/usr)?(/lib/\S+)", line):
-                files |= {found[1], "/usr" + found[1]}
-    listed = run("dpkg-query", "-S", *sorted(files), check=False).stdout
-    return sorted({line.split(":")[0] for line in listed.splitlines()})
-
-
 def make_tree(directory):
     """Unless it is there, of the same packages, from a run before."""
-    packages = ",".join(["systemd", "systemd-sysv", "dbus", "iproute2", "procps", *libraries()])
-    made_of = pathlib.Path(f"{directory}/etc/nsgate-packages")
+    libraries = archive.libraries([lab.program(name) for name in lab.PROGRAMS])
+    packages = ",".join(["systemd", "systemd-sysv", "dbus", "iproute2", "procps", *libraries])
+    made_of = directory / "etc" / "nsgate-packages"
     if made_of.exists() and made_of.read_text(encoding="ascii") == packages:
         return
-    shutil.rmtree(directory, ignore_errors=True)
-    uri, suite = mirror()
-    run("debootstrap", "--variant=minbase", f"--include={packages}", suite, directory, uri,
-        env={**os.environ, **proxy(), "LC_ALL": "C.UTF-8"}, timeout=400)
-    made_of.write_text(packages, encoding="ascii")
+    with archive.made(directory) as tree:
+        archive.debootstrap(tree, archive.release(), packages)
+        (tree / "etc" / "nsgate-packages").write_text(packages, encoding="ascii")
 
 
 def copy_tree(tree, directory):
@@ -100,7 +70,7 @@ def install(directory):
     run("chroot", directory, "systemctl", "enable", *SERVICES)
 
 
-class Machine:
+class Machine(booted.Booted):
     """`installed`: with the programs and units of this source; else with nothing of nsgate."""
 
     def __init__(self, installed=True):
@@ -112,19 +82,8 @@ class Machine:
         self.nspawn = None
         self.leader = None
 
-    def __enter__(self):
-        try:
-            self.boot()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *unused):
-        self.close()
-
     def boot(self):
-        tree = os.environ.get("NSGATE_TREE") or f"{self.dir}/tree"
+        tree = pathlib.Path(os.environ.get("NSGATE_TREE") or f"{self.dir}/tree")
         make_tree(tree)
         root = f"{self.dir}/root"
         copy_tree(tree, root)

@@ -5,7 +5,8 @@ Debian's own kernels, unpacked, and a Debian tree that holds what the tests need
 Everything comes from the archive that this machine's apt is set up for, by apt and debootstrap, with
 apt's lists and state in a directory of our own. A directory is made beside its place and moved
 there when it is whole, so what a run that was ended left is made anew. Kernels, and the trees of
-tests/userlands, are fetched again after a week.
+tests/userlands, are fetched again after a week. Used by tests/kernels, tests/userlands and
+tests/systemd.
 """
 import contextlib
 import fcntl
@@ -24,7 +25,6 @@ KERNEL_PARTS = re.compile(r"linux-(base|image|binary|modules)-(\d\S*-)?cloud-amd
 TOOLS = ("iproute2", "nftables", "procps", "netbase", "socat", "curl", "jq", "kmod", "python3",
          "python3-pytest", "python3-jsonschema")
 KEPT_SECONDS = 7 * 24 * 3600
-HERE = pathlib.Path(__file__).resolve().parent
 
 
 def run(*args, **kwargs):
