@@ -197,7 +197,7 @@ userlands-check userland-check:
 support:
 	@tests/support merge $(RESULTS)
 #: make tsan-check  suites with the agent under ThreadSanitizer, without Landlock and seccomp (root)
-TSAN_SUITES := $(addprefix netns/test_,main_path flows policies restarts)
+TSAN_SUITES := $(addprefix netns/test_,main_path flows policies restarts events healing http strict supervised tamper)
 tsan-check:
 	$(need_root)
 	@deploy/deps.sh build test
