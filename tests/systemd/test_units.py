@@ -10,12 +10,13 @@ import pytest
 
 import ipc
 from lab import Arrivals, freeze, until
-from machine import PATIENCE, SERVICES, SOCKETS
+from machine import PATIENCE, SERVICES, SOCKETS, children
 from test_restarts import POLICY, Stream
 from test_targets import LO_POLICY, judge_on_loopback, process
 
 BROKER, AGENT = SERVICES
 CAP_NET_ADMIN = 1 << 12
+ENTERING = CAP_NET_ADMIN | 1 << 19 | 1 << 21  # CAP_SYS_PTRACE, CAP_SYS_ADMIN
 EXPOSURE = {AGENT: 1.0, BROKER: 3.5}
 
 
@@ -121,11 +122,15 @@ def test_agent_is_its_own_user_with_one_capability(machine, lab):
         os.readlink(f"/proc/{machine.leader}/ns/net"), os.readlink("/proc/self/ns/net"))
 
 
-def test_broker_has_three_capabilities(machine, lab):
-    found = facts(machine.main_pid(BROKER))
-    for caps in ("CapPrm", "CapEff", "CapBnd"):
-        assert int(found[caps], 16) == 1 << 12 | 1 << 19 | 1 << 21, caps
-    assert (found["NoNewPrivs"], found["Seccomp"]) == ("1", "2")
+def test_broker_keeps_one_capability_and_its_helper_three(machine, lab):
+    pid = machine.main_pid(BROKER)
+    helper, = children(pid)
+    for pid, mask in ((pid, CAP_NET_ADMIN), (helper, ENTERING)):
+        found = facts(pid)
+        for caps in ("CapPrm", "CapEff"):
+            assert int(found[caps], 16) == mask, caps
+        assert int(found["CapBnd"], 16) == ENTERING
+        assert (found["NoNewPrivs"], found["Seccomp"]) == ("1", "2")
 
 
 # ---- packets ----
