@@ -8,8 +8,9 @@
  * kernel sends instead of one; and the first packet of a connection that a helper expects, which
  * goes back to be treated as any first packet.
  *
- * A packet that shares a conntrack entry which is in no table yet is dropped where it is queued
- * (since about Linux 6.11). Errors and resets about a flow's first packet do. Nobody but the kernel
+ * A packet that shares a conntrack entry which is in no table yet is dropped where it is queued by
+ * kernels with commit 7d8dc1c7be8d (Linux 6.11) as it was at first; those tried last queue an error
+ * (test_unconfirmed). Errors and resets about a flow's first packet share it. Nobody but the kernel
  * can make one, as the entry is found by no packet that comes from elsewhere; so they pass.
  *
  * Errors belong to the flow that they speak of, and have a direction in it. About packets of the

@@ -208,7 +208,10 @@ def test_rules_deleted_while_they_are_being_installed_come_back(own_lab):
     rules = inner.ruleset()
     with Saboteur(inner, 300) as saboteur:
         def spent():
-            lab.must("namespace", "policy", name, lab.policy(**POLICY))
+            done = lab.ctl("namespace", "policy", name, lab.policy(**POLICY))
+            # Where the machine is slow, tables go faster than they come, and it says so.
+            late = SLOW > 1 and "the rules follow when it does" in done.stderr
+            assert done.returncode == 0 or late, done.stderr
             return not saboteur.left
         until(spent, lambda: f"{saboteur.left} more tables to delete", 60)
     traffic.judged()
@@ -467,43 +470,49 @@ BIG = "\n".join(["add table inet big", "add chain inet big c"] +
 FLUSHES = 10
 
 
-def passed_after(lab, inner, outside, tampering):
+def open_after(lab, inner, outside, tampering):
     """
     Forbidden packets are sent, one each millisecond, while the rules are taken away every quarter of
-    a second, or as much longer as this machine is slow. Return: how many passed, of how many.
+    a second, or as much longer as this machine is slow. Return: the seconds from the first packet
+    that passed to the last, of each time, added up; of how many; and how many passed, of how many.
+    Seconds, as a slow machine sends more where packets pass than where they are judged.
     """
     arrived = Arrivals(inner, NO, families=(socket.AF_INET,))
     sender = outside.udp()
-    sent = 0
+    sent, starts = [], []
     for _ in range(FLUSHES):
+        starts.append(time.monotonic())
         process = inner.popen("nft", "-f", "-", stdin=-1)
         process.stdin.write(tampering.encode())
         process.stdin.close()
-        end_at = time.monotonic() + 0.25 * SLOW
-        while process.poll() is None or time.monotonic() < end_at:
-            sender.sendto(b"x", (INNER, NO))
-            sent += 1
+        while process.poll() is None or time.monotonic() < starts[-1] + 0.25 * SLOW:
+            sender.sendto(struct.pack("=I", len(sent)), (INNER, NO))
+            sent.append(time.monotonic())
             time.sleep(0.001)
         assert process.returncode == 0
         inner.open_things.remove(process)
+    seconds = time.monotonic() - starts[0]
     eventually(lambda: lab.expect(inner.name, {"queue.pending": 0}))
-    passed = arrived.total()
+    arrived.drain(keep=True)
+    passed = [sent[struct.unpack("=I", data)[0]] for data in arrived.payloads[NO, 4]]
     arrived.close()
-    return passed, sent
+    times = [[t for t in passed if start <= t < end]
+             for start, end in zip(starts, [*starts[1:], sent[-1] + 1])]
+    return sum(max(t) - min(t) for t in times if t), seconds, len(passed), len(sent)
 
 
 @pytest.mark.parametrize("tampering", ["flush ruleset", f"{BIG}\nflush ruleset"],
                          ids=["flush", "overrun"])
-def test_a_flush_lets_next_to_nothing_pass(own_lab, tampering, record_property):
+def test_a_flush_lets_next_to_nothing_pass(own_lab, tampering):
     """The kernel tells the broker, also where it has more to tell than its socket holds."""
     lab = plain(own_lab)
     inner, outside = lab.pair()
     name = lab.attach(inner, **POLICY)
-    passed, sent = passed_after(lab, inner, outside, tampering)
-    record_property("passed", f"{passed} of {sent}")
-    print(f"{passed} of {sent} forbidden packets passed, {FLUSHES} flushes")
+    opened, seconds, passed, sent = open_after(lab, inner, outside, tampering)
+    print(f"{passed} of {sent} forbidden packets passed, {FLUSHES} flushes, "
+          f"{opened:.3f} of {seconds:.1f} s")
     until(lambda: repairs(lab, name) >= FLUSHES - 1, "the repairs to be told")
-    assert 4 * passed < sent  # with looks twice a second: nearly all
+    assert 4 * opened < seconds  # with looks twice a second: nearly all
     Traffic(lab, inner, outside).judged()
 
 
