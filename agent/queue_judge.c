@@ -15,7 +15,8 @@
  *     look like one.
  *
  * With a raw socket anybody can make packets that look like a server's answers; a strict policy,
- * which is against such, takes those of unknown direction that leave as they are.
+ * which is against such, takes those of unknown direction that leave as they are, and rejects none
+ * that it would accept the other way.
  */
 #include <errno.h>
 #include <linux/netfilter.h>
@@ -425,18 +426,26 @@ static bool may_pass_through(const struct judgement *j)
 	return !is_policed(j, original.direction);
 }
 
-/* May the packet go the other way, where nobody knows which way it goes? */
-static bool may_go_back(const struct judgement *j)
+/* Nobody knows which way the packet goes: would it be accepted if it went the other way? */
+static bool might_go_back(const struct judgement *j)
 {
-	if (j->flow == NSGATE_FLOW_REPLY_UNSURE) /* conntrack knew it before the rules came */
-		return answers_accepted(j);
 	if (!meanings[j->flow].is_unsure && !is_midstream(j))
-		return false;
-	if (policy_info(j->queue->policy)->strict && j->pkt.direction == PKT_DIRECTION_OUT)
 		return false;
 	if (j->flow != NSGATE_FLOW_UNTRACKED && may_pass_through(j))
 		return false;
 	return may_be_answer(j) && answers_accepted(j);
+}
+
+static bool is_taken_as_it_is(const struct judgement *j)
+{
+	return policy_info(j->queue->policy)->strict && j->pkt.direction == PKT_DIRECTION_OUT;
+}
+
+static bool may_go_back(const struct judgement *j)
+{
+	if (j->flow == NSGATE_FLOW_REPLY_UNSURE) /* conntrack knew it before the rules came */
+		return answers_accepted(j);
+	return !is_taken_as_it_is(j) && might_go_back(j);
 }
 
 static bool is_accepting(const struct policy_decision *decision)
@@ -470,6 +479,9 @@ static void judge_by_policy(struct judgement *j)
 		count_fate(j, SHM_FATE_ACCEPTED);
 		return;
 	}
+	/* It may be of a connection that is alive and allowed, which a reset would end. */
+	if (decision.verdict == POLICY_VERDICT_REJECT && is_taken_as_it_is(j) && might_go_back(j))
+		decision.verdict = POLICY_VERDICT_DROP;
 	if (decision.rule == POLICY_RULE_DEFAULT)
 		counters_add(&counters->fallback, j->in->length);
 	counters->would_drop += decision.would_drop;

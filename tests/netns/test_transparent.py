@@ -77,6 +77,8 @@ FLOWS = [
                                 (errors.forgotten, errors.FORGOTTEN))
       for default, first in (("drop", "server"), ("reject", "server"), ("reject", "client"))
       for policed in ("server", "client")),
+    Row(errors.joined_strictly, errors.JOINED_STRICTLY, modes=("strict",),
+        policy={"default": "reject", "rules": SERVER}),
     *(Row(errors.tracked_midway, errors.TRACKED, (policed,), modes=STRICTER, policy={
         "default": "reject", "rules": [accept(direction="in" if policed == "server" else "out",
                                               protocol=["tcp", "udp"], dport=5432)]})

@@ -659,6 +659,32 @@ static void strict_policies_take_what_leaves_as_it_is(void **test)
 	scene_close(&scene);
 }
 
+/* A reset would end a connection that the policy allows. */
+static void strict_policies_reject_no_answer(void **test)
+{
+	static const char *const policies[] = {
+		"{'version':1,'strict':true,'hooks':['in','out'],"
+		"'default':{'in':'accept','out':'reject'}}",
+		"{'version':1,'strict':true,'hooks':['in','out'],'default':'reject'}",
+	};
+
+	(void)test;
+	for (size_t p = 0; p < 2; p++) {
+		struct scene scene = scene_open(policies[p]);
+
+		for (size_t i = 0; i < UNSURE_FLOWS; i++) {
+			struct queue_verdict verdict;
+
+			ipv4(&scene, IPPROTO_UDP);
+			scene.packet.hook = NSGATE_HOOK_OUT;
+			verdict = judge(&scene, unsure_flows[i]);
+			assert_int_equal(verdict.verdict, p == 0 ? NF_DROP : NF_REPEAT);
+			assert_fate(&scene, p == 0 ? SHM_FATE_DROPPED : SHM_FATE_REJECTED);
+		}
+		scene_close(&scene);
+	}
+}
+
 /* ---- marks ---- */
 
 /* Accept what conntrack knows that of, with a mark. Return: is the flow to be remembered? */
@@ -912,6 +938,7 @@ int main(void)
 		cmocka_unit_test(tcp_without_syn_does_not_pass_through),
 		cmocka_unit_test(who_answers_has_a_server_s_port),
 		cmocka_unit_test(strict_policies_take_what_leaves_as_it_is),
+		cmocka_unit_test(strict_policies_reject_no_answer),
 		cmocka_unit_test(only_selective_policies_say_what_to_remember),
 		cmocka_unit_test(what_is_accepted_the_other_way_is_remembered_too),
 		cmocka_unit_test(a_policy_s_mark_is_sent_where_it_is_another),

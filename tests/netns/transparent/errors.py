@@ -235,6 +235,25 @@ def joined_midway(stage, policed, first):
 JOINED = {4: ["line"] * 4, 6: ["line"] * 4}
 
 
+def joined_strictly(stage):
+    """
+    As joined_midway(), but under a strict policy, which believes no answer that it has not seen the
+    question of: the server is not heard until the client speaks, and then all of it is.
+    """
+    box, peer = stage.pair()
+    pairs = {}
+    for version in FAMILIES:
+        with contextlib.closing(box.tcp_listen(5432, FAMILY[version])) as listener:
+            pairs[version] = connect(peer, listener, version, here(version), 5432)
+    stage.police(box)
+    return {version: [say(at_server, at_client, timeout=IN_VAIN), say(at_client, at_server),
+                      readable(at_client) and at_client.recv(100), say(at_server, at_client)]
+            for version, (at_client, at_server) in pairs.items()}
+
+
+JOINED_STRICTLY = {version: ["silence", "line", b"line", "line"] for version in FAMILIES}
+
+
 def forgotten(stage, policed, first):
     """As joined_midway(), but connection tracking is emptied under a policy in force."""
     box, peer = stage.pair()
