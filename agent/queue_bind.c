@@ -238,7 +238,11 @@ static uint32_t wanted_flags(const struct policy_info *info)
 	       (info->want_uid_gid ? NFQA_CFG_F_UID_GID : 0);
 }
 
-/* Without the id nothing can be marked: packets copied too short are malformed then. */
+/*
+ * Without the id nothing can be marked: packets copied too short are malformed then. A packet has
+ * its id a moment before it counts as pending, so all numbers are marked, which costs nothing where
+ * nothing waits.
+ */
 static void mark_stale(struct queue *queue)
 {
 	struct queue_lines kernel;
@@ -246,8 +250,6 @@ static void mark_stale(struct queue *queue)
 	if (queue_kernel_read_lines(queue->proc_fd, queue->number, queue->stride, &kernel) < 0)
 		return;
 	for (unsigned int flow = 0; flow < NSGATE_FLOW_MAX; flow++) {
-		if (kernel.pending[flow] == 0)
-			continue;
 		queue->numbers[flow].has_stale = true;
 		queue->numbers[flow].stale_id = kernel.id_sequence[flow];
 	}
