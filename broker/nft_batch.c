@@ -14,14 +14,19 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "netlink.h"
 
 /*
- * Five hooks of up to 60 rules of about 500 bytes, and the links of a guard, of 200. A message
- * takes no more of the default send buffer (netlink_sendmsg() in net/netlink/af_netlink.c).
+ * Five hooks of up to 60 rules of about 500 bytes, and the links of a guard: 200 bytes each, 100
+ * for those that are gone. A message must fit into the send buffer (netlink_sendmsg() in
+ * net/netlink/af_netlink.c). The default is SEND_BUFFER, and anybody may ask for twice as much
+ * (net.core.wmem_max, socket(7)).
  */
-#define BATCH_BYTES (212992 - 32)
+#define SEND_BUFFER 212992
+#define SEND_OVERHEAD 32
+#define BATCH_BYTES (2 * SEND_BUFFER - SEND_OVERHEAD)
 #define NF_NETDEV_EGRESS 1 /* enum nf_dev_hooks of linux/netfilter.h, since Linux 5.16 */
 
 /* More than any one message takes: libnftnl writes without looking at the space left. */
@@ -84,6 +89,15 @@ void nft_batch_turn(struct nft_batch *batch, uint8_t family)
 	batch->family = family;
 }
 
+/* Where that is forbidden the message is refused, which is told. */
+static void make_room(int fd, size_t bytes)
+{
+	const int size = SEND_BUFFER; /* the kernel doubles it */
+
+	if (bytes > SEND_BUFFER - SEND_OVERHEAD)
+		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+
 int nft_batch_commit(struct nft_batch *batch, int fd)
 {
 	struct netlink_exchange exchange;
@@ -97,6 +111,7 @@ int nft_batch_commit(struct nft_batch *batch, int fd)
 	if (nlh) {
 		last->nlmsg_flags |= NLM_F_ACK;
 		message_end(batch, nlh);
+		make_room(fd, batch->used);
 		exchange = (struct netlink_exchange){.request = batch->buffer,
 						     .length = batch->used,
 						     .first = batch->first,

@@ -16,6 +16,8 @@
  *
  * The table of the guard (rules_guard.c) is of another family and changes in the same batch.
  *
+ * Where tables are owned, those that an earlier broker left are taken over in a batch before.
+ *
  * The kernel is not asked what it can do in each namespace. Where it refuses an expression, the
  * batch is built again without sets of denied flows, without conntrack's labels, then without
  * conntrack at all.
@@ -40,6 +42,7 @@
 
 /* What the table holds before a change. */
 struct inventory {
+	bool table;
 	bool counter[NSGATE_COUNTER_MAX];
 	bool hook[NSGATE_HOOK_MAX]; /* has its chains */
 	bool denied[NSGATE_HOOK_MAX][RULES_FAMILIES];
@@ -86,10 +89,9 @@ static int look_into_table(int fd, struct inventory *ret)
 /* One question where there is no table: until rules are back, what somebody flushed is open. */
 static int take_inventory(int fd, struct inventory *ret)
 {
-	bool table;
-	int r = look(nft_find_table(fd, NFPROTO_INET, TABLE), &table);
+	int r = look(nft_find_table(fd, NFPROTO_INET, TABLE), &ret->table);
 
-	if (r == 0 && table)
+	if (r == 0 && ret->table)
 		r = look_into_table(fd, ret);
 	ret->guard = (struct guard_inventory){.links = NULL};
 	return r ? r : guard_take_inventory(fd, TABLE, &ret->guard);
@@ -100,10 +102,31 @@ static void inventory_free(struct inventory *inventory)
 	guard_inventory_free(&inventory->guard);
 }
 
+#define OWNED (NFT_TABLE_F_OWNER | NFT_TABLE_PERSIST)
+
+/*
+ * Become the owner of tables that outlived theirs, by themselves: the kernel refuses new base
+ * chains in a batch that changes the flags of their table.
+ */
+static int adopt(int fd, const struct inventory *inventory)
+{
+	struct nft_batch batch;
+
+	if (!inventory->table && !inventory->guard.table)
+		return 0;
+	nft_batch_begin(&batch, TABLE);
+	if (inventory->table)
+		nft_add_table(&batch, OWNED);
+	nft_batch_turn(&batch, NFPROTO_NETDEV);
+	if (inventory->guard.table)
+		nft_add_table(&batch, OWNED);
+	return nft_batch_commit(&batch, fd);
+}
+
 static void build(const struct rules_set *set, bool owned, const struct rules_links *links,
 		  const struct inventory *inventory)
 {
-	nft_add_table(set->batch, owned ? NFT_TABLE_F_OWNER | NFT_TABLE_PERSIST : 0);
+	nft_add_table(set->batch, owned ? OWNED : 0);
 	nft_flush_table(set->batch);
 
 	/* Counters that exist keep their values only if the batch does not mention them. */
@@ -174,6 +197,8 @@ static int try_install(int fd, const struct rules_set *wanted, const struct rule
 	struct nft_batch batch;
 	int r = take_inventory(fd, &inventory);
 
+	if (r == 0 && queues->owned)
+		r = adopt(fd, &inventory);
 	if (r == 0) {
 		links = look_up_links(fd, &queues->links, &inventory.guard, &now);
 		nft_batch_begin_at(&batch, TABLE, at);

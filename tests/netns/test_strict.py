@@ -255,6 +255,32 @@ def guarded(netns, dev="eth0"):
     return False
 
 
+def has_chains_of_its_links(inner):
+    links = {line.split(":")[0] for line in inner.ip("-o", "link").stdout.splitlines()}
+    return {f"egress_{index}" for index in links} == {
+        word for word in inner.ruleset().split() if word.startswith("egress_")}
+
+
+def test_largest_rule_set_there_can_be(own_lab):
+    """All that a policy asks for, 254 links, and 252 that others took the place of meanwhile."""
+    lab = own_lab.start()
+    inner, _ = lab.pair()
+    pairs = [f"link add a{number} type veth peer name b{number}" for number in range(126)]
+    batch(pairs, "-n", inner)
+    name = lab.attach(
+        inner, default="accept", strict=True, offload=True, on_agent_down="open",
+        on_overload="open", hooks=["in", "out", "forward", "prerouting", "postrouting"],
+        rules=[{"name": f"q{number}", "action": "queue", "queue": 7, "dport": [number],
+                "bypass_mark": number} for number in range(1, 9)])
+    until(lambda: has_chains_of_its_links(inner), "every link to have its chain")
+    end(lab.broker)
+    batch([f"link del a{number}" for number in range(126)] + pairs, "-n", inner)
+    lab.start_broker()
+    lab.wait_ready()
+    until(lambda: has_chains_of_its_links(inner), "the new links to have theirs")
+    assert lab.stats(name)["state"] == "attached"
+
+
 def test_links_that_come_later_are_guarded(lab):
     """New ones, renamed ones, ones that moved in, and those that went down and up."""
     inner, outside = lab.pair()
@@ -281,11 +307,8 @@ def test_links_that_come_later_are_guarded(lab):
     inner.ip("link", "del", "other0")
     inner.ip("link", "del", "far0")
 
-    def chains():
-        links = {line.split(":")[0] for line in inner.ip("-o", "link").stdout.splitlines()}
-        return {f"egress_{index}" for index in links} == {
-            word for word in inner.ruleset().split() if word.startswith("egress_")}
-    until(chains, lambda: "the chains to be those of the links: " + inner.ruleset())
+    until(lambda: has_chains_of_its_links(inner),
+          lambda: "the chains to be those of the links: " + inner.ruleset())
     assert lab.get(f"/v1/namespaces/{name}")["state"] == "attached"
 
 

@@ -26,6 +26,7 @@
 #define ALL_HOOKS (NSGATE_HOOK_BIT(NSGATE_HOOK_MAX) - 1)
 /* net.core.wmem_default where nobody changed it: what a batch has to fit into. */
 #define SEND_BUFFER 212992
+#define SEND_BUFFER_MAX (2 * SEND_BUFFER)
 
 static void names_fit(void **state)
 {
@@ -587,11 +588,31 @@ static struct rules_links make_links(unsigned int count)
 	return (struct rules_links){.list = many, .count = count};
 }
 
-/* The largest batch there is: it has to fit as one message. */
+/* What is kept free, for rules that are still to come. */
+#define ROOM 65536
+
+static void take_away_old_sets(struct nft_batch *batch)
+{
+	char name[RULES_CHAIN_NAME_MAX];
+
+	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++)
+		for (int family = 0; rules_hook_offloads(hook) && family < RULES_FAMILIES;
+		     family++) {
+			rules_denied_set_name(name, (enum rules_family)family, hook);
+			nft_delete_set(batch, name);
+		}
+}
+
+/*
+ * The largest batch there is: it has to fit as one message. Everything that a policy can ask for,
+ * in a namespace that has as many links as may be, and had as many others before.
+ */
 static void every_link_has_a_chain_in_one_batch(void **state)
 {
 	const struct rules_links links = make_links(RULES_GUARDED_LINKS_MAX);
-	const struct guard_inventory nothing = {.links = NULL};
+	static uint32_t gone[RULES_GUARDED_LINKS_MAX];
+	const struct guard_inventory before = {
+		.table = true, .links = gone, .link_count = RULES_GUARDED_LINKS_MAX};
 	struct rules_set set = {.hooks = ALL_HOOKS,
 				.generation = 1,
 				.ct_state = true,
@@ -608,19 +629,46 @@ static void every_link_has_a_chain_in_one_batch(void **state)
 	struct nft_batch batch;
 
 	(void)state;
+	for (uint32_t i = 0; i < RULES_GUARDED_LINKS_MAX; i++)
+		gone[i] = 1000000 + i;
 	build_hooks(&set, &batch);
-	guard_counter(&batch, true, &nothing);
+	take_away_old_sets(&batch);
+	nft_add_table(&batch, 0);
+	nft_flush_table(&batch);
+	for (int i = 0; i < NSGATE_COUNTER_MAX; i++)
+		nft_add_counter(&batch, nsgate_counter_names[i]);
+	guard_counter(&batch, true, &before);
 	guard_fragments(&batch, true);
-	guard_links(&batch, true, true, &links, &nothing);
+	guard_links(&batch, true, true, &links, &before);
 	assert_int_equal(batch.error, 0);
 	assert_int_equal(batch.family, NFPROTO_INET);
-	assert_in_range(batch.used, 1, SEND_BUFFER - 32);
+	assert_in_range(batch.used, 1, SEND_BUFFER_MAX - 32 - ROOM);
 	check_messages(&batch);
 	assert_int_equal(CHAINS(&batch, NFT_MSG_NEWCHAIN, "egress_"), RULES_GUARDED_LINKS_MAX);
 	assert_int_equal(RULES(&batch, NFPROTO_NETDEV, "egress_"), RULES_GUARDED_LINKS_MAX);
 	assert_int_equal(RULES(&batch, NFPROTO_NETDEV, "guard"), 4);
 	assert_int_equal(RULES(&batch, NFPROTO_INET, "guard_out"), 2);
 	nft_batch_free(&batch);
+}
+
+/* The kernel would take no part of it, so none is sent; and the error says why. */
+static void a_batch_that_grows_too_long_fails_as_a_whole(void **state)
+{
+	struct nft_batch batch;
+	size_t used;
+
+	(void)state;
+	nft_batch_begin(&batch, "nsgate");
+	for (unsigned int i = 0; i < SEND_BUFFER_MAX && !batch.error; i++)
+		nft_add_chain(&batch, "one_more");
+	assert_int_equal(batch.error, -EMSGSIZE);
+	used = batch.used;
+	assert_in_range(used, SEND_BUFFER, SEND_BUFFER_MAX - 32);
+	nft_rule_begin(&batch, "one_more");
+	nft_verdict(&batch, NF_DROP);
+	nft_rule_end(&batch);
+	assert_int_equal(batch.used, used);
+	assert_int_equal(nft_batch_commit(&batch, -1), -EMSGSIZE);
 }
 
 /* Nothing where there was nothing; else the table is emptied and no chain is touched. */
@@ -696,6 +744,7 @@ int main(void)
 		cmocka_unit_test(a_failed_batch_stays_failed),
 		cmocka_unit_test(nonsense_is_refused),
 		cmocka_unit_test(every_link_has_a_chain_in_one_batch),
+		cmocka_unit_test(a_batch_that_grows_too_long_fails_as_a_whole),
 		cmocka_unit_test(a_guard_is_emptied_not_deleted),
 		cmocka_unit_test(links_are_followed),
 	};
