@@ -236,13 +236,15 @@ static bool on_ns_add(const union nsgate_msg *message, int *fds, unsigned int fd
 {
 	char text[NSGATE_TEXT_MAX] = "";
 	enum nsgate_status status;
+	unsigned int known;
 
-	if (!record_valid(&message->ns.record) ||
-	    fd_count != record_fd_count(&message->ns.record)) {
+	if (!record_valid(&message->ns.record) || fd_count < record_fd_count(&message->ns.record)) {
 		fds_close(fds, fd_count);
 		return false;
 	}
-	status = ns_add(message->header.id, &message->ns.record, fds, fd_count, text);
+	known = record_fd_count(&message->ns.record);
+	fds_close(fds + known, fd_count - known); /* of a later release */
+	status = ns_add(message->header.id, &message->ns.record, fds, known, text);
 	if (status != NSGATE_STATUS_OK)
 		reply(message->header.id, status, text);
 	return true;

@@ -153,7 +153,8 @@ bool ns_rules_settled(const struct ns *ns)
 	return wanted->hooks == in_force->hooks && wanted->flags == in_force->flags &&
 	       wanted->generation == in_force->generation &&
 	       wanted->bypass_count == in_force->bypass_count &&
-	       memcmp(wanted->bypass, in_force->bypass, sizeof(wanted->bypass)) == 0;
+	       memcmp(wanted->bypass, in_force->bypass, sizeof(wanted->bypass)) == 0 &&
+	       memcmp(wanted->spare, in_force->spare, sizeof(wanted->spare)) == 0;
 }
 
 /* ---- binding a policy to the queues ---- */

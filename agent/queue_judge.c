@@ -134,6 +134,9 @@ static int describe(const struct queue *queue, enum nsgate_flow flow, const stru
 static void count_fate(struct judgement *j, enum shm_fate fate)
 {
 	counters_add(&j->buffers->counters.fate[fate], j->in->length);
+#ifdef NSGATE_TEST_GROWN
+	j->buffers->counters.grown++;
+#endif
 }
 
 /* Accept, with that mark; one that does not change is not sent, as the kernel would route anew. */

@@ -91,9 +91,10 @@ static bool say_links(struct holding *holding)
 	const struct nsgate_link *list = links_list(holding->links, &message.count);
 
 	ipc_header(&message.header, NSGATE_MSG_NS_LINKS, ++agent.next_id);
-	message.header.length = (uint32_t)(sizeof(message) - sizeof(message.links) +
+	message.header.length = (uint32_t)(offsetof(struct nsgate_msg_ns_links, links) +
 					   message.count * sizeof(message.links[0]));
 	message.cookie = holding->record.cookie;
+	message.link_size = sizeof(message.links[0]);
 	if (message.count)
 		memcpy(message.links, list, message.count * sizeof(message.links[0]));
 	return say(&message.header, NULL, 0);
@@ -105,6 +106,9 @@ static bool say_state(struct holding *holding)
 		.cookie = holding->record.cookie,
 		.orphaned = holding->orphaned,
 		.degraded = holding->degraded[0] != '\0',
+#ifdef NSGATE_TEST_GROWN
+		.grown = NSGATE_TEST_GROWN,
+#endif
 	};
 
 	ipc_header(&message.header, NSGATE_MSG_NS_STATE, ++agent.next_id);
@@ -258,8 +262,8 @@ static bool receive_one(int fd)
 {
 	static union nsgate_msg message;
 	int fds[NSGATE_NSFD_MAX];
-	unsigned int fd_count;
-	const int err = ipc_receive(fd, &message, fds, NSGATE_NSFD_MAX, &fd_count);
+	unsigned int fd_count = 0;
+	int err = ipc_receive(fd, &message, fds, NSGATE_NSFD_MAX, &fd_count);
 
 	if (err == -EAGAIN)
 		return false;
@@ -267,6 +271,11 @@ static bool receive_one(int fd)
 	    agent.state == LINK_GREETING) {
 		takeup_failed(message.ns.record.cookie, err);
 		return true;
+	}
+	/* Rules with more to them than we know are answered as such. */
+	if (err == -E2BIG && message.header.type == NSGATE_MSG_NS_RULES) {
+		message.ns_rules.rules.flags |= NSGATE_RULES_UNKNOWN;
+		err = 0;
 	}
 	if (err)
 		link_lost(err == -ENOTCONN ? "closed" : log_errno(err));

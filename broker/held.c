@@ -43,13 +43,13 @@ static int check(const struct nsgate_ns_record *own, const int *fds, unsigned in
 {
 	const unsigned int first_queue = NSGATE_NSFD_FIXED + own->has_watch;
 
-	if (fd_count != record_fd_count(own))
+	if (fd_count < record_fd_count(own))
 		return -EINVAL;
 	if (own->cookie == broker_cookie && !(own->flags & NSGATE_ATTACH_ALLOW_HOST))
 		return -EPERM;
 	if (own->has_watch && !is_pidfd(fds[NSGATE_NSFD_FIXED]))
 		return -EINVAL;
-	for (unsigned int i = first_queue; i < fd_count; i++) {
+	for (unsigned int i = first_queue; i < record_fd_count(own); i++) {
 		const int err = check_queue(fds[i], own->cookie);
 
 		if (err)
@@ -81,12 +81,14 @@ int held_take(struct holding *holding, const struct nsgate_ns_record *own, int *
 	      unsigned int fd_count)
 {
 	const int err = check(own, fds, fd_count);
+	const unsigned int known = record_fd_count(own);
 	unsigned int n = NSGATE_NSFD_FIXED;
 
 	if (err) {
 		fds_close(fds, fd_count);
 		return err;
 	}
+	fds_close(fds + known, fd_count - known); /* of a later release */
 	holding->record = *own;
 	/* What can be opened anew is, as the agent could have put anything in its place. */
 	fd_close(&fds[NSGATE_NSFD_SHM]);

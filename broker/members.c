@@ -226,7 +226,7 @@ const char *members_policy(const struct holding *holding)
 
 int members_add(struct holding *holding, const struct member_request *request)
 {
-	struct record_member record = {.magic = RECORDS_MEMBER_MAGIC};
+	struct record_member record = {.magic = RECORDS_MEMBER_MAGIC, .size = sizeof(record)};
 	unsigned int count = 0;
 	uint64_t inode;
 	pid_t pid;

@@ -66,6 +66,10 @@ static int check_texts(const struct nsgate_msg_attach *message, struct refusal *
 			      "the policy's name is not valid: use " NAME_RULE);
 	if (!ipc_text_valid(message->target, sizeof(message->target)))
 		return refuse(refusal, NSGATE_STATUS_USAGE, "the target is not printable text");
+	if (message->flags & ~(uint32_t)NSGATE_ATTACH_ALL || message->reserved)
+		return refuse(refusal, NSGATE_STATUS_USAGE,
+			      "this nsgate-broker does not know all that is asked for: restart it, "
+			      "if what asks is of a later release");
 	if (message->labels[NSGATE_LABELS_MAX - 1])
 		return refuse(refusal, NSGATE_STATUS_USAGE, "the labels take more than %d bytes",
 			      NSGATE_LABELS_MAX);
@@ -361,6 +365,9 @@ static void fill_record(struct nsgate_ns_record *record, const struct nsgate_msg
 {
 	record->attached_at = time(NULL);
 	record->target_kind = message->target_kind;
+#ifdef NSGATE_TEST_GROWN
+	record->spare[0] = record->grown = NSGATE_TEST_GROWN;
+#endif
 	record->flags = message->flags & ~(NSGATE_ATTACH_UNSEEN | NSGATE_ATTACH_CHANGING);
 	record->queue_first = message->queue_first;
 	record->queue_count = message->queue_count;

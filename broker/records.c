@@ -7,28 +7,36 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "grow.h"
 #include "ipc.h"
 #include "log.h"
 #include "record.h"
 
-#define RECORD_MAGIC 0x3252534eU /* "NSR2"; changes with the layout */
+#define RECORD_MAGIC 0x3352534eU /* "NSR3" */
+#define RECORD_LEAST 1640	 /* bytes of a record in the first release that had this magic */
+#define MEMBER_LEAST 332	 /* of a member, the same */
 #define FILE_NAME_MAX 48
 #define TEMPORARY "record.tmp"
 #define MEMBERS_SUFFIX ".members"
 
+#define FILE_MAX 4096 /* written whole or not at all */
+
+/* `size` bytes in all, as their writer knows it. */
 struct record_file {
 	uint32_t magic;
 	uint32_t size;
 	struct nsgate_ns_record record;
 };
 
-static_assert(sizeof(struct record_file) <= 4096, "written whole or not at all");
+static_assert(sizeof(struct record_file) <= FILE_MAX, "written whole or not at all");
+static_assert(sizeof(struct record_member) >= MEMBER_LEAST, "what has a place keeps it");
 
 static int dir_fd = -1;
 
@@ -110,27 +118,47 @@ static bool member_valid(const struct record_member *member)
 	       ipc_text_valid(member->policy, sizeof(member->policy));
 }
 
+/* The one at an offset. Return: its size in the file; 0: there is none; -errno. */
+static ssize_t load_member(int fd, off_t at, struct record_member *ret)
+{
+	union {
+		struct record_member member;
+		unsigned char bytes[FILE_MAX];
+	} file;
+	const ssize_t got = pread(fd, &file, sizeof(file), at);
+	size_t size;
+
+	if (got < 0)
+		return -errno;
+	if (got < MEMBER_LEAST || file.member.size > (size_t)got)
+		return 0;
+	size = file.member.size;
+	if (grow_to_ours(&file, size, MEMBER_LEAST, sizeof(*ret)) == -EBADMSG ||
+	    !member_valid(&file.member))
+		return 0;
+	*ret = file.member;
+	ret->size = sizeof(*ret);
+	return (ssize_t)size;
+}
+
 int records_load_members(uint64_t cookie, struct record_member *ret, size_t max)
 {
 	char name[FILE_NAME_MAX];
-	struct record_member member;
 	size_t count = 0;
-	ssize_t got = 0;
-	int fd, err;
+	ssize_t size = 1;
+	off_t at = 0;
+	int fd;
 
 	file_name(name, cookie, MEMBERS_SUFFIX);
 	fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
 		return errno == ENOENT ? 0 : -errno;
-	while (count < max) {
-		got = read(fd, &member, sizeof(member));
-		if (got != (ssize_t)sizeof(member) || !member_valid(&member))
-			break;
-		ret[count++] = member;
+	for (; count < max && size > 0; at += size) {
+		size = load_member(fd, at, &ret[count]);
+		count += size > 0;
 	}
-	err = got < 0 ? -errno : 0;
 	close(fd);
-	return err ? err : (int)count;
+	return size < 0 ? (int)size : (int)count;
 }
 
 void records_remove(uint64_t cookie)
@@ -226,31 +254,43 @@ int records_counters_found(uint64_t cookie)
 	return fd;
 }
 
+/* What a later release has added behind our end stays unread, and goes with the next change. */
+static int fit_record(struct record_file *file, size_t length)
+{
+	const size_t before = offsetof(struct record_file, record);
+
+	if (length < before || file->magic != RECORD_MAGIC || file->size > length ||
+	    grow_to_ours(file, file->size, before + RECORD_LEAST, sizeof(*file)) == -EBADMSG ||
+	    !record_valid(&file->record))
+		return -EBADMSG;
+	record_rules_forget_unknown(&file->record.rules);
+	return 0;
+}
+
 /* Return: 0, -EBADMSG where it is none of ours, -errno. */
 static int read_record(const char *name, struct nsgate_ns_record *ret)
 {
-	struct record_file file;
-	int err = 0, fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	union {
+		struct record_file file;
+		unsigned char bytes[FILE_MAX];
+	} found;
+	int err, fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	ssize_t length;
 
 	if (fd < 0)
 		return -errno;
-	length = pread(fd, &file, sizeof(file), 0);
-	if (length < 0)
-		err = -errno;
-	else if (length != (ssize_t)sizeof(file) || file.magic != RECORD_MAGIC ||
-		 file.size != sizeof(file) || !record_valid(&file.record))
-		err = -EBADMSG;
+	length = pread(fd, &found, sizeof(found), 0);
+	err = length < 0 ? -errno : fit_record(&found.file, (size_t)length);
 	close(fd);
 	if (!err)
-		*ret = file.record;
+		*ret = found.file.record;
 	return err;
 }
 
 int records_load(uint64_t cookie, struct nsgate_ns_record *ret)
 {
 	char name[FILE_NAME_MAX];
-	struct nsgate_ns_record record;
+	struct nsgate_ns_record record = {.cookie = 0};
 	int err;
 
 	file_name(name, cookie, "");

@@ -40,11 +40,12 @@ int records_counters(uint64_t cookie, unsigned int queue_count);
  */
 int records_counters_layout(int counters, unsigned int queue_count, struct shm_layout *ret);
 
-#define RECORDS_MEMBER_MAGIC 0x314d534eU /* "NSM1"; changes with the layout */
+#define RECORDS_MEMBER_MAGIC 0x324d534eU /* "NSM2" */
 
 /* A container behind a namespace (members.h), on disk. */
 struct record_member {
 	uint32_t magic; /* RECORDS_MEMBER_MAGIC */
+	uint32_t size;	/* of this and what a later release has added at its end */
 	int32_t pid;
 	char container[NSGATE_ID_MAX];
 	char policy[NSGATE_NAME_MAX]; /* that it asked for */

@@ -230,6 +230,14 @@ static void client_ready(struct loop_source *source, uint32_t events)
 			     "nsgate-broker has no file descriptor left: raise its LimitNOFILE");
 		return;
 	}
+	if (err == -E2BIG && client->greeted && requests[message.header.type].handle) {
+		log_refused(client, "it asks for what a later release knows");
+		client_reply(
+			client, message.header.id, NSGATE_STATUS_USAGE,
+			"this nsgate-broker is of an earlier release and does not know all that "
+			"is asked for: restart it");
+		return;
+	}
 	if (err == -EBADMSG)
 		log_refused(client, "not a message of this protocol's version");
 	if (err || !dispatch(client, &message, fds, fd_count)) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "ipc.h"
 #include "fdmsg.h"
+#include "grow.h"
 #include "loop.h"
 
 #include <errno.h>
@@ -21,25 +22,34 @@
 
 static_assert(NSGATE_NSFD_MAX <= FDMSG_FDS_MAX, "descriptors of one message");
 
-static const size_t lengths[NSGATE_MSG_MAX] = {
-	[NSGATE_MSG_HELLO] = sizeof(struct nsgate_msg_hello),
-	[NSGATE_MSG_REPLY] = sizeof(struct nsgate_msg_reply),
-	[NSGATE_MSG_ATTACH] = sizeof(struct nsgate_msg_attach),
-	[NSGATE_MSG_DETACH] = sizeof(struct nsgate_msg_detach),
-	[NSGATE_MSG_PROBE] = sizeof(struct nsgate_msg_plain),
-	[NSGATE_MSG_FEATURES] = sizeof(struct nsgate_msg_features),
-	[NSGATE_MSG_NS_ADD] = sizeof(struct nsgate_msg_ns),
-	[NSGATE_MSG_NS_HELD] = sizeof(struct nsgate_msg_ns),
-	[NSGATE_MSG_HELD_END] = sizeof(struct nsgate_msg_plain),
-	[NSGATE_MSG_NS_RULES] = sizeof(struct nsgate_msg_ns_rules),
-	[NSGATE_MSG_NS_REMOVE] = sizeof(struct nsgate_msg_ns_remove),
-	[NSGATE_MSG_NS_LINKS] = 0,
-	[NSGATE_MSG_NS_STATE] = sizeof(struct nsgate_msg_ns_state),
-	[NSGATE_MSG_LEAVE] = sizeof(struct nsgate_msg_leave),
-	[NSGATE_MSG_NS_TAMPER] = sizeof(struct nsgate_msg_ns_tamper),
-	[NSGATE_MSG_PROBE_STRICT] = sizeof(struct nsgate_msg_plain),
-	[NSGATE_MSG_PING] = sizeof(struct nsgate_msg_plain),
+/*
+ * How long a message was when it first was, which never changes, and how long it is. Of one that
+ * asks for something an end that is not known is part of the question: -E2BIG. Else it is ignored.
+ */
+static const struct shape {
+	uint16_t least;
+	bool asks;
+	size_t size;
+} shapes[NSGATE_MSG_MAX] = {
+	[NSGATE_MSG_HELLO] = {24, false, sizeof(struct nsgate_msg_hello)},
+	[NSGATE_MSG_REPLY] = {536, false, sizeof(struct nsgate_msg_reply)},
+	[NSGATE_MSG_ATTACH] = {1440, true, sizeof(struct nsgate_msg_attach)},
+	[NSGATE_MSG_DETACH] = {80, true, sizeof(struct nsgate_msg_detach)},
+	[NSGATE_MSG_PROBE] = {16, false, sizeof(struct nsgate_msg_plain)},
+	[NSGATE_MSG_FEATURES] = {40, false, sizeof(struct nsgate_msg_features)},
+	[NSGATE_MSG_NS_ADD] = {1656, false, sizeof(struct nsgate_msg_ns)},
+	[NSGATE_MSG_NS_HELD] = {1656, false, sizeof(struct nsgate_msg_ns)},
+	[NSGATE_MSG_HELD_END] = {16, false, sizeof(struct nsgate_msg_plain)},
+	[NSGATE_MSG_NS_RULES] = {200, true, sizeof(struct nsgate_msg_ns_rules)},
+	[NSGATE_MSG_NS_REMOVE] = {24, false, sizeof(struct nsgate_msg_ns_remove)},
+	[NSGATE_MSG_NS_LINKS] = {32, false, offsetof(struct nsgate_msg_ns_links, links)},
+	[NSGATE_MSG_NS_STATE] = {544, false, sizeof(struct nsgate_msg_ns_state)},
+	[NSGATE_MSG_LEAVE] = {272, true, sizeof(struct nsgate_msg_leave)},
+	[NSGATE_MSG_NS_TAMPER] = {544, false, sizeof(struct nsgate_msg_ns_tamper)},
+	[NSGATE_MSG_PROBE_STRICT] = {16, false, sizeof(struct nsgate_msg_plain)},
+	[NSGATE_MSG_PING] = {16, false, sizeof(struct nsgate_msg_plain)},
 };
+#define LINK_LEAST 20 /* of a link in NS_LINKS */
 
 static int unix_address(const char *path, struct sockaddr_un *ret)
 {
@@ -202,7 +212,7 @@ int ipc_peer_check(int fd, const char *dir, uid_t *ret_uid)
 
 size_t ipc_length(enum nsgate_msg_type type)
 {
-	return (unsigned int)type < NSGATE_MSG_MAX ? lengths[type] : 0;
+	return (unsigned int)type < NSGATE_MSG_MAX ? shapes[type].size : 0;
 }
 
 void ipc_header(struct nsgate_msg_header *header, enum nsgate_msg_type type, uint32_t id)
@@ -221,46 +231,64 @@ int ipc_send(int fd, const struct nsgate_msg_header *message, const int *fds, un
 	return fdmsg_send(fd, message, message->length, fds, fd_count);
 }
 
-static bool links_length_valid(const union nsgate_msg *message)
+/* Have each link be as long as ours are. Return: 0 or -EBADMSG. */
+static int fit_links(struct nsgate_msg_ns_links *links)
 {
-	const struct nsgate_msg_ns_links *links = &message->ns_links;
-	size_t fixed = sizeof(*links) - sizeof(links->links);
+	const size_t at = offsetof(struct nsgate_msg_ns_links, links), ours = sizeof(*links->links);
+	const size_t theirs = links->link_size, count = links->count;
+	unsigned char *first = (unsigned char *)links + at;
 
-	return message->header.length >= fixed && links->count <= NSGATE_LINKS_MAX &&
-	       message->header.length == fixed + links->count * sizeof(links->links[0]);
+	if (count > NSGATE_LINKS_MAX || theirs < LINK_LEAST ||
+	    links->header.length != at + count * theirs)
+		return -EBADMSG;
+	/* Those that grow are moved from the last on, and those that shrink from the first. */
+	for (size_t done = 0; done < count && ours != theirs; done++) {
+		const size_t i = ours < theirs ? done : count - 1 - done;
+
+		memmove(first + i * ours, first + i * theirs, ours < theirs ? ours : theirs);
+		if (ours > theirs)
+			memset(first + i * ours + theirs, 0, ours - theirs);
+	}
+	links->link_size = (uint32_t)ours;
+	links->header.length = (uint32_t)(at + count * ours);
+	return 0;
 }
 
-static bool message_valid(const union nsgate_msg *message, size_t received)
+/* Return: 0, -EBADMSG not a message of ours, -E2BIG it asks for what we do not know. */
+static int message_fit(union nsgate_msg *message, size_t received)
 {
 	const struct nsgate_msg_header *header = &message->header;
+	const struct shape *shape;
+	int err;
 
 	if (received < sizeof(*header) || header->magic != NSGATE_PROTO_MAGIC ||
 	    header->version != NSGATE_PROTO_VERSION || header->length != received ||
 	    !header->type || header->type >= NSGATE_MSG_MAX)
-		return false;
+		return -EBADMSG;
+	shape = &shapes[header->type];
 	if (header->type == NSGATE_MSG_NS_LINKS)
-		return links_length_valid(message);
-	return received == lengths[header->type];
+		return received < shape->least ? -EBADMSG : fit_links(&message->ns_links);
+	err = grow_to_ours(message, received, shape->least, shape->size);
+	return err == -E2BIG && !shape->asks ? 0 : err;
 }
 
 int ipc_receive(int fd, union nsgate_msg *ret, int *ret_fds, unsigned int fds_max,
 		unsigned int *ret_fd_count)
 {
 	struct fdmsg about;
-	bool valid;
-	int err = fdmsg_receive(fd, ret, sizeof(*ret), ret_fds, fds_max, 0, &about);
+	int fit, err = fdmsg_receive(fd, ret, sizeof(*ret), ret_fds, fds_max, 0, &about);
 
 	if (err)
 		return err;
-	valid = about.length && !about.cut && !about.surplus && message_valid(ret, about.length);
-	if (valid && !about.fds_lost) {
+	fit = about.cut || about.surplus ? -EBADMSG : message_fit(ret, about.length);
+	if (!fit && !about.fds_lost) {
 		*ret_fd_count = about.fd_count;
 		return 0;
 	}
 	fds_close(ret_fds, about.fd_count);
 	if (!about.length)
 		return -ENOTCONN;
-	return valid ? -EMFILE : -EBADMSG;
+	return fit ? fit : -EMFILE;
 }
 
 int ipc_ask(int fd, const struct nsgate_msg_header *message, const int *fds, unsigned int fd_count,

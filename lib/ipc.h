@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * SOCK_SEQPACKET sockets and the messages of nsgate/proto.h on them. Receiving checks magic,
- * version, the exact length of the type and truncation; descriptors arrive close-on-exec.
+ * version, length and truncation, and makes a message of another release one of ours (grow.h);
+ * descriptors arrive close-on-exec.
  */
 #ifndef NSGATE_IPC_H
 #define NSGATE_IPC_H
@@ -56,7 +57,7 @@ int ipc_peer_check(int fd, const char *dir, uid_t *ret_uid);
 /* Fill in a header: magic, version, type, and the length of that type's message. */
 void ipc_header(struct nsgate_msg_header *header, enum nsgate_msg_type type, uint32_t id);
 
-/* The length of a message of that type; 0: no such type, or the one of variable length. */
+/* The length of our messages of that type, of NS_LINKS before its links; 0: no such type. */
 size_t ipc_length(enum nsgate_msg_type type);
 
 /*
@@ -71,8 +72,8 @@ int ipc_send(int fd, const struct nsgate_msg_header *message, const int *fds,
  * @ret_fds: room for `fds_max`; those received are the caller's to close
  * Return: 0; -ENOTCONN end of file; -EAGAIN; -EBADMSG not a message of ours (wrong magic, version,
  * type, length, a truncated one, or more descriptors than `fds_max`: all of them are closed);
- * -EMFILE: *ret is a good message, but this process may have no more descriptors; -errno. Nothing
- * is left open on failure.
+ * -EMFILE: *ret is a good message, but this process may have no more descriptors; -E2BIG: *ret is
+ * as far as we know it, and asks for more than that; -errno. Nothing is left open on failure.
  */
 int ipc_receive(int fd, union nsgate_msg *ret, int *ret_fds, unsigned int fds_max,
 		unsigned int *ret_fd_count);

@@ -1,25 +1,48 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "record.h"
 
+#include <string.h>
+
 #include "ipc.h"
 #include "name.h"
 #include "nsgate/hook.h"
 #include "nsgate/flow.h"
 
-bool record_rules_valid(const struct nsgate_rules_spec *rules)
+static bool is_zero(const uint32_t *words, size_t count)
 {
-	const uint32_t flags = NSGATE_RULES_BYPASS | NSGATE_RULES_OFFLOAD | NSGATE_RULES_STRICT |
-			       NSGATE_RULES_OVERLOAD | NSGATE_RULES_DENIED | NSGATE_RULES_CONSUMERS;
+	for (size_t i = 0; i < count; i++)
+		if (words[i])
+			return false;
+	return true;
+}
 
-	return rules->hooks && !(rules->hooks >> NSGATE_HOOK_MAX) && !(rules->flags & ~flags) &&
-	       rules->generation >= 1 && rules->generation <= NSGATE_GENERATION_MAX &&
+static bool bounds_valid(const struct nsgate_rules_spec *rules)
+{
+	return rules->hooks && rules->generation >= 1 &&
+	       rules->generation <= NSGATE_GENERATION_MAX &&
 	       rules->bypass_count <= NSGATE_BYPASS_MARKS_MAX;
 }
 
-/* None yet, all zero; or such as can be in force. */
+bool record_rules_valid(const struct nsgate_rules_spec *rules)
+{
+	return bounds_valid(rules) && !(rules->hooks >> NSGATE_HOOK_MAX) &&
+	       !(rules->flags & ~(uint32_t)NSGATE_RULES_ALL) &&
+	       is_zero(rules->spare, sizeof(rules->spare) / sizeof(rules->spare[0]));
+}
+
+void record_rules_forget_unknown(struct nsgate_rules_spec *rules)
+{
+	rules->hooks &= (1U << NSGATE_HOOK_MAX) - 1;
+	rules->flags &= NSGATE_RULES_ALL;
+	memset(rules->spare, 0, sizeof(rules->spare));
+	if (!record_rules_valid(rules))
+		*rules = (struct nsgate_rules_spec){.generation = 0};
+}
+
+/* None yet, all zero; or such as can be in force, by this release or a later one. */
 static bool in_force_valid(const struct nsgate_rules_spec *rules)
 {
-	return (!rules->generation && !rules->hooks && !rules->flags) || record_rules_valid(rules);
+	return (!rules->generation && !rules->hooks && !rules->flags) || bounds_valid(rules);
 }
 
 bool record_valid(const struct nsgate_ns_record *record)

@@ -7,10 +7,19 @@
 
 #include "nsgate/proto.h"
 
-/* Can these rules be put in force: hooks, flags and a generation that exist? */
+/* Can these rules be put in force: hooks, flags and a generation that exist, and nothing else? */
 bool record_rules_valid(const struct nsgate_rules_spec *rules);
 
-/* Are its texts terminated, printable and valid names, and its numbers within their bounds? */
+/*
+ * Of rules that a later release has put in force leave what we can; generation 0 where that is
+ * nothing. The agent asks for what it wants.
+ */
+void record_rules_forget_unknown(struct nsgate_rules_spec *rules);
+
+/*
+ * Are its texts terminated, printable and valid names, and its numbers within their bounds? Its
+ * rules may have hooks and flags of a later release.
+ */
 bool record_valid(const struct nsgate_ns_record *record);
 
 /* How many descriptors come with it (enum nsgate_nsfd). */

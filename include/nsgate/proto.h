@@ -1,19 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Messages on broker.sock and agent.sock (SOCK_SEQPACKET). One datagram is one message: a header
- * and a body of exactly the size of its type, and exactly the number of descriptors that the type
- * asks for. Anything else closes the connection. doc/PROTOCOL.md is the prose of this file.
+ * that says how long it is, a body, and the number of descriptors that the type asks for. Anything
+ * else closes the connection. doc/PROTOCOL.md is the prose of this file.
+ *
+ * The two ends may be of different releases. A message grows at its end, and lib/ipc.c knows how
+ * long each was at first and what becomes of an end that the receiver does not know. A struct
+ * inside another one has a `spare` to grow into: 0. What has a place keeps it. doc/FORMATS.md says
+ * how to add a field or a message.
  */
 #ifndef NSGATE_PROTO_H
 #define NSGATE_PROTO_H
 
 #include <assert.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "nsgate/limits.h"
 
 #define NSGATE_PROTO_MAGIC 0x4741544eU /* "NTAG" in memory order of little endian: N T A G */
-#define NSGATE_PROTO_VERSION 1
+#define NSGATE_PROTO_VERSION 1	       /* of the header: the rest grows without */
+#define NSGATE_MSG_ROOM 65536	       /* a message of any release is at most as long */
 
 enum nsgate_msg_type {
 	/* Both ways, first on every connection. */
@@ -122,6 +129,8 @@ enum nsgate_attach_flag {
 	 * found may be others than the record's although nobody else was there.
 	 */
 	NSGATE_ATTACH_CHANGING = 1 << 5,
+
+	NSGATE_ATTACH_ALL = (1 << 6) - 1,
 };
 
 #define NSGATE_LABEL_CONTAINER "io.nsgate.container" /* the id that the runtime gave it */
@@ -180,6 +189,10 @@ enum nsgate_rules_flag {
 	NSGATE_RULES_OVERLOAD = 1 << 3,	 /* the queue lets packets pass when it is overloaded */
 	NSGATE_RULES_DENIED = 1 << 4,	 /* with OFFLOAD: drops those of denied flows, too */
 	NSGATE_RULES_CONSUMERS = 1 << 5, /* some packets are handed to other programs */
+
+	NSGATE_RULES_ALL = (1 << 6) - 1,
+	NSGATE_RULES_UNKNOWN = 1 << 30, /* nobody sends it: something else was asked for that the
+					   receiver does not know */
 };
 
 /* By which mark a consumer says that a packet stands for its flow: mark & mask == value. */
@@ -196,10 +209,11 @@ struct nsgate_rules_spec {
 	uint32_t generation; /* of the policy, 1..NSGATE_GENERATION_MAX; 0: no rules yet */
 	uint32_t bypass_count;
 	struct nsgate_bypass_mark bypass[NSGATE_BYPASS_MARKS_MAX];
+	uint32_t spare[8]; /* 0: who does not know what is here does not put it in force */
 };
-static_assert(sizeof(struct nsgate_rules_spec) == 16 + 8 * 8, "wire format");
+static_assert(sizeof(struct nsgate_rules_spec) == 16 + 8 * 8 + 32, "wire format");
 
-/* A namespace as broker and agent both know it. */
+/* A namespace as broker and agent both know it. It ends its messages, so it may grow at its end. */
 struct nsgate_ns_record {
 	uint64_t cookie;      /* SO_NETNS_COOKIE: never used twice; the identity */
 	uint64_t inode;	      /* of the nsfs file, for people */
@@ -218,8 +232,13 @@ struct nsgate_ns_record {
 	char policy[NSGATE_NAME_MAX];
 	char target[NSGATE_TARGET_MAX];
 	char labels[NSGATE_LABELS_MAX];
+	uint64_t spare[8]; /* who does not know what is here carries it along */
+#ifdef NSGATE_TEST_GROWN
+	uint64_t grown;
+#endif
 };
-static_assert(sizeof(struct nsgate_ns_record) == 136 + 64 + 64 + 256 + 1024, "wire format");
+static_assert(offsetof(struct nsgate_ns_record, spare) == 168 + 64 + 64 + 256 + 1024,
+	      "wire format");
 
 /* Order of the descriptors of NS_ADD and NS_HELD. */
 enum nsgate_nsfd {
@@ -228,7 +247,8 @@ enum nsgate_nsfd {
 	NSGATE_NSFD_AUX,   /* NETLINK_NETFILTER socket there, for reading counters */
 	NSGATE_NSFD_FIXED, /* then the pidfd where has_watch, then queue_count queue sockets */
 };
-#define NSGATE_NSFD_MAX (NSGATE_NSFD_FIXED + 1 + NSGATE_QUEUES_MAX)
+#define NSGATE_NSFD_SPARE 4 /* a later release may send so many more behind them */
+#define NSGATE_NSFD_MAX (NSGATE_NSFD_FIXED + 1 + NSGATE_QUEUES_MAX + NSGATE_NSFD_SPARE)
 
 struct nsgate_msg_ns { /* NS_ADD, NS_HELD */
 	struct nsgate_msg_header header;
@@ -240,8 +260,11 @@ struct nsgate_msg_ns_rules {
 	uint64_t cookie;
 	struct nsgate_rules_spec rules;
 	char policy[NSGATE_NAME_MAX]; /* bound now: a rebind must outlive the agent */
+#ifdef NSGATE_TEST_GROWN
+	uint64_t grown;
+#endif
 };
-static_assert(sizeof(struct nsgate_msg_ns_rules) == 104 + NSGATE_NAME_MAX, "wire format");
+static_assert(offsetof(struct nsgate_msg_ns_rules, policy) == 136, "wire format");
 
 struct nsgate_msg_ns_remove {
 	struct nsgate_msg_header header;
@@ -255,12 +278,15 @@ struct nsgate_link {
 };
 static_assert(sizeof(struct nsgate_link) == 20, "wire format");
 
-/* Sent with only the `count` links that are set: the one message of variable length. */
+/*
+ * Sent with only the `count` links that are set: the one message of variable length. Each has
+ * `link_size` bytes, so it is the links that may grow.
+ */
 struct nsgate_msg_ns_links {
 	struct nsgate_msg_header header;
 	uint64_t cookie;
 	uint32_t count;
-	uint32_t reserved;
+	uint32_t link_size;
 	struct nsgate_link links[NSGATE_LINKS_MAX];
 };
 
@@ -270,8 +296,11 @@ struct nsgate_msg_ns_state {
 	uint32_t orphaned; /* 1: the container is gone, a NS_REMOVE follows */
 	uint32_t degraded; /* 1: enforcement is incomplete, see text */
 	char text[NSGATE_TEXT_MAX];
+#ifdef NSGATE_TEST_GROWN
+	uint64_t grown;
+#endif
 };
-static_assert(sizeof(struct nsgate_msg_ns_state) == 32 + NSGATE_TEXT_MAX, "wire format");
+static_assert(offsetof(struct nsgate_msg_ns_state, text) == 32, "wire format");
 
 enum nsgate_tamper {
 	NSGATE_TAMPER_RULES = 1, /* rules were not as they should be; they are again */
@@ -302,6 +331,7 @@ union nsgate_msg {
 	struct nsgate_msg_ns_links ns_links;
 	struct nsgate_msg_ns_state ns_state;
 	struct nsgate_msg_ns_tamper ns_tamper;
+	unsigned char room[NSGATE_MSG_ROOM];
 };
 
 #endif

@@ -140,6 +140,7 @@ static void fill_links(struct input *input, struct nsgate_msg_ns_links *links)
 
 	links->cookie = 1 + input_take(input, 1) % NAMESPACES;
 	links->count = input_take(input, 2) % (NSGATE_LINKS_MAX + 1);
+	links->link_size = sizeof(links->links[0]);
 	for (uint32_t i = 0; i < links->count; i++) {
 		links->links[i].ifindex = links->count - i;
 		strcpy(links->links[i].name, names[i % 4]);

@@ -4,9 +4,9 @@
  * has room for, and the datagram: raw, or a message whose header is right but for what the input
  * changes. Several one after the other, over one connection.
  *
- * Must hold: what ipc_receive() accepts has our magic and version, a known type, exactly the length
- * of that type and all the descriptors that were sent, close-on-exec; what it refuses leaves no
- * descriptor open.
+ * Must hold: what ipc_receive() accepts has our magic and version, a known type, all that we know
+ * of that type, zero where the sender knew less, and all the descriptors that were sent,
+ * close-on-exec; what it refuses leaves no descriptor open.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -93,18 +93,29 @@ static void receive(size_t sent, unsigned int fds, unsigned int room)
 	static union nsgate_msg message;
 	int received[FDS_MAX];
 	unsigned int count = 4711;
-	const int err = ipc_receive(ends[1], &message, received, room, &count);
+	size_t length;
+	int err;
+
+	memset(&message, 0xff, sizeof(message));
+	err = ipc_receive(ends[1], &message, received, room, &count);
 
 	if (err) {
 		MUST(count == 4711);
 		/* A good message whose descriptors were cut looks as if none were left. */
-		MUST(err == (sent == 0 ? -ENOTCONN : -EBADMSG) || (err == -EMFILE && fds > 0));
+		MUST(err == (sent == 0 ? -ENOTCONN : -EBADMSG) || (err == -EMFILE && fds > 0) ||
+		     (err == -E2BIG && sent > right_length(&message)));
 		return;
 	}
 	MUST(message.header.magic == NSGATE_PROTO_MAGIC);
 	MUST(message.header.version == NSGATE_PROTO_VERSION);
 	MUST(message.header.type > 0 && message.header.type < NSGATE_MSG_MAX);
-	MUST(message.header.length == sent && sent == right_length(&message) && sent > 0);
+	length = right_length(&message);
+	if (message.header.type == NSGATE_MSG_NS_LINKS)
+		MUST(message.header.length == length);
+	else
+		MUST(message.header.length == sent && sent >= sizeof(message.header));
+	for (size_t i = sent; i < length && message.header.type != NSGATE_MSG_NS_LINKS; i++)
+		MUST(message.room[i] == 0);
 	MUST(count == fds && count <= room);
 	for (unsigned int i = 0; i < count; i++)
 		MUST(fcntl(received[i], F_GETFD) == FD_CLOEXEC);
@@ -117,18 +128,22 @@ static size_t compose(struct input *input, uint8_t *ret, size_t size)
 	const uint32_t type = input_take(input, 1) % (NSGATE_MSG_MAX + 1);
 	const int32_t off = (int32_t)(input_take(input, 1) & 0xff) - 128;
 	const uint32_t count = input_take(input, 2) % (NSGATE_LINKS_MAX + 2);
+	const uint32_t link_size = 16 + 4 * (count % 8);
 	size_t length = ipc_length((enum nsgate_msg_type)type), body;
 	struct nsgate_msg_header header;
 
 	ipc_header(&header, (enum nsgate_msg_type)type, 1);
 	if (type == NSGATE_MSG_NS_LINKS)
-		length = offsetof(struct nsgate_msg_ns_links, links) +
-			 count * sizeof(struct nsgate_link);
+		length = offsetof(struct nsgate_msg_ns_links, links) + count * link_size;
 	header.length = (uint32_t)length;
 	body = input_take(input, 1) % 64;
 	memset(ret, 0, size);
 	memcpy(ret, &header, sizeof(header));
-	memcpy(ret + offsetof(struct nsgate_msg_ns_links, count), &count, sizeof(count));
+	if (type == NSGATE_MSG_NS_LINKS) {
+		memcpy(ret + offsetof(struct nsgate_msg_ns_links, count), &count, sizeof(count));
+		memcpy(ret + offsetof(struct nsgate_msg_ns_links, link_size), &link_size,
+		       sizeof(link_size));
+	}
 	/* What the input has goes over the header's length, its magic ... or behind. */
 	for (size_t at = input_take(input, 1) % 32; body > 0 && input->left > 0; body--, at++)
 		ret[at] ^= (uint8_t)input_take(input, 1);
