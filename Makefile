@@ -41,13 +41,14 @@ LIBS_broker := -lmnl -lnftnl -lnl-route-3 -lnl-3 -lcap -lseccomp
 LIBS_agent := -lmnl -lnetfilter_queue -ljson-c -lmicrohttpd -lcap -lseccomp
 LIBS_ctl := -ljson-c -lmnl -lcurl -lmicrohttpd -lnftables -lnl-route-3 -lnl-3
 LIBS_enter := -lseccomp
+LIBS_supervise := -lseccomp
 LIBS_handoff := -lcap
 LIBS_hook := -ljson-c
 LIBS_cni := -ljson-c -lcurl
 
 DAEMONS := nsgate-broker nsgate-agent
 COMMANDS := nsgatectl nsgate-handoff
-HELPERS := nsgate-enter oci-hook nsgate-runc
+HELPERS := nsgate-enter nsgate-supervise oci-hook nsgate-runc
 BINARIES := $(DAEMONS:%=$(BUILD)/%) $(COMMANDS:%=$(BUILD)/%) $(HELPERS:%=$(BUILD)/%) $(BUILD)/nsgate-cni
 
 objects = $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(1)/*.c))
@@ -55,6 +56,7 @@ LIB_OBJS := $(call objects,lib) $(BUILD)/lib/policy_schema.o
 BROKER_OBJS := $(call objects,broker)
 AGENT_OBJS := $(call objects,agent)
 ENTER_OBJS := $(call objects,enter)
+SUPERVISE_OBJS := $(call objects,supervise)
 HANDOFF_OBJS := $(BUILD)/ctl/handoff.o
 OCI_HOOK_OBJS := $(BUILD)/ctl/oci_hook.o
 RUNC_SHIM_OBJS := $(BUILD)/ctl/runc_shim.o
@@ -86,6 +88,8 @@ $(BUILD)/nsgate-broker: $(BROKER_OBJS) $(BUILD)/libnsgate.a
 	$(link) $(LIBS_broker)
 $(BUILD)/nsgate-enter: $(ENTER_OBJS) $(BUILD)/libnsgate.a
 	$(link) $(LIBS_enter)
+$(BUILD)/nsgate-supervise: $(SUPERVISE_OBJS) $(BUILD)/libnsgate.a
+	$(link) $(LIBS_supervise)
 $(BUILD)/nsgate-agent: $(AGENT_OBJS) $(BUILD)/libnsgate.a
 	$(link) $(LIBS_agent)
 $(BUILD)/nsgatectl: $(CTL_OBJS) $(BUILD)/libnsgate.a
@@ -233,8 +237,8 @@ deps:
 
 # ---- linters: each of them counts as one test in .ci/run ----
 
-SOURCES := $(wildcard $(addsuffix /*.c,agent broker enter ctl lib bench bench/peers tests/unit tests/model tests/platform tests/netns/runtimes tests/fuzz tests/faults tests/captured))
-HEADERS := $(wildcard $(addsuffix /*.h,agent broker enter ctl lib include/nsgate bench bench/peers tests/unit tests/platform tests/fuzz tests/faults tests/captured))
+SOURCES := $(wildcard $(addsuffix /*.c,agent broker enter supervise ctl lib bench bench/peers tests/unit tests/model tests/platform tests/netns/runtimes tests/fuzz tests/faults tests/captured))
+HEADERS := $(wildcard $(addsuffix /*.h,agent broker enter supervise ctl lib include/nsgate bench bench/peers tests/unit tests/platform tests/fuzz tests/faults tests/captured))
 SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/debian/nsgate.p* deploy/completion/* tests/*.sh tests/tsan tests/fuzz/run tests/netns/run tests/kernels/guest-init tests/userlands/enter tests/userlands/musl)
 MAN := $(wildcard doc/man/*.[1578])
 

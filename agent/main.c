@@ -40,6 +40,7 @@
 #include "log.h"
 #include "loop.h"
 #include "notify.h"
+#include "notify_relay.h"
 #include "ns.h"
 #include "options.h"
 #include "packet_log.h"
@@ -408,6 +409,7 @@ int main(int argc, char **argv)
 	resolve_user();
 	daemon_raise_nofile();
 	notify_open();
+	daemon_must(notify_relay_open(config.uid, config.gid), "cannot start what notifies");
 	if (started_by == 0) {
 		daemon_lock(config.runtime_dir, "agent", "nsgate-agent");
 		daemon_must(confine_network(), "cannot make an empty network namespace");

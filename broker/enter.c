@@ -17,6 +17,7 @@
 #include "fdmsg.h"
 #include "ipc.h"
 #include "loop.h"
+#include "program.h"
 
 #define PATIENCE_MS (NSGATE_ENTER_DEADLINE_MS + 1000)
 
@@ -26,28 +27,6 @@ static void (*tell_gone)(void); /* once it is in the loop */
 static bool waits_for_room;
 
 /* ---- the process ---- */
-
-/* Beside the broker in the build directory, in its own where it is installed. */
-static int find_program(char *ret, size_t size)
-{
-	static const char *const places[] = {"nsgate-enter", "../libexec/nsgate/nsgate-enter"};
-	char dir[PATH_MAX];
-	const ssize_t length = readlink("/proc/self/exe", dir, sizeof(dir) - 1);
-	char *slash;
-
-	if (length < 0)
-		return -errno;
-	dir[length] = '\0';
-	slash = strrchr(dir, '/');
-	if (!slash)
-		return -ENOENT;
-	slash[1] = '\0';
-	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
-		if (snprintf(ret, size, "%s%s", dir, places[i]) < (int)size &&
-		    access(ret, X_OK) == 0)
-			return 0;
-	return -ENOENT;
-}
 
 static void run_program(const char *path, int fd) __attribute__((noreturn));
 
@@ -68,7 +47,7 @@ static void run_program(const char *path, int fd)
 int enter_start(void)
 {
 	char path[PATH_MAX];
-	int pair[2], err = find_program(path, sizeof(path));
+	int pair[2], err = program_find("nsgate-enter", path, sizeof(path));
 	pid_t pid;
 
 	if (err)

@@ -145,7 +145,7 @@ static void parse_options(int argc, char **argv)
 /* The agent beside this very program, told the same directories. */
 static void start_agent(void)
 {
-	char path[4096], lock[4096];
+	char path[4096];
 	char *argv[64] = {path, (char[]){"--runtime-dir"}, NULL};
 	int n = 2;
 	ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - sizeof("nsgate-agent"));
@@ -169,8 +169,10 @@ static void start_agent(void)
 			die(NSGATE_STATUS_USAGE, "too many arguments for the agent");
 		argv[n++] = supervised.arguments[i];
 	}
-	snprintf(lock, sizeof(lock), "%s/agent.lock", broker_config.runtime_dir);
-	supervised.pid = supervise_start(path, argv, lock, supervised.watchdog_ms);
+	supervised.pid = supervise_start(argv, broker_config.runtime_dir, supervised.watchdog_ms);
+	if (supervised.pid == -ENOENT)
+		die(1, "nsgate-supervise is neither beside this program nor in "
+		       "../libexec/nsgate: install it, and mount /proc");
 	if (supervised.pid < 0)
 		die(1, "cannot start the agent's supervisor: %s", strerror(-supervised.pid));
 }

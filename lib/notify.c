@@ -37,10 +37,16 @@ static void learn_watchdog(void)
 	watchdog_ms = (int)value;
 }
 
+static void limit_sending(int fd)
+{
+	const struct timeval patience = {.tv_sec = 1};
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+}
+
 void notify_open(void)
 {
 	const char *path = getenv("NOTIFY_SOCKET");
-	const struct timeval patience = {.tv_sec = 1};
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	size_t length = path ? strlen(path) : 0;
 
@@ -58,8 +64,15 @@ void notify_open(void)
 		socket_fd = -1;
 		return;
 	}
-	(void)setsockopt(socket_fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	limit_sending(socket_fd);
 	learn_watchdog();
+}
+
+void notify_replace(int fd)
+{
+	close(socket_fd);
+	socket_fd = fd;
+	limit_sending(fd);
 }
 
 int notify_fd(void)

@@ -14,6 +14,9 @@
  */
 void notify_open(void);
 
+/* Say all that by `fd`, which is taken over, in place of the socket, which is closed. */
+void notify_replace(int fd);
+
 /* The connected socket; -1: there is nobody to tell. */
 int notify_fd(void);
 

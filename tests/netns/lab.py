@@ -47,7 +47,7 @@ QUEUE_NUMBERS = 13  # of a queue: one for each thing that the kernel knows of a 
 libc = ctypes.CDLL(None, use_errno=True)
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.path.abspath(os.environ.get("NSGATE_BUILD") or os.path.join(HERE, "..", "..", "build"))
-PROGRAMS = ("nsgate-broker", "nsgate-enter", "nsgate-agent", "nsgatectl", "nsgate-handoff", "oci-hook",
+PROGRAMS = ("nsgate-broker", "nsgate-enter", "nsgate-supervise", "nsgate-agent", "nsgatectl", "nsgate-handoff", "oci-hook",
             "nsgate-runc", "nsgate-cni")
 
 

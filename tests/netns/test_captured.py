@@ -144,6 +144,34 @@ def test_no_other_process_of_its_user_is_signalled(attached):
             other.kill()
 
 
+def test_it_can_notify_and_reach_no_other_socket(captured):
+    """A datagram socket sends to whatever name it is given."""
+    lab = captured.lab
+    heard = {}
+    for name in (f"\0nsgate-test-{os.getpid()}", f"{lab.dir}/journal", f"{lab.dir}/notify"):
+        heard[name] = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        heard[name].bind(name)
+        heard[name].setblocking(False)
+        if name[0] != "\0":
+            os.chmod(name, 0o777)
+    notify = heard.pop(f"{lab.dir}/notify")
+    lab.environments["nsgate-agent"]["NOTIFY_SOCKET"] = f"{lab.dir}/notify"
+    lab.start()
+    said = notify.recv(256)
+    assert b"READY=1" in said or b"STATUS" in said
+    text = captured.buffer(b"reached")
+    for name in heard:
+        address = struct.pack("=H", socket.AF_UNIX) + name.encode() + b"\0" * (name[0] != "\0")
+        for fd in captured.fds("socket:"):
+            captured.sendto(fd, text, 7, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL,
+                            captured.buffer(address), len(address))
+    for listener in heard.values():
+        with pytest.raises(BlockingIOError):
+            listener.recv(256)
+        listener.close()
+    notify.close()
+
+
 # ---- files ----
 
 

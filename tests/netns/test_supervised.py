@@ -262,6 +262,46 @@ def test_supervised_agent_that_hangs_is_replaced(own_lab):
     end(lab.broker, signal.SIGTERM)
 
 
+def test_supervisor_has_little_and_hears_root_alone(own_lab):
+    lab = own_lab
+    lab.start_broker("--supervise", "--", "--user", "nobody", "--group", "daemon", wait=False)
+    until(lambda: "event=started" in lab.log("nsgate-broker") and os.path.exists(
+        f"{lab.runtime}/api.sock"), "an agent")
+    lab.wait_ready()
+    (supervisor,) = [child for child in children(lab.broker.pid) if children(child)]
+    (agent,) = children(supervisor)
+    facts = status(supervisor)
+    assert facts["Name"] == "nsgate-supervis"  # 15 characters
+    assert int(facts["CapEff"], 16) == CAP_KILL
+    for caps in ("CapPrm", "CapBnd"):
+        assert int(facts[caps], 16) & ~AT_AGENTS_START == 0, caps
+    assert int(facts["CapInh"], 16) == 0
+    assert facts["NoNewPrivs"] == "1" and facts["Seccomp"] == "2"
+    for caps in ("CapPrm", "CapEff", "CapBnd"):
+        assert int(status(agent)[caps], 16) == 1 << 12
+    place = os.stat(f"{lab.runtime}/supervise.sock")
+    assert (place.st_mode & 0o777, place.st_uid) == (0o600, 0)
+    numbers = re.findall(r"socket:\[(\d+)\]", lab.fd_listing(supervisor))
+    with open(f"/proc/{supervisor}/net/unix", encoding="ascii") as file:
+        names = [line.split()[7] for line in file if line.split()[6] in numbers and
+                 len(line.split()) > 7]
+    assert names == [f"{lab.runtime}/supervise.sock"]
+    assert "/3 ->" not in lab.fd_listing(agent) or "pipe:" not in re.search(
+        r"/3 -> (.*)", lab.fd_listing(agent))[1]
+    end(lab.broker, signal.SIGTERM)
+    assert not os.path.exists(f"{lab.runtime}/supervise.sock")
+
+
+def status(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+
+
+CAP_KILL = 1 << 5
+# CHOWN, DAC_OVERRIDE, FOWNER, SETGID, SETUID, SETPCAP, NET_ADMIN, SYS_ADMIN
+AT_AGENTS_START = CAP_KILL | sum(1 << cap for cap in (0, 1, 3, 6, 7, 8, 12, 21))
+
+
 def children(pid):
     """None where it has ended: those of the broker that step into a namespace live for a moment."""
     try:
