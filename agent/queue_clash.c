@@ -20,8 +20,6 @@
  *
  * Over the loopback a packet comes in with the entry that it left with, which is in the table.
  */
-#include <linux/icmp.h>
-#include <linux/icmpv6.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -30,6 +28,11 @@
 #include "queue_internal.h"
 
 #define ICMP_ID_OFFSET 4
+/* RFC 792, 950, 4443. The kernel's header of them is not for use beside musl's own. */
+#define TYPE_ECHO 8
+#define TYPE_TIMESTAMP 13
+#define TYPE_ADDRESS 17
+#define TYPE6_ECHO_REQUEST 128
 /* A flow that was silent for so long may have no entry any more. */
 #define FORGOTTEN_NS UINT64_C(10000000000)
 
@@ -37,9 +40,9 @@
 static bool is_request(const struct pkt *pkt)
 {
 	if (pkt->family == AF_INET6)
-		return pkt->icmp_type == ICMPV6_ECHO_REQUEST;
-	return pkt->icmp_type == ICMP_ECHO || pkt->icmp_type == ICMP_TIMESTAMP ||
-	       pkt->icmp_type == ICMP_ADDRESS;
+		return pkt->icmp_type == TYPE6_ECHO_REQUEST;
+	return pkt->icmp_type == TYPE_ECHO || pkt->icmp_type == TYPE_TIMESTAMP ||
+	       pkt->icmp_type == TYPE_ADDRESS;
 }
 
 /* Return: false where the packet opens no flow of ICMP. */
