@@ -19,8 +19,13 @@
 
 static const int allowed[] = {
 	SCMP_SYS(read), /* takes no descriptors along */
-	SCMP_SYS(sendto),	SCMP_SYS(exit_group), SCMP_SYS(restart_syscall),
-	SCMP_SYS(rt_sigreturn), SCMP_SYS(munmap), /* of the filter itself */
+	SCMP_SYS(sendto),
+	SCMP_SYS(exit_group),
+	SCMP_SYS(restart_syscall),
+	SCMP_SYS(rt_sigreturn),
+	/* the filter's own */
+	SCMP_SYS(munmap),
+	SCMP_SYS(close),
 };
 
 static void close_between(int first, int last)
