@@ -91,6 +91,8 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
 	MUST(message->msg_iovlen == 1 && part->iov_len > 0);
 	for (size_t at = 0; at < part->iov_len;) {
 		at += verdict_read(bytes + at, part->iov_len - at, &verdict);
+		if (verdict.is_forget)
+			continue;
 		MUST(verdict.number >= NUMBER && (verdict.number - NUMBER) % STRIDE == 0);
 		MUST((verdict.number - NUMBER) / STRIDE < NSGATE_FLOW_MAX);
 		if (verdict.is_config) {

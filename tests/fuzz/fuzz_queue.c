@@ -432,6 +432,8 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
 		struct verdict verdict;
 
 		at += verdict_read(bytes + at, part->iov_len - at, &verdict);
+		if (verdict.is_forget)
+			continue;
 		if (verdict.is_config) {
 			struct line *line = line_of(&verdict);
 

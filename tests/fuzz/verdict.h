@@ -10,12 +10,14 @@
 #include <arpa/inet.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netfilter/nfnetlink_queue.h>
 #include <linux/netlink.h>
 
 #include "fuzz.h"
 
 struct verdict {
+	bool is_forget; /* of an entry of conntrack: nothing else is set */
 	bool is_config; /* then only copy_range and flags are set */
 	bool has_copy_range;
 	uint32_t copy_range, flags, flags_mask;
@@ -85,6 +87,18 @@ static inline void verdict_attr(struct verdict *ret, uint16_t type, const uint8_
 	}
 }
 
+/* Without the flow the kernel would delete every entry (ctnetlink_del_conntrack()). */
+static inline void forget_check(const struct nlmsghdr *header, const uint8_t *body, size_t length)
+{
+	struct nlattr attr;
+
+	MUST(header->nlmsg_type == (NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE));
+	MUST(length >= sizeof(attr));
+	memcpy(&attr, body, sizeof(attr));
+	MUST(attr.nla_type == (CTA_TUPLE_ORIG | NLA_F_NESTED));
+	MUST(attr.nla_len > NLA_HDRLEN && attr.nla_len == length);
+}
+
 /* Read the message at `bytes`. Return: the length up to the next one. */
 static inline size_t verdict_read(const uint8_t *bytes, size_t left, struct verdict *ret)
 {
@@ -98,6 +112,12 @@ static inline size_t verdict_read(const uint8_t *bytes, size_t left, struct verd
 	memcpy(&generic, bytes + NLMSG_HDRLEN, sizeof(generic));
 	MUST(header.nlmsg_len >= fixed && header.nlmsg_len <= left);
 	MUST(header.nlmsg_flags == NLM_F_REQUEST);
+	MUST(NLMSG_ALIGN(header.nlmsg_len) <= left);
+	if (header.nlmsg_type >> 8 == NFNL_SUBSYS_CTNETLINK) {
+		*ret = (struct verdict){.is_forget = true};
+		forget_check(&header, bytes + fixed, header.nlmsg_len - fixed);
+		return NLMSG_ALIGN(header.nlmsg_len);
+	}
 	MUST(header.nlmsg_type >> 8 == NFNL_SUBSYS_QUEUE);
 	MUST(generic.version == NFNETLINK_V0);
 	*ret = (struct verdict){
@@ -118,7 +138,6 @@ static inline size_t verdict_read(const uint8_t *bytes, size_t left, struct verd
 		at += NLA_ALIGN(attr.nla_len);
 	}
 	MUST(ret->is_config || has_header);
-	MUST(NLMSG_ALIGN(header.nlmsg_len) <= left);
 	return NLMSG_ALIGN(header.nlmsg_len);
 }
 
