@@ -311,6 +311,7 @@ void queue_configure(struct queue *queue)
 
 void queue_bind(struct queue *queue, struct queue_binding *binding)
 {
+	memset(queue->clashes, 0, sizeof(queue->clashes)); /* flows are noted anew */
 	SWAP(queue->policy, binding->policy);
 	SWAP(queue->state, binding->state);
 	SWAP(queue->links, binding->links);

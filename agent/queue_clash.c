@@ -15,8 +15,9 @@
  *
  * Which packets have an entry of their own, their ids tell: those that were numbered before the
  * verdict of the first was sent. One that was numbered later has found the entry in the table and
- * must keep it. Where the numbers stand is read right before the send; of what is numbered in the
- * microseconds between the two, one packet may be lost.
+ * must keep it; with offload nobody would have been asked about it. Where the numbers stand is read
+ * right before the send; of what is numbered in the microseconds between the two, one packet may be
+ * lost.
  *
  * Over the loopback a packet comes in with the entry that it left with, which is in the table.
  */
@@ -25,6 +26,7 @@
 #include <sys/socket.h>
 
 #include "hash.h"
+#include "nsgate/hook.h"
 #include "queue_internal.h"
 
 #define ICMP_ID_OFFSET 4
@@ -87,9 +89,20 @@ static struct queue_clash *find(struct queue *queue, uint64_t flow)
 	return found;
 }
 
-static bool has_own_entry(const struct queue_clash *clash, uint32_t id)
+/* The kernel accepts packets of flows that are noted, and does not ask. */
+static bool is_offloaded(const struct queue *queue, uint8_t hook)
 {
-	return !clash->is_sent || queue_id_reached(id, clash->last_id);
+	return policy_info(queue->policy)->offload && !queue->selective &&
+	       hook != NSGATE_HOOK_PREROUTING && hook != NSGATE_HOOK_POSTROUTING;
+}
+
+static bool has_own_entry(const struct queue *queue, const struct queue_clash *clash,
+			  const struct nfq_packet *in)
+{
+	const uint32_t id = in->id;
+
+	return is_offloaded(queue, in->hook) || !clash->is_sent ||
+	       queue_id_reached(id, clash->last_id);
 }
 
 void queue_clash_accept(struct queue *queue, struct queue_buffers *buffers,
@@ -107,7 +120,7 @@ void queue_clash_accept(struct queue *queue, struct queue_buffers *buffers,
 	clash = find(queue, flow);
 	is_first = clash->flow != flow || now_ns - clash->at_ns >= FORGOTTEN_NS;
 	clash->at_ns = now_ns;
-	if (!is_first && !has_own_entry(clash, in->id))
+	if (!is_first && !has_own_entry(queue, clash, in))
 		return;
 	if (!is_first)
 		queue_forget(queue, buffers, &tuple);
