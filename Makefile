@@ -210,6 +210,14 @@ tsan-check:
 		CFLAGS='-O1 -g -fsanitize=thread -Wno-tsan -DNSGATE_UNCONFINED' $(BUILD)-tsan/nsgate-agent
 	@cp $(filter-out %/nsgate-agent,$(BINARIES)) $(BUILD)-tsan
 	@tests/tsan $(BUILD)-tsan $(TSAN_SUITES)
+#: make upgrade-check   upgrade from an earlier commit to this tree under traffic, and back, and with a
+#:                 later one; needs a clone with its history (root, two minutes)
+upgrade-check:
+	$(need_root)
+	@deploy/deps.sh build test upgrade
+	@$(MAKE) $(jobs) --no-print-directory --silent all
+	@tests/upgrade/build $(BUILD)/upgrade
+	@tests/run-all --build $(BUILD) upgrade
 soak: all $(BUILD)/bench/load
 	$(need_root)
 	@tests/run-all --build $(BUILD) --minutes 90 soak
@@ -239,7 +247,7 @@ deps:
 
 SOURCES := $(wildcard $(addsuffix /*.c,agent broker enter supervise ctl lib bench bench/peers tests/unit tests/model tests/platform tests/netns/runtimes tests/fuzz tests/faults tests/captured))
 HEADERS := $(wildcard $(addsuffix /*.h,agent broker enter supervise ctl lib include/nsgate bench bench/peers tests/unit tests/platform tests/fuzz tests/faults tests/captured))
-SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/debian/nsgate.p* deploy/completion/* tests/*.sh tests/tsan tests/fuzz/run tests/netns/run tests/kernels/guest-init tests/userlands/enter tests/userlands/musl)
+SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/debian/nsgate.p* deploy/completion/* tests/*.sh tests/tsan tests/fuzz/run tests/upgrade/build tests/netns/run tests/kernels/guest-init tests/userlands/enter tests/userlands/musl)
 MAN := $(wildcard doc/man/*.[1578])
 
 LINTERS := lint-format lint-tidy lint-cppcheck lint-shell lint-man
@@ -318,9 +326,9 @@ clean:
 help:
 	@sed -n 's/^#: //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all unit-programs platform-programs asan-programs check unit asan-unit model platform netns soak no-way-past runtimes-check programs-check systemd-check \
+.PHONY: all unit-programs platform-programs asan-programs check unit asan-unit model platform netns soak no-way-past runtimes-check programs-check systemd-check upgrade-check \
 	kernels-check kernel-check userlands-check userland-check tsan-check support \
 	faults faults-check demo deps fuzz fuzz-check \
 	lint $(LINTERS) install uninstall deb clean help
 .SECONDARY:
--include $(shell find $(BUILD) -path $(BUILD)/deb -prune -o -name '*.d' -type f -print 2>/dev/null)
+-include $(shell find $(BUILD) -path $(BUILD)/deb -prune -o -path $(BUILD)/upgrade -prune -o -name '*.d' -type f -print 2>/dev/null)

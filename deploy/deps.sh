@@ -32,6 +32,7 @@ packages_of()
 		openssh-server openssh-client rsync udhcpc udhcpd iptables ndisc6 traceroute keepalived \
 		postgresql-15 ;;
 	systemd) echo systemd-container debootstrap debian-archive-keyring ;;
+	upgrade) echo git ;;
 	userlands) echo debootstrap debian-archive-keyring clang musl-tools git ;;
 	kernels)
 		echo debootstrap debian-archive-keyring qemu-system-x86 busybox-static cpio kmod e2fsprogs \

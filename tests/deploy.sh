@@ -93,11 +93,26 @@ names_what_is_installed()
 	done <"$root/named"
 }
 
+# All rows of nsgate/figure.h, but for that of the suite that grows it.
+describes_every_figure()
+{
+	sed -nE 's/^\t(COUNTED|KNOWN)\([0-9]+, ([a-z]+), ([a-z_]+),.*/\2 \3/p' include/nsgate/figure.h |
+		grep -v grown >"$root/figures"
+	[ "$(wc -l <"$root/figures")" -ge 12 ] || return
+	while read -r object figure; do
+		grep -qE "^\.(It )?Cm $figure( |\$)" doc/man/nsgate.7 || {
+			echo "doc/man/nsgate.7 does not say what $object.$figure is"
+			return 1
+		}
+	done <"$root/figures"
+}
+
 for policy in deploy/policies/*.json; do
 	check "$policy is valid" "$build/nsgatectl" policy check "$policy"
 done
 check "the build names packages as deps.sh does" names_what_is_installed
 check "doc/SUPPORT.md is what its record makes" tests/support check
+check "nsgate(7) describes every figure" describes_every_figure
 check "make install" run_make install
 check "everything is installed" is_whole
 check "units start installed programs" names_its_programs

@@ -37,8 +37,9 @@ os.execv(sys.argv[2], sys.argv[2:])
 class Service:
     """A daemon, started again and again, with what it has stored."""
 
-    def __init__(self, lab, name, *args, watchdog_us=None):
+    def __init__(self, lab, name, *args, watchdog_us=None, build=None):
         self.lab = lab
+        self.build = build  # where the program is; None: where all are
         self.name = name
         self.args = args
         self.messages = []
@@ -62,7 +63,8 @@ class Service:
 
     def start(self, wait=True):
         passed = {name: made.fileno() for name, made in self.sockets.items()} | self.store
-        command = [program(self.name), "--runtime-dir", self.lab.runtime, "--config-dir",
+        path = os.path.join(self.build, self.name) if self.build else program(self.name)
+        command = [path, "--runtime-dir", self.lab.runtime, "--config-dir",
                    self.lab.config, *self.args]
         with open(f"{self.lab.dir}/{self.name}.log", "ab") as log:
             self.process = subprocess.Popen(
