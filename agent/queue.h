@@ -52,7 +52,7 @@ struct queue_clash {
 	uint64_t flow; /* hash; 0: none */
 	uint64_t at_ns;
 	bool is_sent;
-	uint32_t last_id; /* of NSGATE_FLOW_NEW, when its verdict was about to be sent */
+	uint32_t last_id; /* of NSGATE_FLOW_NEW, when its verdict had been sent */
 };
 #define QUEUE_CLASHES 16
 

@@ -14,10 +14,10 @@
  * found by the one that stays.
  *
  * Which packets have an entry of their own, their ids tell: those that were numbered before the
- * verdict of the first was sent. One that was numbered later has found the entry in the table and
- * must keep it; with offload nobody would have been asked about it. Where the numbers stand is read
- * right before the send; of what is numbered in the microseconds between the two, one packet may be
- * lost.
+ * verdict of the first was carried out. One that was numbered later has found the entry in the
+ * table and must keep it; with offload nobody would have been asked about it. Where the numbers
+ * stand is read right after the send, so that one numbered in the moment between may lose an entry
+ * that it shares: its answer is then judged by itself.
  *
  * Over the loopback a packet comes in with the entry that it left with, which is in the table.
  */
@@ -129,7 +129,7 @@ void queue_clash_accept(struct queue *queue, struct queue_buffers *buffers,
 	queue->has_unsent_clash = true;
 }
 
-void queue_clash_before_send(struct queue *queue)
+void queue_clash_sent(struct queue *queue)
 {
 	struct queue_lines kernel;
 

@@ -102,8 +102,8 @@ void queue_judge(struct queue *queue, struct queue_buffers *buffers, enum nsgate
 void queue_clash_accept(struct queue *queue, struct queue_buffers *buffers,
 			const struct nfq_packet *in, const struct pkt *pkt);
 
-/* Verdicts are about to be sent. */
-void queue_clash_before_send(struct queue *queue);
+/* Verdicts were sent. */
+void queue_clash_sent(struct queue *queue);
 
 /* ---- taking over (queue_takeover.c) ---- */
 

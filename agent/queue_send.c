@@ -75,7 +75,6 @@ static void send_batch(struct queue *queue, struct queue_buffers *buffers)
 	counters_publish(queue->shm, &buffers->counters);
 	if (buffers->batch.used == 0)
 		return;
-	queue_clash_before_send(queue);
 	err = queue_send(queue, &buffers->batch);
 	if (err)
 		err = send_singly(queue, &buffers->batch);
@@ -85,6 +84,7 @@ static void send_batch(struct queue *queue, struct queue_buffers *buffers)
 	}
 	buffers->batch.used = 0;
 	buffers->batch_flows = 0;
+	queue_clash_sent(queue);
 }
 
 /* Append to the batch, which is sent first where it is full; an empty one holds any message. */
