@@ -227,8 +227,8 @@ static void ns_free(struct ns *ns)
 	for (unsigned int i = 0; i < ns->record.queue_count; i++) {
 		struct queue *queue = &ns->queues[i];
 
-		policy_unref(queue->policy);
-		policy_state_free(&queue->state);
+		policy_unref(queue->in_force.policy);
+		policy_state_free(&queue->in_force.state);
 		free(queue->links);
 		fd_close(&queue->fd);
 	}

@@ -466,7 +466,7 @@ static void set_notes_denied(void *arg)
 {
 	const struct denied_call *call = arg;
 
-	call->queue->notes_denied = call->notes;
+	call->queue->in_force.notes_denied = call->notes;
 }
 
 static void tell_notes_denied(struct ns *ns)
@@ -476,7 +476,7 @@ static void tell_notes_denied(struct ns *ns)
 	for (unsigned int i = 0; i < ns->record.queue_count; i++) {
 		struct denied_call call = {.queue = &ns->queues[i], .notes = notes};
 
-		if (ns->queues[i].notes_denied != notes)
+		if (ns->queues[i].in_force.notes_denied != notes)
 			call_in_worker(ns, i, set_notes_denied, &call);
 	}
 }

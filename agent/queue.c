@@ -224,7 +224,7 @@ int queue_turn(struct queue *queue, struct queue_buffers *buffers)
 	queue->unlooked += (unsigned int)count;
 
 	received_at = clock_ns(CLOCK_MONOTONIC);
-	queue->state.now_ns = received_at;
+	queue->in_force.state.now_ns = received_at;
 	counters_turn_begin(queue->shm);
 	for (int i = 0; i < count; i++)
 		decided += handle_slot(queue, buffers, i);

@@ -27,6 +27,7 @@
 #include <stdint.h>
 
 #include "consumer.h"
+#include "judge.h"
 #include "nsgate/flow.h"
 #include "nsgate/shm.h"
 #include "policy.h"
@@ -66,14 +67,10 @@ struct queue {
 	struct shm_queue *shm;
 
 	/* Replaced between turns only. */
-	struct policy *policy; /* NULL: missing, `accept_without_policy` decides */
-	bool accept_without_policy;
-	struct policy_state state;
+	struct judge_policy in_force; /* its policy is a reference, the state's memory its own */
 	uint32_t generation;
 	struct queue_link *links;
 	uint32_t link_count;
-	bool notes_denied; /* the kernel notes flows that are denied: its rules are this policy's */
-	bool selective;	   /* accepted flows are noted where the agent says so, and no others */
 	uint32_t answers[NSGATE_ANSWER_MAX]; /* marks */
 
 	/* The worker's own. */
@@ -141,7 +138,7 @@ struct queue_binding {
 	uint32_t link_count;
 	uint32_t generation;
 	bool accept_without_policy;
-	bool selective;	       /* as struct queue */
+	bool selective;	       /* as struct judge_policy */
 	uint64_t fallback_key; /* tells the default of one policy from another's; no rule's hash */
 	/*
 	 * For each rule of the new policy the counters it starts with, in order (the old rule of

@@ -272,7 +272,7 @@ static bool append_config(const struct queue *queue, struct nfq_batch *batch, ui
  */
 void queue_configure(struct queue *queue)
 {
-	const struct policy_info *info = policy_info(queue->policy);
+	const struct policy_info *info = policy_info(queue->in_force.policy);
 	const uint32_t flags = wanted_flags(info);
 	const uint32_t copy_range =
 		info->copy_length < QUEUE_COPY_MAX ? info->copy_length : QUEUE_COPY_MAX;
@@ -312,22 +312,23 @@ void queue_configure(struct queue *queue)
 void queue_bind(struct queue *queue, struct queue_binding *binding)
 {
 	memset(queue->clashes, 0, sizeof(queue->clashes)); /* flows are noted anew */
-	SWAP(queue->policy, binding->policy);
-	SWAP(queue->state, binding->state);
+	SWAP(queue->in_force.policy, binding->policy);
+	SWAP(queue->in_force.state, binding->state);
 	SWAP(queue->links, binding->links);
 	SWAP(queue->link_count, binding->link_count);
 	SWAP(queue->generation, binding->generation);
-	SWAP(queue->accept_without_policy, binding->accept_without_policy);
-	SWAP(queue->selective, binding->selective);
-	queue->state.counters = shm_rules(queue->shm);
-	queue->state.touched = queue->shm->rules_touched;
+	SWAP(queue->in_force.accept_without_policy, binding->accept_without_policy);
+	SWAP(queue->in_force.selective, binding->selective);
+	queue->in_force.state.counters = shm_rules(queue->shm);
+	queue->in_force.state.touched = queue->shm->rules_touched;
 	queue->config_owed = false;
-	queue->notes_denied = false; /* until the rules in force are those of this policy */
-	if (!queue->policy)
+	/* Until the rules in force are those of this policy. */
+	queue->in_force.notes_denied = false;
+	if (!queue->in_force.policy)
 		return;
 
 	counters_turn_begin(queue->shm);
-	keep_counters(queue->shm, binding, policy_info(queue->policy));
+	keep_counters(queue->shm, binding, policy_info(queue->in_force.policy));
 	counters_turn_end(queue->shm);
 	queue_configure(queue);
 }

@@ -92,7 +92,7 @@ static struct queue_clash *find(struct queue *queue, uint64_t flow)
 /* The kernel accepts packets of flows that are noted, and does not ask. */
 static bool is_offloaded(const struct queue *queue, uint8_t hook)
 {
-	return policy_info(queue->policy)->offload && !queue->selective &&
+	return policy_info(queue->in_force.policy)->offload && !queue->in_force.selective &&
 	       hook != NSGATE_HOOK_PREROUTING && hook != NSGATE_HOOK_POSTROUTING;
 }
 
@@ -108,7 +108,7 @@ static bool has_own_entry(const struct queue *queue, const struct queue_clash *c
 void queue_clash_accept(struct queue *queue, struct queue_buffers *buffers,
 			const struct nfq_packet *in, const struct pkt *pkt)
 {
-	const uint64_t now_ns = queue->state.now_ns;
+	const uint64_t now_ns = queue->in_force.state.now_ns;
 	struct queue_clash *clash;
 	struct nfq_tuple tuple;
 	uint64_t flow;

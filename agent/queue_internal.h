@@ -98,7 +98,7 @@ void queue_judge(struct queue *queue, struct queue_buffers *buffers, enum nsgate
 
 /* ---- packets that open the same flow (queue_clash.c) ---- */
 
-/* A packet of NSGATE_FLOW_NEW is accepted: to be called before that is said. */
+/* A packet of NSGATE_FLOW_NEW and of ICMP is accepted: to be called before that is said. */
 void queue_clash_accept(struct queue *queue, struct queue_buffers *buffers,
 			const struct nfq_packet *in, const struct pkt *pkt);
 

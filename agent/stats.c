@@ -361,7 +361,8 @@ static void tell_uncounted(struct ns *ns)
 	uint64_t uncounted = 0;
 
 	for (unsigned int i = 0; i < ns->record.queue_count && i < NSGATE_QUEUES_MAX; i++)
-		uncounted += __atomic_load_n(&ns->queues[i].state.uncounted, __ATOMIC_RELAXED);
+		uncounted +=
+			__atomic_load_n(&ns->queues[i].in_force.state.uncounted, __ATOMIC_RELAXED);
 	if (uncounted && !ns->last.uncounted)
 		log_event(LOG_LEVEL_WARNING, "rules.uncounted", "netns", ns->record.name, "why",
 			  "the file system of the runtime directory is full: some hits of rules "

@@ -164,7 +164,8 @@ static void give_up(struct worker *worker, struct queue *queue, int err)
 
 static void note_backlog(struct queue *queue, unsigned int received)
 {
-	const uint64_t now_ns = queue->state.now_ns; /* of the receive, where there was any */
+	/* Of the receive, where there was any. */
+	const uint64_t now_ns = queue->in_force.state.now_ns;
 	bool flooded;
 
 	if (queue->drained || received == 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The decide path without a kernel: nfq_parse(), pkt_parse(), policy_decide() on messages as the
- * kernel writes them. `micro POLICY PACKETS` prints nanoseconds per packet; under callgrind only
+ * The decide path without a kernel: nfq_parse() and judge_packet() on messages as the kernel writes
+ * them. `micro POLICY PACKETS` prints nanoseconds per packet; under callgrind only
  * micro_run() is counted (see bench/micro).
  */
 #include <arpa/inet.h>
@@ -14,9 +14,9 @@
 #include <time.h>
 
 #include "../agent/nfq.h"
+#include "judge.h"
 #include "nsgate/hook.h"
 #include "nsgate/shm.h"
-#include "pkt.h"
 #include "policy.h"
 
 #define FLOWS 32
@@ -69,37 +69,33 @@ static void make_message(struct message *message, unsigned int flow)
 }
 
 /* What agent/queue_judge.c does with a message, without its counters and marks. */
-static enum policy_verdict judge(const struct policy *policy, struct policy_state *state,
-				 const struct message *message)
+static enum judge_verdict judge(struct judge_policy *policy, const struct message *message)
 {
-	struct policy_decision decision;
+	struct judge_packet judged = {.flow = NSGATE_FLOW_NEW};
+	struct judge_result result;
 	struct nfq_packet packet;
-	struct pkt pkt;
 	int error;
 
 	if (nfq_parse(message->bytes, message->length, &packet, &error) != NFQ_KIND_PACKET)
-		return POLICY_VERDICT_DROP;
-	pkt = (struct pkt){.mark = packet.mark,
-			   .length = packet.length,
-			   .hook = packet.hook,
-			   .direction = PKT_DIRECTION_OUT,
-			   .ct = PKT_CT_NEW};
-	if (pkt_parse(&pkt, packet.data, packet.caplen, packet.length) < 0)
-		return POLICY_VERDICT_DROP;
-	policy_decide(policy, state, &pkt, &decision);
-	return decision.verdict;
+		return JUDGE_VERDICT_DROP;
+	judged.data = packet.data;
+	judged.caplen = packet.caplen;
+	judged.pkt.mark = packet.mark;
+	judged.pkt.length = packet.length;
+	judged.pkt.hook = packet.hook;
+	judge_packet(policy, &judged, &result);
+	return result.verdict;
 }
 
 /* Return: packets accepted. */
-unsigned long micro_run(const struct policy *policy, struct policy_state *state,
-			unsigned long packets);
-__attribute__((noinline)) unsigned long micro_run(const struct policy *policy,
-						  struct policy_state *state, unsigned long packets)
+unsigned long micro_run(struct judge_policy *policy, unsigned long packets);
+__attribute__((noinline)) unsigned long micro_run(struct judge_policy *policy,
+						  unsigned long packets)
 {
 	unsigned long accepted = 0;
 
 	for (unsigned long i = 0; i < packets; i++)
-		accepted += judge(policy, state, &messages[i % FLOWS]) == POLICY_VERDICT_ACCEPT;
+		accepted += judge(policy, &messages[i % FLOWS]) == JUDGE_VERDICT_ACCEPT;
 	return accepted;
 }
 
@@ -125,21 +121,21 @@ static struct policy *load_policy(const char *path)
 
 int main(int argc, char **argv)
 {
-	struct policy *policy = argc == 3 ? load_policy(argv[1]) : NULL;
+	struct judge_policy in_force = {.policy = argc == 3 ? load_policy(argv[1]) : NULL};
 	const unsigned long packets = argc == 3 ? strtoul(argv[2], NULL, 10) : 0;
 	struct shm_rule *counters = calloc(NSGATE_RULES_MAX, sizeof(*counters));
-	struct policy_state state;
 	struct timespec from, to;
 	unsigned long accepted;
 
-	if (!policy || !counters || !packets || policy_state_init(&state, policy, counters) < 0) {
+	if (!in_force.policy || !counters || !packets ||
+	    policy_state_init(&in_force.state, in_force.policy, counters) < 0) {
 		fprintf(stderr, "usage: micro POLICY PACKETS\n");
 		return 2;
 	}
 	for (unsigned int i = 0; i < FLOWS; i++)
 		make_message(&messages[i], i);
 	clock_gettime(CLOCK_MONOTONIC, &from);
-	accepted = micro_run(policy, &state, packets);
+	accepted = micro_run(&in_force, packets);
 	clock_gettime(CLOCK_MONOTONIC, &to);
 	if (accepted != packets) {
 		fprintf(stderr, "micro: %lu of %lu packets accepted\n", accepted, packets);
@@ -148,8 +144,8 @@ int main(int argc, char **argv)
 	printf("%.1f\n",
 	       ((double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec)) /
 		       (double)packets);
-	policy_state_free(&state);
-	policy_unref(policy);
+	policy_state_free(&in_force.state);
+	policy_unref(in_force.policy);
 	free(counters);
 	return 0;
 }

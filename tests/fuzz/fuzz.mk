@@ -25,7 +25,7 @@ $(FUZZERS:%=$(BUILD)/%): $(BUILD)/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz
 $(BUILD)/tests/fuzz/%.o: override CFLAGS := -O1 -g -fsanitize=address,undefined \
 	-fno-sanitize-recover=undefined -fsanitize-coverage=inline-8bit-counters,pc-table
 # The kernel as these two see it is a model inside them.
-$(BUILD)/fuzz_judge: NSGATE_LDFLAGS += $(call wrap,recvmmsg recv sendmsg clock_gettime)
+$(BUILD)/fuzz_turn: NSGATE_LDFLAGS += $(call wrap,recvmmsg recv sendmsg clock_gettime)
 $(BUILD)/fuzz_queue: NSGATE_LDFLAGS += $(call wrap,recvmmsg sendmsg clock_gettime recvfrom recv getsockopt pread)
 # What takes privilege; and time, and who it is.
 $(BUILD)/fuzz_broker: NSGATE_LDFLAGS += $(call wrap,kit_open kit_identify enter_call members_find_holding queue_setup queue_unbind \

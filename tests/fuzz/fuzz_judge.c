@@ -1,303 +1,175 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fed: a choice of policy, queue number and state, then one netlink message, which goes through a
- * whole turn of a queue: received into its slot, judged, answered.
+ * Fed: a choice of policy and of what is in force with it, what the kernel knows of the flow, what
+ * the queue says of the packet, and the packet.
  *
- * Must hold: a packet with an id gets exactly one verdict, of a kind that the kernel takes, about
- * that id by that number alone; exactly one of the fates grows, by one packet of the packet's
- * length, and with it the other counters as they belong together; anything else than a packet gets
- * nothing. What a message that did not come from the kernel says is not even looked at.
+ * Must hold: what is not readable is dropped as malformed, and nothing else is; each answer comes
+ * only where it may; the same packet gets the same answer again; that the rules note denials
+ * changes nothing but that a drop may be one for the flow; that they note what they are told to
+ * changes nothing but that they are told.
  */
-#include <errno.h>
-#include <sys/socket.h>
-#include <time.h>
-
-#include "../../agent/event.h"
-#include "../../agent/queue_internal.h"
 #include "fuzz.h"
-#include "nsgate/flow.h"
-#include "verdict.h"
+#include "judge.h"
+#include "nsgate/hook.h"
+#include "nsgate/shm.h"
 
-#define NUMBER 9
-#define STRIDE 3
+#define POLICIES 3
+#define HOW_WITHOUT_POLICY 1
+#define HOW_ACCEPT 2
+#define HOW_LOOPBACK 4
+#define HOW_NOTHING 8 /* no bytes of the packet */
 
-/* ---- the kernel's side: linked in place of the system calls (see fuzz.mk) ---- */
-
-static struct {
-	const uint8_t *message;
-	size_t size;
-	bool delivered;
-	uint32_t sender;
-	uint16_t number; /* of the queue, put into the message; 0: as it is */
-
-	unsigned int verdicts, configs;
-	struct verdict verdict;
-} kernel;
-
-int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags,
-		    struct timespec *timeout);
-ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags);
-ssize_t __wrap_recv(int fd, void *buffer, size_t size, int flags);
-int __wrap_clock_gettime(clockid_t clock, struct timespec *ret);
-
-int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags,
-		    struct timespec *timeout)
-{
-	struct msghdr *to = &messages[0].msg_hdr;
-	struct sockaddr_nl sender = {.nl_family = AF_NETLINK, .nl_pid = kernel.sender};
-
-	(void)fd;
-	(void)timeout;
-	MUST(count > 0 && flags & MSG_DONTWAIT && to->msg_iovlen == 1);
-	if (kernel.delivered) {
-		errno = EAGAIN;
-		return -1;
-	}
-	MUST(to->msg_namelen == sizeof(sender));
-	kernel.delivered = true;
-	memcpy(to->msg_name, &sender, sizeof(sender));
-	if (kernel.size > to->msg_iov->iov_len)
-		kernel.size = to->msg_iov->iov_len;
-	memcpy(to->msg_iov->iov_base, kernel.message, kernel.size);
-	if (kernel.number && kernel.size >= NLMSG_HDRLEN + sizeof(struct nfgenmsg)) {
-		const uint16_t number = htons(kernel.number);
-
-		memcpy((uint8_t *)to->msg_iov->iov_base + NLMSG_HDRLEN +
-			       offsetof(struct nfgenmsg, res_id),
-		       &number, sizeof(number));
-	}
-	messages[0].msg_len = (unsigned int)kernel.size;
-	return 1;
-}
-
-/* Asked only whether there is more. */
-ssize_t __wrap_recv(int fd, void *buffer, size_t size, int flags)
-{
-	(void)fd;
-	(void)buffer;
-	MUST(flags == (MSG_PEEK | MSG_DONTWAIT) && kernel.delivered && size == 1);
-	errno = EAGAIN;
-	return -1;
-}
-
-ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
-{
-	const struct iovec *part = message->msg_iov;
-	const uint8_t *bytes = part->iov_base;
-	struct verdict verdict;
-
-	(void)fd;
-	(void)flags;
-	MUST(message->msg_iovlen == 1 && part->iov_len > 0);
-	for (size_t at = 0; at < part->iov_len;) {
-		at += verdict_read(bytes + at, part->iov_len - at, &verdict);
-		if (verdict.is_forget)
-			continue;
-		MUST(verdict.number >= NUMBER && (verdict.number - NUMBER) % STRIDE == 0);
-		MUST((verdict.number - NUMBER) / STRIDE < NSGATE_FLOW_MAX);
-		if (verdict.is_config) {
-			kernel.configs++;
-			continue;
-		}
-		verdict_check(&verdict);
-		kernel.verdicts++;
-		kernel.verdict = verdict;
-	}
-	return (ssize_t)part->iov_len;
-}
-
-int __wrap_clock_gettime(clockid_t clock, struct timespec *ret)
-{
-	(void)clock;
-	*ret = (struct timespec){.tv_sec = 1000};
-	return 0;
-}
-
-/* ---- the agent's side ---- */
-
-static const char rewriting[] =
-	"{'version':1,'default':'accept','rules':[{'name':'a','action':'accept','log':true,"
-	"'set':{'ttl':9,'dscp':10,'mark':{'set':5}}}]}";
-static const char auditing[] = "{'version':1,'mode':'audit','default':'reject','rules':["
-			       "{'name':'a','action':'drop','iif':'eth*'},"
-			       "{'name':'q','action':'queue','queue':65535,'dport':'0-99'}]}";
-
-enum { POLICY_EVERY, POLICY_REWRITING, POLICY_AUDITING, POLICY_NONE, POLICIES };
+struct question {
+	struct policy *policy; /* or NULL */
+	uint8_t how;
+	struct judge_packet packet;
+};
 
 static struct policy *policies[POLICIES];
-static struct queue_buffers *buffers;
-static struct shm_queue *shm, *before;
-static struct event_ring *events;
-static struct shm_rule scratch[NSGATE_RULES_MAX];
+static struct shm_rule counters[NSGATE_RULES_MAX];
 
 static void set_up(void)
 {
-	policies[POLICY_EVERY] = fuzz_compile(every_match_json);
-	policies[POLICY_REWRITING] = fuzz_compile(rewriting);
-	policies[POLICY_AUDITING] = fuzz_compile(auditing);
-	buffers = queue_buffers_new();
-	shm = calloc(1, SHM_BLOCK_SIZE);
-	before = calloc(1, sizeof(*before));
-	events = event_ring_new();
-	MUST(buffers && shm && before && events);
-	shm_lay_out(&shm->layout);
+	policies[0] = fuzz_compile(every_match_json);
+	policies[1] = fuzz_compile("{'version':1,'strict':true,'default':'reject','rules':["
+				   "{'name':'q','action':'queue','queue':65535,'dport':'0-99'}]}");
+	policies[2] = fuzz_compile("{'version':1,'mode':'audit','hooks':['in'],'default':'drop',"
+				   "'rules':[{'name':'m','action':'accept','dport':'0-99',"
+				   "'mark':{'set':5}}]}");
 }
 
-static void bind_policy(struct queue *queue, struct policy *policy)
+static struct question read_question(struct input *input)
 {
-	struct queue_binding binding = {.generation = 1, .scratch = scratch};
+	struct question question = {.policy = policies[input_take(input, 1) % POLICIES]};
+	struct judge_packet *packet = &question.packet;
+	struct pkt *pkt = &packet->pkt;
 
-	binding.policy = policy ? policy_ref(policy) : NULL;
-	if (policy)
-		MUST(policy_state_init(&binding.state, policy, NULL) == 0);
-	queue_bind(queue, &binding);
-	policy_unref(binding.policy);
-	policy_state_free(&binding.state);
+	question.how = (uint8_t)input_take(input, 1);
+	if (question.how & HOW_WITHOUT_POLICY)
+		question.policy = NULL;
+	packet->flow = (enum nsgate_flow)(input_take(input, 1) % NSGATE_FLOW_MAX);
+	packet->to_loopback = question.how & HOW_LOOPBACK;
+	pkt->hook = (uint8_t)(input_take(input, 1) % (NSGATE_HOOK_MAX + 1));
+	pkt->mark = input_take(input, 1);
+	pkt->iif_bits = input_take(input, 1);
+	pkt->oif_bits = input_take(input, 1);
+	pkt->uid = pkt->gid = input_take(input, 1) * 8;
+	pkt->have = input_take(input, 1) & (PKT_HAVE_MAC | PKT_HAVE_UID | PKT_HAVE_GID);
+	pkt->length = (uint32_t)input->left - 1 + input_take(input, 1);
+	packet->data = question.how & HOW_NOTHING ? NULL : input->at;
+	packet->caplen = (uint32_t)input->left;
+	return question;
 }
 
-/* ---- what must hold ---- */
-
-static uint64_t grown(const struct shm_count *now, const struct shm_count *then, size_t count,
-		      uint64_t *ret_bytes)
+static struct judge_result ask(const struct question *question, bool selective, bool notes_denied)
 {
-	uint64_t packets = 0;
-
-	*ret_bytes = 0;
-	for (size_t i = 0; i < count; i++) {
-		MUST(now[i].packets >= then[i].packets);
-		packets += now[i].packets - then[i].packets;
-		*ret_bytes += now[i].bytes - then[i].bytes;
-	}
-	return packets;
-}
-
-/* Sent round to be dropped and noted, as the rules in force know that mark. */
-static bool is_noted_denied(const struct queue *queue)
-{
-	const struct verdict *verdict = &kernel.verdict;
-
-	return queue->notes_denied && verdict->verdict == NF_REPEAT && verdict->set_mark &&
-	       verdict->mark == queue->answers[NSGATE_ANSWER_DENY] && !verdict->payload;
-}
-
-static void check_fate(const struct queue *queue, const struct nfq_packet *packet)
-{
-	static const uint32_t of_fate[SHM_FATE_MAX] = {
-		[SHM_FATE_ACCEPTED] = NF_ACCEPT,
-		[SHM_FATE_DROPPED] = NF_DROP,
-		[SHM_FATE_REJECTED] = NF_REPEAT,
-		[SHM_FATE_QUEUED_ELSEWHERE] = NF_QUEUE,
+	struct judge_policy judge = {
+		.policy = question->policy,
+		.accept_without_policy = question->how & HOW_ACCEPT,
+		.selective = selective,
+		.notes_denied = notes_denied,
 	};
-	const struct verdict *verdict = &kernel.verdict;
-	const uint32_t reject = queue->answers[NSGATE_ANSWER_REJECT];
+	struct judge_packet packet = question->packet;
+	struct judge_result result;
 
-	for (int i = 0; i < SHM_FATE_MAX; i++) {
-		if (shm->fate[i].packets == before->fate[i].packets)
-			continue;
-		if (i == SHM_FATE_DROPPED && is_noted_denied(queue))
-			return;
-		/* One that came with that mark has been round. */
-		if (i == SHM_FATE_REJECTED && packet->mark == reject) {
-			MUST(verdict->verdict == NF_DROP);
-			continue;
-		}
-		MUST((verdict->verdict & NF_VERDICT_MASK) == of_fate[i]);
-		if (i == SHM_FATE_REJECTED)
-			MUST(verdict->set_mark && verdict->mark == reject);
+	if (judge.policy)
+		MUST(policy_state_init(&judge.state, judge.policy, counters) == 0);
+	judge_packet(&judge, &packet, &result);
+	policy_state_free(&judge.state);
+	return result;
+}
+
+static bool is_readable(const struct question *question)
+{
+	const struct judge_packet *packet = &question->packet;
+	struct pkt pkt = packet->pkt;
+
+	return pkt.hook < NSGATE_HOOK_MAX && packet->data &&
+	       pkt_parse(&pkt, packet->data, packet->caplen, pkt.length) == 0;
+}
+
+static void check_decided(const struct question *question, const struct judge_result *result)
+{
+	const struct policy_decision *decision = &result->decision;
+	const struct policy_info *info;
+
+	MUST(question->policy);
+	info = policy_info(question->policy);
+	MUST(decision->rule >= POLICY_RULE_DEFAULT && decision->rule < (int32_t)info->rule_count);
+	switch (result->verdict) {
+	case JUDGE_VERDICT_ACCEPT:
+		MUST(decision->verdict == POLICY_VERDICT_ACCEPT);
+		MUST(result->mark == decision->mark);
+		break;
+	case JUDGE_VERDICT_QUEUE:
+		MUST(decision->verdict == POLICY_VERDICT_QUEUE);
+		MUST(info->rules[decision->rule].action == POLICY_ACTION_QUEUE);
+		break;
+	case JUDGE_VERDICT_REJECT:
+		MUST(decision->verdict == POLICY_VERDICT_REJECT);
+		MUST(question->packet.flow != NSGATE_FLOW_INVALID);
+		break;
+	case JUDGE_VERDICT_DENY:
+		MUST(decision->verdict == POLICY_VERDICT_DROP);
+		break;
+	case JUDGE_VERDICT_DROP:
+		MUST(decision->verdict == POLICY_VERDICT_DROP ||
+		     (decision->verdict == POLICY_VERDICT_REJECT &&
+		      question->packet.flow == NSGATE_FLOW_INVALID));
+		break;
+	case JUDGE_VERDICT_MAX:
+		MUST(false);
 	}
-	/* Nothing goes round but an answer, so nothing goes round for ever. */
-	if (verdict->verdict == NF_REPEAT)
-		MUST(verdict->set_mark && verdict->mark != packet->mark);
-	/* A mark that is no other would cost a look at the routes; of what is dropped nobody reads
-	 * it. */
-	MUST(!verdict->set_mark || verdict->mark != packet->mark);
-	MUST(!verdict->set_mark || verdict->verdict != NF_DROP);
-	if (verdict->set_mark && verdict->mark == queue->answers[NSGATE_ANSWER_REMEMBER])
-		MUST(queue->selective && verdict->verdict == NF_ACCEPT);
-	MUST(!verdict->payload || verdict->payload_length == packet->caplen);
 }
 
-static void check_counters(const struct nfq_packet *packet, bool is_packet)
+static void check(const struct question *question, const struct judge_result *result)
 {
-	uint64_t bytes, protocols = 0, directions;
-
-	MUST(grown(shm->fate, before->fate, SHM_FATE_MAX, &bytes) == is_packet);
-	MUST(bytes == (is_packet ? packet->length : 0));
-	directions = grown(shm->direction, before->direction, SHM_DIRECTION_MAX, &bytes);
-	MUST(directions <= is_packet && (directions || bytes == 0));
-	for (int i = 0; i < SHM_PROTO_MAX; i++)
-		protocols += shm->protocol[i] - before->protocol[i];
-	MUST(protocols == is_packet);
-	MUST(shm->turn % 2 == 0);
-	MUST(shm->readmitted == before->readmitted);
-}
-
-/* Did it come by one of the queue's numbers? */
-static bool is_ours(struct nfq_packet *packet)
-{
-	const unsigned int distance = (uint16_t)(packet->number - NUMBER);
-
-	return distance % STRIDE == 0 && distance / STRIDE < NSGATE_FLOW_MAX;
+	MUST((result->reason == JUDGE_REASON_MALFORMED) == !is_readable(question));
+	switch (result->reason) {
+	case JUDGE_REASON_POLICY:
+		check_decided(question, result);
+		break;
+	case JUDGE_REASON_REPLY:
+		MUST(question->policy && result->verdict == JUDGE_VERDICT_ACCEPT);
+		MUST(result->mark == question->packet.pkt.mark);
+		break;
+	case JUDGE_REASON_NO_POLICY:
+		MUST(!question->policy);
+		MUST(result->verdict ==
+		     (question->how & HOW_ACCEPT ? JUDGE_VERDICT_ACCEPT : JUDGE_VERDICT_DROP));
+		break;
+	case JUDGE_REASON_LOOPBACK:
+		MUST(!question->packet.to_loopback && result->verdict == JUDGE_VERDICT_DROP);
+		break;
+	case JUDGE_REASON_MALFORMED:
+		MUST(result->verdict == JUDGE_VERDICT_DROP);
+		break;
+	case JUDGE_REASON_MAX:
+		MUST(false);
+	}
+	MUST(!result->remember || (result->verdict == JUDGE_VERDICT_ACCEPT && result->mark == 0));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const uint16_t patterns = 7;
 	struct input input = {data, size};
-	const uint8_t which = (uint8_t)input_take(&input, 1), how = (uint8_t)input_take(&input, 1);
-	struct queue_link links[] = {{1, 1}, {2, patterns}, {5, 2}, {UINT32_MAX, 4}};
-	struct queue queue = {.fd = -1,
-			      .proc_fd = -1,
-			      .number = NUMBER,
-			      .stride = STRIDE,
-			      .answers = {0x01010101, 0x01010102, 0x01010103}};
-	struct nfq_packet packet;
-	enum nfq_kind kind;
-	struct event event;
-	bool judged;
-	int error = 0;
+	struct question question;
+	struct judge_result plain, selective, noting;
 
-	if (!shm)
+	if (!policies[0])
 		set_up();
-	queue.shm = shm;
-	queue.events = how & 1 ? events : NULL;
-	queue.accept_without_policy = how & 2;
-	memset(&kernel, 0, sizeof(kernel));
-	bind_policy(&queue, policies[which % POLICIES]);
-	queue.links = links;
-	queue.link_count = sizeof(links) / sizeof(links[0]);
-	queue.notes_denied = how & 8;
-	queue.selective = how & 16;
+	question = read_question(&input);
+	plain = ask(&question, false, false);
+	selective = ask(&question, true, false);
+	noting = ask(&question, false, true);
+	check(&question, &plain);
+	check(&question, &selective);
+	check(&question, &noting);
 
-	kernel.message = input.at;
-	kernel.size = input.left;
-	kernel.sender = how & 4 ? 4711 : 0;
-	if (which / POLICIES < NSGATE_FLOW_MAX)
-		kernel.number = (uint16_t)(NUMBER + which / POLICIES * STRIDE);
-	memcpy(before, shm, sizeof(*shm));
-	MUST(queue_turn(&queue, buffers) == 1);
-
-	/* What was received, cut to the slot as it was. */
-	kind = kernel.sender ? NFQ_KIND_OTHER
-			     : nfq_parse(kernel.message, kernel.size, &packet, &error);
-	if (kind == NFQ_KIND_PACKET && kernel.number)
-		packet.number = kernel.number;
-	judged = kind == NFQ_KIND_PACKET && is_ours(&packet);
-	check_counters(&packet, judged);
-	MUST(kernel.verdicts == judged);
-	if (kind == NFQ_KIND_PACKET && !judged)
-		MUST(queue.errors == 1 && queue.last_error == EBADMSG);
-	if (judged) {
-		MUST(kernel.verdict.number == packet.number);
-		MUST(!kernel.verdict.up_to && kernel.verdict.id == packet.id);
-		check_fate(&queue, &packet);
-	}
-	MUST(queue.forged == (kernel.sender != 0));
-	MUST(queue_turn(&queue, buffers) == 0 && !queue.owes);
-
-	queue.links = NULL;
-	bind_policy(&queue, NULL);
-	while (event_ring_get(events, &event))
-		MUST(event.verdict < POLICY_VERDICT_MAX);
+	MUST(!plain.remember && !noting.remember);
+	MUST(selective.verdict == plain.verdict && selective.reason == plain.reason);
+	MUST(plain.verdict != JUDGE_VERDICT_DENY && noting.reason == plain.reason);
+	MUST(noting.verdict == plain.verdict ||
+	     (plain.verdict == JUDGE_VERDICT_DROP && noting.verdict == JUDGE_VERDICT_DENY));
 	return 0;
 }

@@ -297,8 +297,8 @@ static void expect(const struct message *message)
 	if (!packet || message->sender || !is_current(message))
 		return;
 	alone.shm = reference_shm;
-	alone.state.counters = shm_rules(reference_shm);
-	alone.state.touched = reference_shm->rules_touched;
+	alone.in_force.state.counters = shm_rules(reference_shm);
+	alone.in_force.state.touched = reference_shm->rules_touched;
 	if (!packet->odd)
 		whole.copy_range = CONTENT_MAX;
 	memset(&writer, 0, sizeof(writer));
@@ -546,7 +546,7 @@ static void bind_policy(struct policy *policy, bool accept)
 	if (policy)
 		MUST(policy_state_init(&binding.state, policy, NULL) == 0);
 	queue_bind(&queue, &binding);
-	queue.notes_denied = true; /* as when the rules have followed */
+	queue.in_force.notes_denied = true; /* as when the rules have followed */
 	policy_unref(binding.policy);
 	policy_state_free(&binding.state);
 }
@@ -635,7 +635,7 @@ static struct queue new_queue(void)
 /* The agent dies having read `count` more messages; another one takes the queue over. */
 static void die_and_succeed(uint32_t count, struct policy *policy)
 {
-	struct policy *old = queue.policy;
+	struct policy *old = queue.in_force.policy;
 
 	kernel.handed_over = true;
 	for (; count > 0 && kernel.first < kernel.end; count--)
@@ -644,7 +644,7 @@ static void die_and_succeed(uint32_t count, struct policy *policy)
 		kernel.packets[i].read = false;
 	kernel.sends_to_fail = 0;
 	policy_unref(old);
-	policy_state_free(&queue.state);
+	policy_state_free(&queue.in_force.state);
 	/* As new ones are, but for the cost of mapping them. */
 	memset(&buffers->counters, 0, sizeof(buffers->counters));
 	buffers->run.packets = 0;

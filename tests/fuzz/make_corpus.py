@@ -213,11 +213,21 @@ MESSAGES = {
 def make_messages():
     for name, message in MESSAGES.items():
         put("fuzz_nfq", name, message)
-        put("fuzz_judge", name, bytes([0, 1]) + message)
+        put("fuzz_turn", name, bytes([0, 1]) + message)
     for policy in range(1, 4):
         for name in ("usual", "rewritten", "known-reply", "stale-reply", "capped"):
-            put("fuzz_judge", "%s-policy-%d" % (name, policy), bytes([policy, 2]) + MESSAGES[name])
-    put("fuzz_judge", "forged", bytes([0, 4]) + MESSAGES["usual"])
+            put("fuzz_turn", "%s-policy-%d" % (name, policy), bytes([policy, 2]) + MESSAGES[name])
+    put("fuzz_turn", "forged", bytes([0, 4]) + MESSAGES["usual"])
+
+
+def make_judge():
+    """Policy, how, flow, hook, mark, links, owner, what there is of it, bytes that are missing."""
+    for number, (name, packet) in enumerate(sorted(PACKETS.items())):
+        put("fuzz_judge", name,
+            bytes([number, 0, number, number % 5, 0, 1, 2, 125, 0x38, 0]) + packet)
+    put("fuzz_judge", "no-policy", bytes([0, 1, 0, 3]) + bytes(6) + PACKETS["tcp-syn"])
+    put("fuzz_judge", "odd-hook", bytes([0, 0, 0, 5]) + bytes(6) + PACKETS["tcp-syn"])
+    put("fuzz_judge", "nothing", bytes([0, 8, 0, 3]) + bytes(6) + PACKETS["tcp-syn"])
 
 
 # ---- scripts of fuzz_queue: befall() ----
@@ -592,8 +602,8 @@ def make_dictionaries():
     headers = ['"\\x%02x"' % number for number in (0, 1, 6, 17, 33, 43, 44, 47, 50, 51, 58, 59, 60, 132,
                                                    136, 0x45, 0x46, 0x60, 0xc2)]
     for target, lines in (("fuzz_policy", policy), ("fuzz_http", http + policy),
-                          ("fuzz_nfq", numbers), ("fuzz_judge", numbers + headers),
-                          ("fuzz_pkt", headers)):
+                          ("fuzz_nfq", numbers), ("fuzz_turn", numbers + headers),
+                          ("fuzz_pkt", headers), ("fuzz_judge", headers)):
         with open(os.path.join(HERE, target + ".dict"), "w", encoding="ascii") as file:
             file.write("# written by make_corpus.py\n" + "\n".join(lines) + "\n")
 
@@ -602,6 +612,7 @@ def main():
     shutil.rmtree(CORPUS, ignore_errors=True)
     make_pkt()
     make_messages()
+    make_judge()
     make_queue()
     make_policy()
     make_ipc()

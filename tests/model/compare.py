@@ -6,8 +6,8 @@ Random policies and packets, judged by the engine and by the model, must be judg
 usage: compare.py ENGINE [--policies N] [--seed TEXT] [--only NUMBER]
 
 Every policy depends on the seed and its number alone, so --only brings back one that failed. A run
-of 300 that has not tried each match, plain and negated, each action and each default is a failure,
-too.
+of 300 that has not tried each match, plain and negated, each action, each default and each answer
+to what is known of a flow is a failure, too.
 """
 import argparse
 import dataclasses
@@ -19,6 +19,7 @@ import re
 import subprocess
 import sys
 
+import flows
 import model
 import packets
 import policies
@@ -62,16 +63,21 @@ class Trial:
         if rules and chance.random() < 0.7:
             steer(chance, packet, chance.choice(rules))
         packets.write(packet, chance)
-        kind = "packet" if chance.random() < 0.75 else "reply"
+        kind = chance.choices(("packet", "reply", "judge"), (50, 20, 30))[0]
+        known = flows.draw(chance)
+        request = f"judge {known}" if kind == "judge" else kind
         if packets.is_malformed(packet, self.policy.rewrites()):
             answer = "malformed"
         elif kind == "packet":
             answer = line(self.policy.decide(packet, now))
+        elif kind == "judge":
+            result = flows.judge(self.policy, packet, known, now)
+            answer = flows.line(result) + (line(result.decision) if result.decision else "")
         else:
             original, untold = model.turn_round(packet)
             answer = line(self.policy.decide(original, now, untold))
         about = dataclasses.replace(packet, data=packet.data.hex())
-        self.ask(packets.request(kind, now, packet), answer, f"{kind} {about}")
+        self.ask(packets.request(request, now, packet), answer, f"{request} {about}")
 
 
 def steer(chance, packet, rule):
@@ -134,6 +140,8 @@ def untried(met):
     wanted |= {("default", verdict) for verdict in ("accept", "drop", "reject")}
     wanted |= {("audit", verdict) for verdict in model.FORBIDS}
     wanted |= {("limit", True), ("limit", False)}
+    wanted |= {("judge", *answer) for answer in flows.ANSWERS}
+    wanted |= {("flow", flow) for flow in flows.FLOWS}
     return sorted(map(str, wanted - met))
 
 

@@ -11,6 +11,9 @@
  *   packet TIME HOOK IIF OIF MAC MARK UID GID CT LENGTH HEX
  *   reply  ... the same                asks about the packet that this one answers
  *       -> "malformed", or the decision, see print_decision()
+ *   judge FLOW NOTES TIME ... the same  CT follows from FLOW, an enum nsgate_flow in lower case;
+ *                                      NOTES: s selective, d denied flows are noted, - neither
+ *       -> "malformed", or what is to become of it, see print_result()
  *   counts                             -> "INDEX:PACKETS:BYTES ..." of all rules that were hit
  *
  * "-" stands for what a packet does not have. CT is a list of names with commas. HEX are the first
@@ -22,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "judge.h"
 #include "nsgate/hook.h"
 #include "nsgate/limits.h"
 #include "nsgate/shm.h"
@@ -31,14 +35,14 @@
 #define DATA_MAX 2048
 
 struct engine {
-	struct policy *policy;
-	struct policy_state state;
+	struct judge_policy in_force;
 	struct shm_rule *counters;
 };
 
 struct question {
 	struct pkt pkt;
 	uint64_t time_ns;
+	bool to_loopback;
 	size_t captured;
 	uint8_t data[DATA_MAX];
 };
@@ -53,10 +57,10 @@ static _Noreturn void give_up(const char *what)
 
 static void forget_policy(struct engine *engine)
 {
-	policy_state_free(&engine->state);
+	policy_state_free(&engine->in_force.state);
 	free(engine->counters);
-	policy_unref(engine->policy);
-	*engine = (struct engine){.policy = NULL};
+	policy_unref(engine->in_force.policy);
+	*engine = (struct engine){.counters = NULL};
 }
 
 static void print_info(const struct policy_info *info)
@@ -77,7 +81,7 @@ static void take_policy(struct engine *engine, const char *json, size_t length)
 	int err;
 
 	forget_policy(engine);
-	err = policy_compile(json, length, &engine->policy, &problems);
+	err = policy_compile(json, length, &engine->in_force.policy, &problems);
 	if (err < 0) {
 		if (problems.count == 0)
 			give_up(strerror(-err));
@@ -85,12 +89,12 @@ static void take_policy(struct engine *engine, const char *json, size_t length)
 		policy_problems_free(&problems);
 		return;
 	}
-	engine->counters =
-		calloc(policy_info(engine->policy)->rule_count + 1, sizeof(*engine->counters));
-	if (!engine->counters ||
-	    policy_state_init(&engine->state, engine->policy, engine->counters) < 0)
+	engine->counters = calloc(policy_info(engine->in_force.policy)->rule_count + 1,
+				  sizeof(*engine->counters));
+	if (!engine->counters || policy_state_init(&engine->in_force.state, engine->in_force.policy,
+						   engine->counters) < 0)
 		give_up("no memory");
-	print_info(policy_info(engine->policy));
+	print_info(policy_info(engine->in_force.policy));
 }
 
 static void read_policy(struct engine *engine, const char *words)
@@ -219,15 +223,17 @@ static void read_ct(struct pkt *pkt, char *names)
 
 static void read_question(const struct engine *engine, char *words, struct question *ret)
 {
-	const struct policy_info *info = policy_info(engine->policy);
+	const struct policy_info *info = policy_info(engine->in_force.policy);
 	struct pkt *pkt = &ret->pkt;
-	const char *uid;
+	const char *uid, *oif;
 
 	*ret = (struct question){.time_ns = strtoull(word(&words), NULL, 10)};
 	pkt->hook = read_hook(word(&words));
 	pkt->direction = direction_of(pkt->hook);
 	pkt->iif_bits = read_link(info, word(&words));
-	pkt->oif_bits = read_link(info, word(&words));
+	oif = word(&words);
+	pkt->oif_bits = read_link(info, oif);
+	ret->to_loopback = strcmp(oif, "lo") == 0;
 	read_mac(pkt, word(&words));
 	pkt->mark = (uint32_t)strtoul(word(&words), NULL, 10);
 	uid = word(&words);
@@ -288,16 +294,96 @@ static void decide(struct engine *engine, char *words, bool reply)
 		pkt_reverse(&original, pkt);
 		pkt = &original;
 	}
-	engine->state.now_ns = question.time_ns;
-	policy_decide(engine->policy, &engine->state, pkt, &decision);
+	engine->in_force.state.now_ns = question.time_ns;
+	policy_decide(engine->in_force.policy, &engine->in_force.state, pkt, &decision);
 	if (!reply && (pkt->have & (PKT_HAVE_PORTS | PKT_HAVE_FRAGMENT)) == PKT_HAVE_PORTS)
-		for_flow = policy_decides_flow(engine->policy, pkt, &decision);
-	print_decision(engine->policy, &decision, for_flow);
+		for_flow = policy_decides_flow(engine->in_force.policy, pkt, &decision);
+	print_decision(engine->in_force.policy, &decision, for_flow);
+}
+
+/* ---- what becomes of the packet ---- */
+
+static const char *const flow_names[NSGATE_FLOW_MAX] = {
+	[NSGATE_FLOW_NEW] = "new",
+	[NSGATE_FLOW_ORIGINAL] = "original",
+	[NSGATE_FLOW_KNOWN] = "known",
+	[NSGATE_FLOW_UNSURE] = "unsure",
+	[NSGATE_FLOW_REPLY] = "reply",
+	[NSGATE_FLOW_REPLY_KNOWN] = "reply_known",
+	[NSGATE_FLOW_REPLY_STALE] = "reply_stale",
+	[NSGATE_FLOW_REPLY_UNSURE] = "reply_unsure",
+	[NSGATE_FLOW_EXPECTED] = "expected",
+	[NSGATE_FLOW_ERROR] = "error",
+	[NSGATE_FLOW_ERROR_KNOWN] = "error_known",
+	[NSGATE_FLOW_INVALID] = "invalid",
+	[NSGATE_FLOW_UNTRACKED] = "untracked",
+};
+
+static const char *const judge_verdict_names[JUDGE_VERDICT_MAX] = {
+	[JUDGE_VERDICT_ACCEPT] = "accept", [JUDGE_VERDICT_DROP] = "drop",
+	[JUDGE_VERDICT_DENY] = "deny",	   [JUDGE_VERDICT_REJECT] = "reject",
+	[JUDGE_VERDICT_QUEUE] = "queue",
+};
+
+static const char *const reason_names[JUDGE_REASON_MAX] = {
+	[JUDGE_REASON_POLICY] = "policy",	[JUDGE_REASON_REPLY] = "reply",
+	[JUDGE_REASON_NO_POLICY] = "no-policy", [JUDGE_REASON_LOOPBACK] = "loopback",
+	[JUDGE_REASON_MALFORMED] = "malformed",
+};
+
+static enum nsgate_flow read_flow(const char *name)
+{
+	for (int flow = 0; flow < NSGATE_FLOW_MAX; flow++) {
+		if (strcmp(flow_names[flow], name) == 0)
+			return (enum nsgate_flow)flow;
+	}
+	give_up("no such flow");
+}
+
+static void print_result(const struct policy *policy, const struct judge_result *result)
+{
+	if (result->reason == JUDGE_REASON_MALFORMED && result->verdict == JUDGE_VERDICT_DROP) {
+		printf("malformed\n");
+		return;
+	}
+	printf("%s by=%s remember=%d", judge_verdict_names[result->verdict],
+	       reason_names[result->reason], result->remember);
+	if (result->verdict == JUDGE_VERDICT_ACCEPT || result->verdict == JUDGE_VERDICT_QUEUE)
+		printf(" mark=%u", result->mark);
+	if (result->reason == JUDGE_REASON_POLICY) {
+		printf(" decision=");
+		print_decision(policy, &result->decision, false);
+	} else {
+		printf("\n");
+	}
+}
+
+static void judge(struct engine *engine, char *words)
+{
+	const enum nsgate_flow flow = read_flow(word(&words));
+	const char *notes = word(&words);
+	struct question question;
+	struct judge_packet packet;
+	struct judge_result result;
+
+	read_question(engine, words, &question);
+	engine->in_force.state.now_ns = question.time_ns;
+	engine->in_force.selective = strchr(notes, 's');
+	engine->in_force.notes_denied = strchr(notes, 'd');
+	packet = (struct judge_packet){
+		.flow = flow,
+		.to_loopback = question.to_loopback,
+		.data = question.data,
+		.caplen = (uint32_t)question.captured,
+		.pkt = question.pkt,
+	};
+	judge_packet(&engine->in_force, &packet, &result);
+	print_result(engine->in_force.policy, &result);
 }
 
 static void print_counts(const struct engine *engine)
 {
-	for (size_t i = 0; i < policy_info(engine->policy)->rule_count; i++) {
+	for (size_t i = 0; i < policy_info(engine->in_force.policy)->rule_count; i++) {
 		const struct shm_count *count = &engine->counters[i].count;
 
 		if (count->packets)
@@ -309,7 +395,7 @@ static void print_counts(const struct engine *engine)
 int main(void)
 {
 	static char line[LINE_MAX_BYTES];
-	struct engine engine = {.policy = NULL};
+	struct engine engine = {.counters = NULL};
 	const char *request;
 	char *rest;
 
@@ -318,12 +404,14 @@ int main(void)
 		request = word(&rest);
 		if (strcmp(request, "policy") == 0)
 			read_policy(&engine, word(&rest));
-		else if (!engine.policy)
+		else if (!engine.in_force.policy)
 			give_up("a question before any policy");
 		else if (strcmp(request, "packet") == 0)
 			decide(&engine, rest, false);
 		else if (strcmp(request, "reply") == 0)
 			decide(&engine, rest, true);
+		else if (strcmp(request, "judge") == 0)
+			judge(&engine, rest);
 		else if (strcmp(request, "counts") == 0)
 			print_counts(&engine);
 		else

@@ -29,12 +29,12 @@ static struct scene scene_open(const char *policy)
 	assert_non_null(scene.buffers);
 	scene.queue = (struct queue){.fd = -1,
 				     .proc_fd = -1,
-				     .policy = scene.fixture.policy,
-				     .state = scene.fixture.state,
+				     .in_force = {.policy = scene.fixture.policy,
+						  .state = scene.fixture.state,
+						  .notes_denied = true},
 				     .answers = {[NSGATE_ANSWER_REJECT] = REJECT_MARK,
 						 [NSGATE_ANSWER_DENY] = DENY_MARK,
-						 [NSGATE_ANSWER_REMEMBER] = REMEMBER_MARK},
-				     .notes_denied = true};
+						 [NSGATE_ANSWER_REMEMBER] = REMEMBER_MARK}};
 	return scene;
 }
 
@@ -252,10 +252,10 @@ static void not_before_the_rules_know(void **test)
 
 	(void)test;
 	ipv4(&scene, IPPROTO_UDP);
-	scene.queue.notes_denied = false;
+	scene.queue.in_force.notes_denied = false;
 	assert_false(noted(&scene));
-	scene.queue.notes_denied = true;
-	scene.queue.policy = NULL; /* missing */
+	scene.queue.in_force.notes_denied = true;
+	scene.queue.in_force.policy = NULL; /* missing */
 	assert_false(noted(&scene));
 	scene_close(&scene);
 }
@@ -399,7 +399,7 @@ static void what_belongs_to_known_flows_passes_whatever_the_policy(void **test)
 		for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
 			ipv4(&scene, IPPROTO_TCP);
 			scene.packet.mark = 5;
-			scene.queue.selective = i & 1;
+			scene.queue.in_force.selective = i & 1;
 			assert_true(passes(&scene, known[i]));
 			assert_int_equal(replies(&scene), 1);
 		}
@@ -719,10 +719,10 @@ static void only_selective_policies_say_what_to_remember(void **test)
 	for (unsigned int i = 0; i < NSGATE_FLOW_MAX; i++) {
 		const enum nsgate_flow flow = (enum nsgate_flow)i;
 
-		scene.queue.selective = false;
+		scene.queue.in_force.selective = false;
 		assert_false(remembered(&scene, flow, 0));
 		assert_false(remembered(&scene, flow, 5));
-		scene.queue.selective = true;
+		scene.queue.in_force.selective = true;
 		assert_int_equal(remembered(&scene, flow, 0), originals[flow]);
 		assert_false(remembered(&scene, flow, 5)); /* it would lose its own */
 	}
@@ -734,7 +734,7 @@ static void what_is_accepted_the_other_way_is_remembered_too(void **test)
 	struct scene scene = scene_open(OUT_TO(2560, "'accept'"));
 
 	(void)test;
-	scene.queue.selective = true;
+	scene.queue.in_force.selective = true;
 	ipv4(&scene, IPPROTO_UDP);
 	assert_true(remembered(&scene, NSGATE_FLOW_UNSURE, 0));
 	assert_int_equal(replies(&scene), 1);
@@ -754,7 +754,7 @@ static void a_policy_s_mark_is_sent_where_it_is_another(void **test)
 	for (int selective = 0; selective < 2; selective++) {
 		struct queue_verdict verdict;
 
-		scene.queue.selective = selective;
+		scene.queue.in_force.selective = selective;
 		scene.packet.mark = 0x20001;
 		verdict = judge(&scene, NSGATE_FLOW_NEW);
 		assert_int_equal(verdict.verdict, NF_ACCEPT);
@@ -780,7 +780,7 @@ static void a_mark_that_a_policy_takes_off_is_none(void **test)
 	assert_true(verdict.set_mark);
 	assert_int_equal(verdict.mark, 0);
 	/* The mark that says so is taken off by the rules. */
-	scene.queue.selective = true;
+	scene.queue.in_force.selective = true;
 	assert_true(remembered(&scene, NSGATE_FLOW_NEW, 7));
 	scene_close(&scene);
 }
@@ -792,7 +792,7 @@ static void other_programs_get_the_packet_with_the_policy_s_mark(void **test)
 	struct queue_verdict verdict;
 
 	(void)test;
-	scene.queue.selective = true;
+	scene.queue.in_force.selective = true;
 	ipv4(&scene, IPPROTO_UDP);
 	verdict = judge(&scene, NSGATE_FLOW_NEW);
 	assert_int_equal(verdict.verdict, NF_QUEUE | 500 << NF_VERDICT_QBITS);
@@ -814,14 +814,14 @@ static void without_policy_the_flow_does_not_matter(void **test)
 
 	(void)test;
 	ipv4(&scene, IPPROTO_UDP);
-	scene.queue.policy = NULL;
-	scene.queue.selective = true;
+	scene.queue.in_force.policy = NULL;
+	scene.queue.in_force.selective = true;
 	for (unsigned int flow = 0; flow < NSGATE_FLOW_MAX; flow++) {
-		scene.queue.accept_without_policy = false;
+		scene.queue.in_force.accept_without_policy = false;
 		assert_false(passes(&scene, (enum nsgate_flow)flow));
 		assert_fate(&scene, SHM_FATE_DROPPED);
 		assert_int_equal(scene.buffers->counters.no_policy.packets, 1);
-		scene.queue.accept_without_policy = true;
+		scene.queue.in_force.accept_without_policy = true;
 		assert_true(passes(&scene, (enum nsgate_flow)flow));
 		assert_int_equal(scene.buffers->counters.no_policy.packets, 1);
 	}
@@ -904,8 +904,8 @@ static void loopback_addresses_leave_by_no_other_link(void **test)
 	to_ipv4(&scene, NSGATE_HOOK_FORWARD, 2, 127);
 	assert_true(passes(&scene, NSGATE_FLOW_NEW));
 	/* Nor is it let out where nothing is in force. */
-	scene.queue.policy = NULL;
-	scene.queue.accept_without_policy = true;
+	scene.queue.in_force.policy = NULL;
+	scene.queue.in_force.accept_without_policy = true;
 	to_ipv4(&scene, NSGATE_HOOK_OUT, 2, 127);
 	assert_false(passes(&scene, NSGATE_FLOW_NEW));
 	scene_close(&scene);

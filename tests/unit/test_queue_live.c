@@ -142,7 +142,7 @@ static void without_policy_the_default_decides(void **state)
 	assert_int_equal(live_receive(&live, seen, 20), 0);
 	assert_int_equal(live.queue.shm->no_policy.packets, 10);
 	assert_int_equal(live.queue.shm->fate[SHM_FATE_DROPPED].packets, 10);
-	live.queue.accept_without_policy = true;
+	live.queue.in_force.accept_without_policy = true;
 	live_send_numbers(&live, 10, 10);
 	live_settle(&live);
 	assert_int_equal(live_await(&live, seen, 20, 10), 10);
@@ -462,7 +462,8 @@ static void hit(struct live *live, uint32_t index, uint64_t packets)
 	struct shm_queue *shm = live->queue.shm;
 
 	shm_rule_touch(shm->rules_touched, index);
-	shm_rules(shm)[index].name_hash = policy_info(live->queue.policy)->rules[index].name_hash;
+	shm_rules(shm)[index].name_hash =
+		policy_info(live->queue.in_force.policy)->rules[index].name_hash;
 	shm_rules(shm)[index].count.packets += packets;
 	shm_rules(shm)[index].count.bytes += packets;
 }

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of Operation
+ *
+ * What the queue's number says of the flow (nsgate/flow.h), what the headers say of the packet,
+ * what the policy says of both.
+ *
+ * A packet is judged in the direction that it goes. Two kinds are asked about the other way, too:
+ *
+ *   - A reply, of a flow that came the way that this answers: it passes if the packet that it
+ *     answers would be accepted now.
+ *   - Where the direction is not known: a connection that was there before the rules or that
+ *     conntrack forgot, or what conntrack does not track. It passes if the packet may go either
+ *     way, and is rejected only if it may go neither. The port of who would be the server must
+ *     look like one.
+ *
+ * With a raw socket anybody can make packets that look like a server's answers; a strict policy,
+ * which is against such, takes those of unknown direction that leave as they are, and rejects none
+ * that it would accept the other way.
+ */
+#include "judge.h"
+
+#include <string.h>
+#include <sys/socket.h>
+
+#include "nsgate/hook.h"
+
+#define IPV6_HEADER_BYTES 40 /* RFC 8200 3 */
+#define IPV4_LOOPBACK_NET 127
+#define TCP_FLAG_SYN 0x02
+
+/* Where local ports of connections begin: net.ipv4.ip_local_port_range, as the kernel has it. */
+#define EPHEMERAL_FIRST 32768
+
+/* What the number says to the policy, and to us. */
+static const struct flow_meaning {
+	uint8_t ct;	   /* enum pkt_ct */
+	bool is_original;  /* a packet that may note its flow as accepted, or as denied */
+	bool is_known;	   /* accepted already: no rule is asked */
+	bool is_reply;	   /* pass if what it answers would be accepted now */
+	bool is_unsure;	   /* its direction is not known */
+	bool never_reject; /* it may belong to a connection that is alive and allowed */
+} meanings[NSGATE_FLOW_MAX] = {
+	[NSGATE_FLOW_NEW] = {.ct = PKT_CT_NEW, .is_original = true},
+	[NSGATE_FLOW_ORIGINAL] = {.ct = PKT_CT_ESTABLISHED, .is_original = true},
+	[NSGATE_FLOW_KNOWN] = {.ct = PKT_CT_ESTABLISHED},
+	[NSGATE_FLOW_UNSURE] = {.ct = PKT_CT_ESTABLISHED, .is_original = true, .is_unsure = true},
+	[NSGATE_FLOW_REPLY] = {.ct = PKT_CT_ESTABLISHED | PKT_CT_REPLY},
+	[NSGATE_FLOW_REPLY_KNOWN] = {.ct = PKT_CT_ESTABLISHED | PKT_CT_REPLY, .is_known = true},
+	[NSGATE_FLOW_REPLY_STALE] = {.ct = PKT_CT_ESTABLISHED | PKT_CT_REPLY, .is_reply = true},
+	[NSGATE_FLOW_REPLY_UNSURE] = {.ct = PKT_CT_ESTABLISHED | PKT_CT_REPLY, .is_unsure = true},
+	[NSGATE_FLOW_EXPECTED] = {.ct = PKT_CT_RELATED, .is_original = true},
+	[NSGATE_FLOW_ERROR] = {.ct = PKT_CT_RELATED},
+	[NSGATE_FLOW_ERROR_KNOWN] = {.ct = PKT_CT_RELATED, .is_known = true},
+	[NSGATE_FLOW_INVALID] = {.ct = PKT_CT_INVALID, .never_reject = true},
+	[NSGATE_FLOW_UNTRACKED] = {.ct = PKT_CT_UNTRACKED, .is_unsure = true},
+};
+
+static const uint8_t hook_direction[NSGATE_HOOK_MAX] = {
+	[NSGATE_HOOK_PREROUTING] = PKT_DIRECTION_IN,   [NSGATE_HOOK_IN] = PKT_DIRECTION_IN,
+	[NSGATE_HOOK_FORWARD] = PKT_DIRECTION_FORWARD, [NSGATE_HOOK_OUT] = PKT_DIRECTION_OUT,
+	[NSGATE_HOOK_POSTROUTING] = PKT_DIRECTION_OUT,
+};
+
+/* ---- the packet ---- */
+
+/* Return: is it something that a policy can judge? */
+static bool read_packet(struct judge_packet *packet)
+{
+	struct pkt *pkt = &packet->pkt;
+
+	if (pkt->hook >= NSGATE_HOOK_MAX)
+		return false;
+	pkt->direction = hook_direction[pkt->hook];
+	pkt->ct = meanings[packet->flow].ct;
+	return packet->data && pkt_parse(pkt, packet->data, packet->caplen, pkt->length) == 0;
+}
+
+/*
+ * Addresses of the loopback leave by no other link, whatever the policy says of them: a socket that
+ * is bound to a link takes them there.
+ */
+static bool is_stray_loopback(const struct judge_packet *packet)
+{
+	static const struct pkt_addr ipv6_loopback = {.bytes = {[15] = 1}};
+	const struct pkt *pkt = &packet->pkt;
+
+	if (pkt->direction != PKT_DIRECTION_OUT || packet->to_loopback)
+		return false;
+	if (pkt->family == AF_INET)
+		return pkt->dst.bytes[0] == IPV4_LOOPBACK_NET;
+	return memcmp(&pkt->dst, &ipv6_loopback, sizeof(ipv6_loopback)) == 0;
+}
+
+/* ---- verdicts ---- */
+
+static void drop(struct judge_result *ret, enum judge_reason reason)
+{
+	ret->verdict = JUDGE_VERDICT_DROP;
+	ret->reason = reason;
+}
+
+static void accept_as_is(const struct judge_packet *packet, struct judge_result *ret,
+			 enum judge_reason reason)
+{
+	ret->verdict = JUDGE_VERDICT_ACCEPT;
+	ret->reason = reason;
+	ret->mark = packet->pkt.mark;
+}
+
+/*
+ * Accept a packet whose flow may be noted. The rules note what they see go by; where they do not,
+ * they have to be told, by a mark in the place of none.
+ */
+static void accept_flow(const struct judge_policy *judge, const struct judge_packet *packet,
+			uint32_t mark, struct judge_result *ret)
+{
+	ret->verdict = JUDGE_VERDICT_ACCEPT;
+	ret->mark = mark;
+	ret->remember = judge->selective && meanings[packet->flow].is_original && mark == 0;
+}
+
+/*
+ * May the kernel drop the rest of the flow without asking? It finds a flow by the addresses,
+ * protocol and ports that the policy saw; so there must be some, and no header in between that one
+ * might read in another way.
+ */
+static bool may_note_denied(const struct judge_policy *judge, const struct judge_packet *packet,
+			    const struct policy_decision *decision)
+{
+	const uint16_t ports = PKT_HAVE_PORTS | PKT_HAVE_FRAGMENT;
+	const uint32_t hooks = NSGATE_HOOK_BIT(NSGATE_HOOK_IN) | NSGATE_HOOK_BIT(NSGATE_HOOK_OUT) |
+			       NSGATE_HOOK_BIT(NSGATE_HOOK_FORWARD);
+	const struct pkt *pkt = &packet->pkt;
+
+	return judge->notes_denied && NSGATE_HOOK_BIT(pkt->hook) & hooks &&
+	       (pkt->have & ports) == PKT_HAVE_PORTS &&
+	       (pkt->family == AF_INET || pkt->l4_offset == IPV6_HEADER_BYTES) &&
+	       meanings[packet->flow].is_original && !meanings[packet->flow].is_unsure &&
+	       policy_decides_flow(judge->policy, pkt, decision);
+}
+
+static void conclude(const struct judge_policy *judge, const struct judge_packet *packet,
+		     struct judge_result *ret)
+{
+	const struct policy_decision *decision = &ret->decision;
+
+	ret->reason = JUDGE_REASON_POLICY;
+	switch (decision->verdict) {
+	case POLICY_VERDICT_ACCEPT:
+		accept_flow(judge, packet, decision->mark, ret);
+		break;
+	case POLICY_VERDICT_REJECT:
+		ret->verdict = meanings[packet->flow].never_reject ? JUDGE_VERDICT_DROP
+								   : JUDGE_VERDICT_REJECT;
+		break;
+	case POLICY_VERDICT_QUEUE:
+		ret->verdict = JUDGE_VERDICT_QUEUE;
+		ret->mark = decision->mark;
+		break;
+	case POLICY_VERDICT_DROP:
+	case POLICY_VERDICT_MAX:
+	default:
+		ret->verdict = may_note_denied(judge, packet, decision) ? JUDGE_VERDICT_DENY
+									: JUDGE_VERDICT_DROP;
+		break;
+	}
+}
+
+/* ---- the other way ---- */
+
+static bool is_policed(const struct judge_policy *judge, uint8_t direction)
+{
+	static const uint32_t hooks[PKT_DIRECTION_MAX] = {
+		[PKT_DIRECTION_IN] =
+			NSGATE_HOOK_BIT(NSGATE_HOOK_IN) | NSGATE_HOOK_BIT(NSGATE_HOOK_PREROUTING),
+		[PKT_DIRECTION_OUT] =
+			NSGATE_HOOK_BIT(NSGATE_HOOK_OUT) | NSGATE_HOOK_BIT(NSGATE_HOOK_POSTROUTING),
+		[PKT_DIRECTION_FORWARD] = NSGATE_HOOK_BIT(NSGATE_HOOK_FORWARD),
+	};
+
+	return policy_info(judge->policy)->hooks & hooks[direction];
+}
+
+/*
+ * Does the policy accept the packet that this one would answer? What it hands to another program
+ * counts as accepted, as the flow went on. Asked anew for every such packet.
+ */
+static __attribute__((noinline)) bool answers_accepted(struct judge_policy *judge,
+						       const struct pkt *pkt)
+{
+	struct policy_decision decision;
+	struct pkt original;
+
+	pkt_reverse(&original, pkt);
+	if (!is_policed(judge, original.direction))
+		return true;
+	policy_decide(judge->policy, &judge->state, &original, &decision);
+	return (decision.verdict == POLICY_VERDICT_ACCEPT && !decision.would_drop) ||
+	       decision.verdict == POLICY_VERDICT_QUEUE;
+}
+
+/*
+ * Can this end have been the server? Nobody connects from a port below those that are given out to
+ * one of them.
+ */
+static bool may_be_answer(const struct pkt *pkt)
+{
+	return (pkt->have & (PKT_HAVE_PORTS | PKT_HAVE_FRAGMENT)) == PKT_HAVE_PORTS &&
+	       !(pkt->sport >= EPHEMERAL_FIRST && pkt->dport < EPHEMERAL_FIRST);
+}
+
+/* Of a connection that was there before, or that conntrack lost: to it such are new or invalid. */
+static bool is_midstream(const struct judge_packet *packet)
+{
+	return (packet->flow == NSGATE_FLOW_NEW || packet->flow == NSGATE_FLOW_INVALID) &&
+	       packet->pkt.have & PKT_HAVE_TCP_FLAGS && !(packet->pkt.tcp_flags & TCP_FLAG_SYN);
+}
+
+/*
+ * Is the packet's other direction one that the policy leaves alone, and may the packet be one that
+ * is forwarded? Whoever sends such a one would need no more than to leave out the SYN.
+ */
+static bool may_pass_through(const struct judge_policy *judge, const struct pkt *pkt)
+{
+	struct pkt original;
+
+	if (pkt->hook != NSGATE_HOOK_PREROUTING && pkt->hook != NSGATE_HOOK_POSTROUTING)
+		return false;
+	pkt_reverse(&original, pkt);
+	return !is_policed(judge, original.direction);
+}
+
+/* Nobody knows which way the packet goes: would it be accepted if it went the other way? */
+static __attribute__((noinline)) bool might_go_back(struct judge_policy *judge,
+						    const struct judge_packet *packet)
+{
+	if (!meanings[packet->flow].is_unsure && !is_midstream(packet))
+		return false;
+	if (packet->flow != NSGATE_FLOW_UNTRACKED && may_pass_through(judge, &packet->pkt))
+		return false;
+	return may_be_answer(&packet->pkt) && answers_accepted(judge, &packet->pkt);
+}
+
+static bool is_taken_as_it_is(const struct judge_policy *judge, const struct judge_packet *packet)
+{
+	return policy_info(judge->policy)->strict && packet->pkt.direction == PKT_DIRECTION_OUT;
+}
+
+static bool may_go_back(struct judge_policy *judge, const struct judge_packet *packet)
+{
+	if (packet->flow == NSGATE_FLOW_REPLY_UNSURE) /* conntrack had it before the rules came */
+		return answers_accepted(judge, &packet->pkt);
+	return !is_taken_as_it_is(judge, packet) && might_go_back(judge, packet);
+}
+
+/* ---- deciding ---- */
+
+static bool is_accepting(const struct policy_decision *decision)
+{
+	return decision->verdict == POLICY_VERDICT_ACCEPT ||
+	       decision->verdict == POLICY_VERDICT_QUEUE;
+}
+
+/*
+ * A flow is accepted by its first packet, and whoever asks for that one's state ("new", "related")
+ * means the flow. So a further one of a flow that is known is not denied for having another.
+ */
+static void decide(struct judge_policy *judge, struct judge_packet *packet,
+		   struct policy_decision *ret)
+{
+	policy_decide(judge->policy, &judge->state, &packet->pkt, ret);
+	if (packet->flow != NSGATE_FLOW_KNOWN || is_accepting(ret))
+		return;
+	packet->pkt.ct |= PKT_CT_NEW | PKT_CT_RELATED;
+	policy_decide(judge->policy, &judge->state, &packet->pkt, ret);
+}
+
+static void judge_by_policy(struct judge_policy *judge, struct judge_packet *packet,
+			    struct judge_result *ret)
+{
+	struct policy_decision *decision = &ret->decision;
+
+	decide(judge, packet, decision);
+	if (!is_accepting(decision) && may_go_back(judge, packet)) {
+		ret->reason = JUDGE_REASON_REPLY;
+		accept_flow(judge, packet, packet->pkt.mark, ret);
+		return;
+	}
+	/* It may be of a connection that is alive and allowed, which a reset would end. */
+	if (decision->verdict == POLICY_VERDICT_REJECT && is_taken_as_it_is(judge, packet) &&
+	    might_go_back(judge, packet))
+		decision->verdict = POLICY_VERDICT_DROP;
+	conclude(judge, packet, ret);
+}
+
+void judge_packet(struct judge_policy *judge, struct judge_packet *packet, struct judge_result *ret)
+{
+	ret->remember = false;
+	if (!read_packet(packet))
+		drop(ret, JUDGE_REASON_MALFORMED);
+	else if (is_stray_loopback(packet))
+		drop(ret, JUDGE_REASON_LOOPBACK);
+	else if (!judge->policy && !judge->accept_without_policy)
+		drop(ret, JUDGE_REASON_NO_POLICY);
+	else if (!judge->policy)
+		accept_as_is(packet, ret, JUDGE_REASON_NO_POLICY);
+	else if (meanings[packet->flow].is_known ||
+		 (meanings[packet->flow].is_reply && answers_accepted(judge, &packet->pkt)))
+		accept_as_is(packet, ret, JUDGE_REASON_REPLY);
+	else
+		judge_by_policy(judge, packet, ret);
+}
