@@ -11,16 +11,17 @@
 #include "client.h"
 #include "enforce.h"
 #include "fdstore.h"
+#include "follow.h"
 #include "ipc.h"
 #include "log.h"
 #include "members.h"
 #include "name.h"
+#include "opening.h"
 #include "owed.h"
 #include "prepare.h"
 #include "queue_setup.h"
 #include "record.h"
 #include "records.h"
-#include "restore.h"
 #include "rules.h"
 #include "takeup.h"
 
@@ -43,10 +44,17 @@ static void answer(struct holding *holding, enum nsgate_status status, const cha
 	holding->asker = NULL;
 }
 
+/* Nothing of it is in the kernel yet but bound queues, and the agent has not heard of it. */
+static bool is_early(const struct holding *holding)
+{
+	return holding->state == HOLDING_FOUND || holding->state == HOLDING_OPENED;
+}
+
 /* An attach that came to nothing. */
 static void abandon(struct holding *holding)
 {
-	records_discard(holding->record.cookie);
+	if (holding->record.cookie)
+		records_discard(holding->record.cookie);
 	holding_free(holding);
 }
 
@@ -170,70 +178,106 @@ static bool join_request(struct client *client, const struct nsgate_msg_attach *
 	return true;
 }
 
-/* The first container of a namespace. Return: 0, or -1 with the refusal. */
-static int prepare_first(struct holding *holding, const struct nsgate_msg_attach *message, int *fds,
-			 unsigned int fd_count, struct refusal *refusal)
+/* The first container of a namespace counts itself in. Return: 0, or -1 with the refusal. */
+static int add_first_member(struct holding *holding, struct refusal *refusal)
 {
+	const struct opening *opening = holding->opening;
 	struct member_request request;
-	bool container = (message->flags & NSGATE_ATTACH_CONTAINER) &&
-			 members_request(message, fcntl(fds[0], F_DUPFD_CLOEXEC, 0), &request);
-	int err = prepare_holding(holding, message, fds, fd_count, refusal);
+	int err;
 
-	if (!container)
-		return err;
-	if (!err) {
-		err = request.pidfd < 0 ? -EMFILE : members_add(holding, &request);
-		if (err)
-			err = refuse_member(refusal, request.container, err);
+	if (!(opening->message.flags & NSGATE_ATTACH_CONTAINER) ||
+	    !members_request(&opening->message, opening->target, &request))
+		return 0;
+	err = members_add(holding, &request);
+	return err ? refuse_member(refusal, request.container, err) : 0;
+}
+
+static void refuse_attach(struct holding *holding, const struct refusal *refusal)
+{
+	log_event(LOG_LEVEL_WARNING, "attach.refused", "netns", holding->record.name, "why",
+		  refusal->text, NULL);
+	answer(holding, refusal->status, refusal->text);
+	abandon(holding);
+}
+
+static void offer(struct holding *holding)
+{
+	follow_name(holding);
+	holding->state = HOLDING_OFFERED;
+	holding->deadline_ms = loop_now_ms() + OFFER_TIMEOUT_MS;
+	holding_offer(holding);
+}
+
+static void attach_opened(struct opening *opening, int err)
+{
+	struct refusal refusal = {.status = NSGATE_STATUS_OK};
+	struct holding *holding = opening->holding;
+
+	if (prepare_opened(holding, err, &refusal) < 0 || add_first_member(holding, &refusal) < 0) {
+		refuse_attach(holding, &refusal);
+		return;
 	}
-	fd_close(&request.pidfd);
-	return err;
+	opening_end(holding);
+	holding->state = HOLDING_OPENED;
+	follow_check(holding, offer);
+}
+
+/* What can be told at once. Return: 0, or -1 with the refusal. */
+static int check(const struct nsgate_msg_attach *message, const int *fds, unsigned int fd_count,
+		 struct refusal *refusal)
+{
+	const bool container = message->flags & NSGATE_ATTACH_CONTAINER;
+
+	/* A container that joins others has no use for its own name. */
+	if (prepare_check(message, fds, fd_count, refusal) < 0 ||
+	    (!container && prepare_check_name(message, refusal) < 0))
+		return -1;
+	if (agent_here)
+		return 0;
+	refusal->status = NSGATE_STATUS_UNREACHABLE;
+	snprintf(refusal->text, sizeof(refusal->text),
+		 "nsgate-agent does not answer on %s/agent.sock: start it, then attach again",
+		 broker_config.runtime_dir);
+	return -1;
+}
+
+static void start_attach(struct client *client, const struct nsgate_msg_attach *message, int *fds,
+			 unsigned int fd_count)
+{
+	const struct refusal no_memory = {NSGATE_STATUS_FAILED, "the broker is out of memory"};
+	struct holding *holding = holding_new(attach_orphaned, enforce_links);
+
+	if (!holding) {
+		fds_close(fds, fd_count);
+		client_reply(client, message->header.id, no_memory.status, "%s", no_memory.text);
+		return;
+	}
+	memcpy(holding->record.name, message->name, sizeof(holding->record.name));
+	holding->asker = client;
+	holding->asker_id = message->header.id;
+	if (message->target_kind == NSGATE_TARGET_HANDOFF)
+		holding->keeper = client;
+	if (opening_start(holding, message, fds, fd_count, attach_opened) < 0)
+		refuse_attach(holding, &no_memory);
 }
 
 void attach_request(struct client *client, const struct nsgate_msg_attach *message, int *fds,
 		    unsigned int fd_count)
 {
-	uint32_t id = message->header.id;
 	struct refusal refusal = {.status = NSGATE_STATUS_OK};
-	struct holding *holding;
 
 	if (resume_handoff(client, message, fds, fd_count))
 		return;
-	if (prepare_check(message, fds, fd_count, &refusal) == 0 && !agent_here) {
-		refusal.status = NSGATE_STATUS_UNREACHABLE;
-		snprintf(refusal.text, sizeof(refusal.text),
-			 "nsgate-agent does not answer on %s/agent.sock: start it, then attach "
-			 "again",
-			 broker_config.runtime_dir);
+	if (check(message, fds, fd_count, &refusal) == 0) {
+		if (join_request(client, message, fds, fd_count))
+			return;
+		if (prepare_check_name(message, &refusal) == 0) {
+			start_attach(client, message, fds, fd_count);
+			return;
+		}
 	}
-	if (refusal.status != NSGATE_STATUS_OK) {
-		fds_close(fds, fd_count);
-		client_reply(client, id, refusal.status, "%s", refusal.text);
-		return;
-	}
-	if (join_request(client, message, fds, fd_count))
-		return;
-	holding = holding_new(attach_orphaned, enforce_links);
-	if (!holding) {
-		fds_close(fds, fd_count);
-		client_reply(client, id, NSGATE_STATUS_FAILED, "the broker is out of memory");
-		return;
-	}
-	if (prepare_first(holding, message, fds, fd_count, &refusal) < 0) {
-		log_event(LOG_LEVEL_WARNING, "attach.refused", "netns", message->name, "why",
-			  refusal.text, NULL);
-		client_reply(client, id, refusal.status, "%s", refusal.text);
-		abandon(holding);
-		return;
-	}
-	memcpy(holding->record.name, message->name, sizeof(holding->record.name));
-	holding->state = HOLDING_OFFERED;
-	holding->deadline_ms = loop_now_ms() + OFFER_TIMEOUT_MS;
-	holding->asker = client;
-	holding->asker_id = id;
-	if (message->target_kind == NSGATE_TARGET_HANDOFF)
-		holding->keeper = client;
-	holding_offer(holding);
+	fds_close(fds, fd_count);
+	client_reply(client, message->header.id, refusal.status, "%s", refusal.text);
 }
 
 /* ---- answers and ends ---- */
@@ -274,6 +318,11 @@ static void drain(struct holding *holding)
 {
 	int err = 0;
 
+	if (is_early(holding)) {
+		answer(holding, NSGATE_STATUS_OK, "");
+		abandon(holding);
+		return;
+	}
 	if (!holding->orphaned) {
 		enforce_changing(holding);
 		err = rules_pause(holding->kit.rules);
@@ -387,29 +436,10 @@ void attach_orphaned(struct holding *holding)
 		  holding->record.target, NULL);
 	holding->orphaned = true;
 	holding->todo |= TODO_STATE;
-	if (holding->state == HOLDING_OFFERED)
+	if (holding->state == HOLDING_OFFERED || is_early(holding))
 		answer(holding, NSGATE_STATUS_NOT_FOUND,
 		       "the process ended while its namespace was being attached");
 	drain(holding);
-}
-
-/*
- * Does what it was attached by still lead to it? What cannot be told is believed to; a name that
- * never led there from here tells nothing.
- */
-static bool is_still_there(const struct holding *holding)
-{
-	if (holding->watch >=
-	    0) /* its end is noticed by itself; a number is of some pid namespace */
-		return true;
-	return holding->record.flags & NSGATE_ATTACH_UNSEEN ||
-	       restore_leads_there(&holding->record) != 0;
-}
-
-static void release_if_gone(struct holding *holding)
-{
-	if (!is_still_there(holding))
-		attach_orphaned(holding);
 }
 
 static bool is_last_part(const char *target, const char *name)
@@ -422,13 +452,9 @@ static bool is_last_part(const char *target, const char *name)
 
 void attach_name_removed(const char *name)
 {
-	struct holding *next;
-
-	for (struct holding *holding = holding_first(); holding; holding = next) {
-		next = holding->next;
-		if (!name || is_last_part(holding->record.target, name))
-			release_if_gone(holding);
-	}
+	for (struct holding *holding = holding_first(); holding; holding = holding->next)
+		if (!is_early(holding) && (!name || is_last_part(holding->record.target, name)))
+			follow_look(holding);
 }
 
 /* ---- what the agent says ---- */
@@ -534,10 +560,9 @@ void attach_agent_connected(void)
 		if (holding->state == HOLDING_IN_FORCE)
 			holding_offer(holding);
 	enforce_agent_back();
-	for (struct holding *holding = holding_first(), *next; holding; holding = next) {
-		next = holding->next;
-		release_if_gone(holding); /* it may have ended while no broker looked */
-	}
+	for (struct holding *holding = holding_first(); holding; holding = holding->next)
+		if (!is_early(holding))
+			follow_look(holding); /* it may have ended while no broker looked */
 }
 
 void attach_agent_lost(void)
@@ -551,7 +576,7 @@ void attach_agent_lost(void)
 	for (struct holding *holding = holding_first(); holding; holding = next) {
 		next = holding->next;
 		holding->todo = 0;
-		if (holding->state == HOLDING_OFFERED) {
+		if (holding->state == HOLDING_OFFERED || is_early(holding)) {
 			answer(holding, NSGATE_STATUS_UNREACHABLE,
 			       "nsgate-agent went away in the middle of it: start it, then attach "
 			       "again");

@@ -2,16 +2,19 @@
 #include "custody.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "enforce.h"
+#include "enter.h"
 #include "fdstore.h"
 #include "ipc.h"
 #include "kit.h"
 #include "log.h"
+#include "loop.h"
+#include "place.h"
 #include "records.h"
-#include "restore.h"
 
 struct charge {
 	struct charge *next;
@@ -41,15 +44,12 @@ static int install_for(const struct kit *kit, const struct nsgate_ns_record *rec
  * Put the record's rules in force in the namespace that it names.
  * Return: a socket for rules there, or -errno.
  */
-static int install(const struct nsgate_ns_record *record, enum custody_state *ret_state)
+static int install(const struct nsgate_ns_record *record, int target, enum custody_state *ret_state)
 {
 	struct kit kit = KIT_NONE; /* no queues: the agent may have them */
 	uint64_t cookie, inode;
-	int rules, target = restore_target(record);
-	int err = target < 0 ? target : kit_open(target, &kit);
+	int rules, err = target < 0 ? target : kit_open(target, &kit);
 
-	if (target >= 0)
-		close(target);
 	if (!err)
 		err = kit_identify(kit.rules, &cookie, &inode);
 	if (!err && cookie != record->cookie)
@@ -81,38 +81,80 @@ static int install_stored(const struct nsgate_ns_record *record, enum custody_st
 	return err ? err : rules;
 }
 
-static void take(const struct nsgate_ns_record *record)
+static void take_failed(const struct nsgate_ns_record *record, int err)
 {
-	struct charge *charge;
+	log_event(LOG_LEVEL_WARNING, "custody.failed", "netns", record->name, "error",
+		  log_errno(err), NULL);
+}
 
-	if (holding_find_cookie(record->cookie)) /* whole, from the fd store */
-		return;
-	charge = calloc(1, sizeof(*charge));
-	if (!charge) {
-		log_event(LOG_LEVEL_WARNING, "custody.failed", "netns", record->name, "error",
-			  log_errno(ENOMEM), NULL);
-		return;
-	}
-	charge->cookie = record->cookie;
-	charge->rules = install_stored(record, &charge->state);
-	if (charge->rules == -ENOENT)
-		charge->rules = install(record, &charge->state);
-	if (charge->rules < 0) {
-		log_event(LOG_LEVEL_WARNING, "custody.failed", "netns", record->name, "error",
-			  log_errno(charge->rules), NULL);
+/* A record whose namespace is being looked for. */
+struct search {
+	struct place_question question;
+	struct nsgate_ns_record record;
+	struct charge *charge;
+};
+
+/* `rules`: a socket, now the charge's, or -errno. */
+static void take(struct charge *charge, const struct nsgate_ns_record *record, int rules)
+{
+	if (rules < 0) {
+		take_failed(record, rules);
 		free(charge);
 		return;
 	}
+	charge->rules = rules;
 	charge->next = charges;
 	charges = charge;
 }
 
+static void found(struct place_question *question, int target)
+{
+	struct search *search = loop_owner(question, struct search, question);
+
+	take(search->charge, &search->record,
+	     install(&search->record, target, &search->charge->state));
+	fd_close(&target);
+	free(search);
+}
+
+static void look_for(const struct nsgate_ns_record *record)
+{
+	struct charge *charge;
+	struct search *search;
+	int rules;
+
+	if (holding_find_cookie(record->cookie)) /* whole, from the fd store */
+		return;
+	charge = calloc(1, sizeof(*charge));
+	search = calloc(1, sizeof(*search));
+	if (!charge || !search) {
+		free(charge);
+		free(search);
+		take_failed(record, -ENOMEM);
+		return;
+	}
+	charge->cookie = record->cookie;
+	rules = install_stored(record, &charge->state);
+	if (rules != -ENOENT) {
+		take(charge, record, rules);
+		free(search);
+		return;
+	}
+	search->record = *record;
+	search->charge = charge;
+	place_ask(&search->question, &search->record, found);
+}
+
 void custody_take_all(void)
 {
-	int err = records_each(take);
+	int err = records_each(look_for);
 
 	if (err)
 		log_event(LOG_LEVEL_WARNING, "custody.failed", "error", log_errno(err), NULL);
+	/* No agent may connect before: all are looked for at once, so one that hangs costs its
+	 * second. */
+	enter_wait();
+	enter_tick();
 }
 
 int custody_release(uint64_t cookie, enum custody_state *ret_state)

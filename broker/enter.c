@@ -136,8 +136,8 @@ static bool send_question(struct enter_pending *pending)
 	return true;
 }
 
-/* Send what is not sent yet, as far as the socket takes it. */
-static void send_questions(void)
+/* Send what is not sent yet. Return: false: the socket took not all of it. */
+static bool send_questions(void)
 {
 	bool full = false;
 
@@ -147,6 +147,7 @@ static void send_questions(void)
 	if (tell_gone && full != waits_for_room &&
 	    loop_change(&peer, full ? EPOLLIN | EPOLLOUT : EPOLLIN) == 0)
 		waits_for_room = full;
+	return !full;
 }
 
 static struct enter_pending *find_sent(uint32_t id)
@@ -198,6 +199,18 @@ static bool take_answers(void)
 	return err == -EAGAIN;
 }
 
+/* Wait for something to come until `deadline`. Return: 0 or -errno. */
+static int wait_once(bool for_room, int64_t deadline)
+{
+	struct pollfd ready = {.fd = peer.fd, .events = for_room ? POLLIN | POLLOUT : POLLIN};
+
+	if (poll(&ready, 1, loop_left_ms(deadline)) == 0)
+		return -ETIMEDOUT;
+	if (ready.revents & (POLLIN | POLLHUP | POLLERR | POLLNVAL) && !take_answers())
+		return -ECONNRESET;
+	return 0;
+}
+
 int enter_call(const struct enter_question *question, struct enter_result *ret)
 {
 	struct enter_pending pending = {.question = *question, .state = ENTER_UNSENT};
@@ -205,16 +218,11 @@ int enter_call(const struct enter_question *question, struct enter_result *ret)
 
 	enlist(&pending);
 	while (pending.state != ENTER_ANSWERED) {
-		struct pollfd ready = {.fd = peer.fd, .events = POLLIN};
+		const bool full = !send_questions();
+		int err = pending.state == ENTER_ANSWERED ? 0 : wait_once(full, deadline);
 
-		send_questions();
-		if (pending.state == ENTER_UNSENT)
-			ready.events |= POLLOUT;
-		if (pending.state != ENTER_ANSWERED && !poll(&ready, 1, loop_left_ms(deadline)))
-			settle(&pending, -ETIMEDOUT);
-		if (ready.revents & (POLLIN | POLLHUP | POLLERR) && !take_answers() &&
-		    pending.state != ENTER_ANSWERED)
-			settle(&pending, -ECONNRESET);
+		if (err && pending.state != ENTER_ANSWERED)
+			settle(&pending, err);
 	}
 	unlist(&pending);
 	*ret = pending.result;
@@ -228,7 +236,47 @@ void enter_ask(struct enter_pending *pending, const struct enter_question *quest
 	pending->done = done;
 	pending->state = ENTER_UNSENT;
 	enlist(pending);
-	send_questions();
+	(void)send_questions();
+}
+
+void enter_answer(struct enter_pending *pending, int fd,
+		  void (*done)(struct enter_pending *pending, int err, struct enter_result *result))
+{
+	pending->done = done;
+	pending->result.fds[0] = fd;
+	pending->result.fd_count = fd >= 0;
+	settle(pending, fd < 0 ? fd : 0);
+	enlist(pending);
+}
+
+static bool waits(void)
+{
+	const struct enter_pending *pending = pendings;
+
+	while (pending && pending->state == ENTER_ANSWERED)
+		pending = pending->next;
+	return pending != NULL;
+}
+
+static void give_up(int err)
+{
+	for (struct enter_pending *pending = pendings; pending; pending = pending->next)
+		if (pending->state != ENTER_ANSWERED)
+			settle(pending, err);
+}
+
+void enter_wait(void)
+{
+	int err = 0;
+
+	while (waits() && !err) {
+		const bool full = !send_questions();
+
+		/* Each of them in its turn: there may be thousands. */
+		err = waits() ? wait_once(full, loop_now_ms() + PATIENCE_MS) : 0;
+	}
+	if (err)
+		give_up(err);
 }
 
 void enter_forget(struct enter_pending *pending)
@@ -274,7 +322,7 @@ static void peer_ready(struct loop_source *source, uint32_t events)
 	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) && !take_answers())
 		tell_gone();
 	else
-		send_questions();
+		(void)send_questions();
 }
 
 int enter_watch(void (*gone)(void))

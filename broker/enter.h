@@ -7,6 +7,8 @@
 #ifndef NSGATE_BROKER_ENTER_H
 #define NSGATE_BROKER_ENTER_H
 
+#include <stdbool.h>
+
 #include "nsgate/enter.h"
 
 struct enter_result {
@@ -55,6 +57,15 @@ struct enter_pending {
  */
 void enter_ask(struct enter_pending *pending, const struct enter_question *question,
 	       void (*done)(struct enter_pending *pending, int err, struct enter_result *result));
+
+/* As if it had been asked and answered by `fd`, a descriptor that becomes the asker's, or -errno.
+ */
+void enter_answer(struct enter_pending *pending, int fd,
+		  void (*done)(struct enter_pending *pending, int err,
+			       struct enter_result *result));
+
+/* Wait until all questions are answered; enter_tick() then tells. */
+void enter_wait(void);
 
 /* Nobody waits for the answer any more; an idle one is passed over. */
 void enter_forget(struct enter_pending *pending);

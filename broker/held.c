@@ -11,7 +11,7 @@
 #include "ipc.h"
 #include "members.h"
 #include "record.h"
-#include "restore.h"
+#include "place.h"
 
 static bool is_pidfd(int fd)
 {
@@ -64,7 +64,7 @@ static int check(const struct nsgate_ns_record *own, const int *fds, unsigned in
  */
 static int choose_watch(const struct nsgate_ns_record *own, int *held)
 {
-	int found = restore_target(own);
+	int found = place_process(own);
 
 	if (found >= 0 && members_is_inside(found, own->inode)) {
 		fd_close(held);

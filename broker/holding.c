@@ -9,10 +9,12 @@
 #include <sys/epoll.h>
 
 #include "broker.h"
+#include "follow.h"
 #include "ipc.h"
 #include "log.h"
 #include "members.h"
 #include "names.h"
+#include "opening.h"
 
 static struct holding *first;
 static unsigned int count;
@@ -206,6 +208,8 @@ void holding_free(struct holding *holding)
 	if (!holding)
 		return;
 	unlink_holding(holding);
+	opening_end(holding);
+	follow_forget(holding);
 	if (holding->name_watch >= 0)
 		unfollow_name(holding);
 	members_free(holding);

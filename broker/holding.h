@@ -4,7 +4,8 @@
  *
  * A holding is one attached namespace as the broker has it. Its life:
  *
- *   OPENED    entered, identified, queues bound; nothing is queued yet
+ *   FOUND     nsgate-enter opens sockets there
+ *   OPENED    identified, queues bound; nothing is queued yet. Its name is looked at
  *   OFFERED   NS_ADD is on its way; the agent answers NS_RULES (it takes it) or REPLY (it refuses)
  *   IN_FORCE  rules are installed, packets are being verdicted; the caller has its answer
  *   DRAINING  rules are out, NS_REMOVE is on its way; the agent verdicts what waits
@@ -24,12 +25,16 @@
 #include "links.h"
 #include "log.h"
 #include "loop.h"
+#include "names.h"
 #include "nsgate/proto.h"
+#include "place.h"
 
 struct client;
 struct member;
+struct opening;
 
 enum holding_state {
+	HOLDING_FOUND,
 	HOLDING_OPENED,
 	HOLDING_OFFERED,
 	HOLDING_IN_FORCE,
@@ -58,6 +63,10 @@ struct holding {
 	struct loop_source monitor_source; /* audit.h */
 	int watch;
 	int name_watch; /* of the directory that its name is in (names.h); negative: none */
+	struct names_follower follower;
+	struct place_question look; /* at what it was attached by (follow.h) */
+	void (*checked)(struct holding *holding);
+	struct opening *opening; /* of FOUND (opening.h) */
 	void (*gone)(struct holding *holding);
 	void (*linked)(struct holding *holding);
 	int64_t deadline_ms; /* of OFFERED and DRAINING; 0: none */
@@ -110,7 +119,7 @@ struct holding *holding_find_cookie(uint64_t cookie);
 unsigned int holding_count(void);
 
 /*
- * A new holding in state OPENED that owns nothing yet. `gone` is called when the container behind
+ * A new holding in state FOUND that owns nothing yet. `gone` is called when the container behind
  * it has ended, `linked` when its links have changed. NULL: no memory.
  */
 struct holding *holding_new(void (*gone)(struct holding *holding),

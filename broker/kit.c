@@ -18,6 +18,7 @@
 #include "nsgate/proto.h"
 #include "enter.h"
 #include "ipc.h"
+#include "loop.h"
 #include "parting.h"
 
 #ifndef SO_NETNS_COOKIE
@@ -68,42 +69,93 @@ static bool take_opened(struct kit *kit, const struct enter_question *question,
 	return true;
 }
 
-/* The table of queues of a namespace that shows it to its owner alone. */
-static int open_as_owner(int target)
+static struct enter_question missing(int target, struct kit *kit)
 {
-	const struct enter_question question = {.op = NSGATE_ENTER_OPEN_AS_OWNER, .fd = target};
-	struct enter_result result;
-	int err = enter_call(&question, &result);
+	struct enter_question question = {.op = NSGATE_ENTER_OPEN, .fd = target};
 
-	if (err)
-		return err;
-	return result.fd_count == 1 ? result.fds[0] : -EIO;
+	ask_for_missing(kit, &question);
+	return question;
+}
+
+/* A namespace whose table of queues is shown to its owner alone. */
+static struct enter_question as_owner(int target)
+{
+	return (struct enter_question){.op = NSGATE_ENTER_OPEN_AS_OWNER, .fd = target};
+}
+
+/* Return: 0 or -errno; then the kit is as it was before. */
+static int take_table(struct kit *kit, const struct kit *before, struct enter_result *opened,
+		      int err, const struct enter_result *result)
+{
+	if (!err && result->fd_count != 1)
+		err = -EIO;
+	if (!err) {
+		kit->proc = result->fds[0];
+		return 0;
+	}
+	*kit = *before;
+	fds_close(opened->fds, opened->fd_count);
+	return err;
 }
 
 int kit_open(int target, struct kit *kit)
 {
-	struct enter_question question = {.op = NSGATE_ENTER_OPEN, .fd = target};
+	const struct enter_question question = missing(target, kit), table = as_owner(target);
 	const struct kit before = *kit;
-	struct enter_result result;
-	int err;
+	struct enter_result opened, result;
+	int err = enter_call(&question, &opened);
 
-	ask_for_missing(kit, &question);
-	err = enter_call(&question, &result);
 	if (err)
 		return err;
-	if (!take_opened(kit, &question, &result)) {
-		fds_close(result.fds, result.fd_count);
+	if (!take_opened(kit, &question, &opened)) {
+		fds_close(opened.fds, opened.fd_count);
 		return -EIO;
 	}
-	if (!result.answer.proc_error)
+	if (!opened.answer.proc_error)
 		return 0;
-	kit->proc = open_as_owner(target);
-	if (kit->proc >= 0)
-		return 0;
-	err = kit->proc;
-	*kit = before;
-	fds_close(result.fds, result.fd_count);
-	return err;
+	err = enter_call(&table, &result);
+	return take_table(kit, &before, &opened, err, &result);
+}
+
+static void table_opened(struct enter_pending *pending, int err, struct enter_result *result)
+{
+	struct kit_opening *opening = loop_owner(pending, struct kit_opening, pending);
+
+	err = take_table(opening->kit, &opening->before, &opening->opened, err, result);
+	opening->done(opening, err);
+}
+
+static void sockets_opened(struct enter_pending *pending, int err, struct enter_result *result)
+{
+	struct kit_opening *opening = loop_owner(pending, struct kit_opening, pending);
+	const struct enter_question table = as_owner(opening->target);
+
+	if (!err && !take_opened(opening->kit, &pending->question, result)) {
+		fds_close(result->fds, result->fd_count);
+		err = -EIO;
+	}
+	opening->opened = *result;
+	if (!err && result->answer.proc_error)
+		enter_ask(pending, &table, table_opened);
+	else
+		opening->done(opening, err);
+}
+
+void kit_ask(struct kit_opening *opening, int target, struct kit *kit,
+	     void (*done)(struct kit_opening *opening, int err))
+{
+	const struct enter_question question = missing(target, kit);
+
+	opening->kit = kit;
+	opening->target = target;
+	opening->done = done;
+	opening->before = *kit;
+	enter_ask(&opening->pending, &question, sockets_opened);
+}
+
+void kit_forget(struct kit_opening *opening)
+{
+	enter_forget(&opening->pending);
 }
 
 void kit_close(struct kit *kit)

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "enter.h"
 #include "nsgate/limits.h"
 
 struct kit {
@@ -36,6 +37,21 @@ struct kit {
  * namespace; -EMFILE. On failure what was opened is closed, what was there before is kept.
  */
 int kit_open(int target, struct kit *kit);
+
+/* The same, on its way: what an attach asks for can depend on whoever is root inside. */
+struct kit_opening {
+	struct enter_pending pending;
+	struct kit *kit;
+	int target;
+	void (*done)(struct kit_opening *opening, int err); /* `err` as kit_open() returns it */
+	struct enter_result opened;
+	struct kit before;
+};
+
+/* Kit and target must stay until `done` is called, or kit_forget(). */
+void kit_ask(struct kit_opening *opening, int target, struct kit *kit,
+	     void (*done)(struct kit_opening *opening, int err));
+void kit_forget(struct kit_opening *opening);
 
 void kit_close(struct kit *kit);
 

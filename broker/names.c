@@ -5,7 +5,9 @@
 #include <libgen.h>
 #include <limits.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
@@ -20,20 +22,24 @@ static void (*tell_removed)(const char *name);
 static char netns_dir[PATH_MAX];
 static int netns_watch = -1, parent_watch = -1; /* for as long as we run */
 
-static int watch_for(const char *dir, uint32_t mask)
-{
-	const struct enter_question question = {
-		.op = NSGATE_ENTER_WATCH, .fd = inotify.fd, .mask = mask, .path = dir};
-	struct enter_result result;
-	int err = enter_call(&question, &result);
+/* IN_MASK_ADD: it may be watched already, for another reason. */
+#define REMOVALS (IN_DELETE | IN_MOVED_FROM | IN_ONLYDIR | IN_MASK_ADD)
 
-	return err ? err : result.answer.number;
+static struct enter_question watching(uint32_t mask)
+{
+	return (struct enter_question){.op = NSGATE_ENTER_WATCH, .fd = inotify.fd, .mask = mask};
 }
 
-/* IN_MASK_ADD: it may be watched already, for another reason. Return: the watch, or -errno. */
-static int watch(const char *dir)
+/* Of a directory that the operator named. Return: the watch, or -errno. */
+static int watch(const char *dir, uint32_t mask)
 {
-	return watch_for(dir, IN_DELETE | IN_MOVED_FROM | IN_ONLYDIR | IN_MASK_ADD);
+	struct enter_question question = watching(mask);
+	struct enter_result result;
+	int err;
+
+	question.path = dir;
+	err = enter_call(&question, &result);
+	return err ? err : result.answer.number;
 }
 
 static void handle(const struct inotify_event *event)
@@ -43,7 +49,7 @@ static void handle(const struct inotify_event *event)
 
 	/* The directory of `ip netns` appears with the first name after a boot. */
 	if (made || lost)
-		netns_watch = watch(netns_dir);
+		netns_watch = watch(netns_dir, REMOVALS);
 	if (lost)
 		tell_removed(NULL);
 	else if (!made && event->len)
@@ -64,12 +70,35 @@ static void inotify_ready(struct loop_source *source, uint32_t events)
 	}
 }
 
-int names_follow(const char *path)
+static void followed(struct enter_pending *pending, int err, struct enter_result *result)
 {
-	char dir[PATH_MAX];
+	struct names_follower *follower = loop_owner(pending, struct names_follower, pending);
 
-	snprintf(dir, sizeof(dir), "%s", path);
-	return watch(dirname(dir));
+	free(follower->dir);
+	follower->dir = NULL;
+	follower->done(follower, err ? err : result->answer.number);
+}
+
+void names_follow(struct names_follower *follower, const char *path,
+		  void (*done)(struct names_follower *follower, int wd))
+{
+	struct enter_question question = watching(REMOVALS);
+
+	follower->done = done;
+	follower->dir = strdup(path);
+	if (!follower->dir) {
+		enter_answer(&follower->pending, -ENOMEM, followed);
+		return;
+	}
+	question.path = dirname(follower->dir);
+	enter_ask(&follower->pending, &question, followed);
+}
+
+void names_forget(struct names_follower *follower)
+{
+	enter_forget(&follower->pending);
+	free(follower->dir);
+	follower->dir = NULL;
 }
 
 void names_unfollow(int wd)
@@ -94,8 +123,8 @@ int names_watch(const char *dir, void (*removed)(const char *name))
 		return err;
 	}
 	snprintf(parent, sizeof(parent), "%s", dir);
-	parent_watch = watch_for(dirname(parent), IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
-	netns_watch = watch(netns_dir);
+	parent_watch = watch(dirname(parent), IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
+	netns_watch = watch(netns_dir, REMOVALS);
 	return 0;
 }
 

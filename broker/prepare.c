@@ -19,17 +19,17 @@
 #include "clock.h"
 #include "custody.h"
 #include "fdstore.h"
+#include "follow.h"
 #include "held.h"
 #include "ipc.h"
 #include "log.h"
 #include "members.h"
 #include "name.h"
-#include "names.h"
+#include "opening.h"
 #include "queue_number.h"
 #include "queue_setup.h"
 #include "record.h"
 #include "records.h"
-#include "restore.h"
 
 static int refuse(struct refusal *refusal, enum nsgate_status status, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -123,7 +123,7 @@ static int check_fds(const struct nsgate_msg_attach *message, const int *fds, un
 		      fd_count);
 }
 
-static int check_free(const struct nsgate_msg_attach *message, struct refusal *refusal)
+int prepare_check_name(const struct nsgate_msg_attach *message, struct refusal *refusal)
 {
 	const struct holding *holder = holding_find(message->name);
 
@@ -138,69 +138,20 @@ static int check_free(const struct nsgate_msg_attach *message, struct refusal *r
 		      message->name);
 }
 
-/* A full handoff brings everything along, for brokers that may not enter the namespace. */
-static void take_handed(struct kit *kit, int *fds, unsigned int fd_count)
+static int explain_opening(const struct nsgate_msg_attach *message, int err,
+			   struct refusal *refusal)
 {
-	kit->queues[0] = fds[0];
-	if (fd_count == NSGATE_HANDOFF_FDS) {
-		kit->rules = fds[1];
-		kit->aux = fds[2];
-		kit->route = fds[3];
-		kit->proc = fds[4];
-	}
-}
-
-/*
- * What a handed queue socket's namespace offers is better opened by the broker itself; what came
- * along is used only where the broker may not enter.
- */
-static int open_handed(struct kit *kit, int *fds, unsigned int fd_count)
-{
-	int netns = kit_socket_netns(fds[0]);
-	int err = netns;
-
-	take_handed(kit, fds, 1);
-	if (netns >= 0) {
-		err = kit_open(netns, kit);
-		close(netns);
-	}
-	if (fd_count == NSGATE_HANDOFF_FDS && (err == -EPERM || err == -EACCES)) {
-		take_handed(kit, fds, fd_count);
-		return 0;
-	}
-	fds_close(fds + 1, fd_count - 1);
-	return err;
-}
-
-static int enter(struct holding *holding, const struct nsgate_msg_attach *message, int *fds,
-		 unsigned int fd_count, struct refusal *refusal)
-{
-	int err;
-
-	holding->kit.queue_count = message->queue_count;
-	if (message->target_kind == NSGATE_TARGET_HANDOFF) {
-		err = open_handed(&holding->kit, fds, fd_count);
-	} else {
-		err = kit_open(fds[0], &holding->kit);
-		if (holding->record.has_watch)
-			holding->watch = fds[0];
-		else
-			close(fds[0]); /* an open netns fd would pin the namespace */
-	}
 	if (err == -ESRCH)
 		return refuse(refusal, NSGATE_STATUS_NOT_FOUND,
 			      "%s is gone: the process ended before its namespace could be entered",
 			      message->target);
 	if (err == -EMFILE || err == -ENFILE)
 		return refuse_for_fds(refusal);
-	if (err)
-		return refuse(refusal, err == -EPERM ? NSGATE_STATUS_REFUSED : NSGATE_STATUS_FAILED,
-			      "cannot enter the namespace of %s: %s%s", message->target,
-			      strerror(-err),
-			      err == -EPERM ? ": the broker needs CAP_SYS_ADMIN, CAP_SYS_PTRACE "
-					      "and CAP_NET_ADMIN"
-					    : "");
-	return 0;
+	return refuse(refusal, err == -EPERM ? NSGATE_STATUS_REFUSED : NSGATE_STATUS_FAILED,
+		      "cannot enter the namespace of %s: %s%s", message->target, strerror(-err),
+		      err == -EPERM ? ": the broker needs CAP_SYS_ADMIN, CAP_SYS_PTRACE and "
+				      "CAP_NET_ADMIN when it starts"
+				    : "");
 }
 
 /* A namespace that was attached when a broker died: only the socket in custody owns its table. */
@@ -240,9 +191,10 @@ static int identify(struct holding *holding, const struct nsgate_msg_attach *mes
 		if (other == holding || other->record.cookie != record->cookie)
 			continue;
 		record->cookie = 0;
-		if (other->state == HOLDING_DRAINING)
+		if (other->state != HOLDING_IN_FORCE)
 			return refuse(refusal, NSGATE_STATUS_BUSY,
-				      "%s is still being detached from %s: try again",
+				      "%s is being attached or detached by somebody else, as %s: "
+				      "try again",
 				      message->target, other->record.name);
 		return refuse(refusal, NSGATE_STATUS_FAILED,
 			      "%s is attached already, as %s: detach that first, or rebind it with "
@@ -320,39 +272,6 @@ static int make_counters(struct holding *holding, struct refusal *refusal)
 		      strerror(-err), err == -ENOSPC ? ": make room on that file system" : "");
 }
 
-/*
- * Whoever attaches from another mount namespace may type what leads nowhere from here, or
- * elsewhere. That is not the end of the namespace, and nothing seen from here will be.
- */
-static void look_for_name(struct nsgate_ns_record *record, const char *name)
-{
-	const bool named = record->target_kind == NSGATE_TARGET_NETNS ||
-			   record->target_kind == NSGATE_TARGET_PATH;
-
-	if (!named || restore_leads_there(record) != 0)
-		return;
-	record->flags |= NSGATE_ATTACH_UNSEEN;
-	log_event(LOG_LEVEL_WARNING, "name.unseen", "netns", name, "target", record->target, "why",
-		  "it does not lead there from where the broker is: the end of the namespace will "
-		  "not be noticed, detach it then",
-		  NULL);
-}
-
-/* A file that names a namespace is worth watching, but not worth failing for. */
-static void follow_name(struct holding *holding, const char *name)
-{
-	const struct nsgate_ns_record *record = &holding->record;
-	const char *path = strchr(record->target, '/');
-
-	if (record->target_kind != NSGATE_TARGET_PATH || !path ||
-	    record->flags & NSGATE_ATTACH_UNSEEN)
-		return;
-	holding->name_watch = names_follow(path);
-	if (holding->name_watch < 0)
-		log_event(LOG_LEVEL_WARNING, "name.unwatched", "netns", name, "target",
-			  record->target, NULL);
-}
-
 /* Return: 0 or -errno. */
 static int watch(struct holding *holding)
 {
@@ -380,18 +299,20 @@ static void fill_record(struct nsgate_ns_record *record, const struct nsgate_msg
 	memcpy(record->labels, message->labels, sizeof(record->labels));
 }
 
-int prepare_holding(struct holding *holding, const struct nsgate_msg_attach *message, int *fds,
-		    unsigned int fd_count, struct refusal *refusal)
+int prepare_opened(struct holding *holding, int err, struct refusal *refusal)
 {
-	int err;
+	struct opening *opening = holding->opening;
+	const struct nsgate_msg_attach *message = &opening->message;
 
-	if ((message->flags & NSGATE_ATTACH_CONTAINER) && check_free(message, refusal) < 0) {
-		fds_close(fds, fd_count);
-		return -1;
-	}
 	fill_record(&holding->record, message);
-	if (enter(holding, message, fds, fd_count, refusal) < 0 ||
-	    identify(holding, message, refusal) < 0 || bind_queues(holding, refusal) < 0)
+	if (err)
+		return explain_opening(message, err, refusal);
+	/* Any other target is closed with the opening: an open netns fd would pin the namespace. */
+	if (holding->record.has_watch) {
+		holding->watch = opening->target;
+		opening->target = -1;
+	}
+	if (identify(holding, message, refusal) < 0 || bind_queues(holding, refusal) < 0)
 		return -1;
 	take_from_custody(holding);
 	/* Counters begin at attach; but a handoff that comes back goes on with its own. */
@@ -399,8 +320,6 @@ int prepare_holding(struct holding *holding, const struct nsgate_msg_attach *mes
 		records_remove(holding->record.cookie);
 	if (make_counters(holding, refusal) < 0)
 		return -1;
-	look_for_name(&holding->record, message->name);
-	follow_name(holding, message->name);
 	err = watch(holding);
 	if (err == -EMFILE)
 		return refuse_for_fds(refusal);
@@ -416,8 +335,7 @@ int prepare_check(const struct nsgate_msg_attach *message, const int *fds, unsig
 	if (check_texts(message, ret_refusal) < 0 ||
 	    check_fds(message, fds, fd_count, ret_refusal) < 0)
 		return -1;
-	/* A container that joins others has no use for its own name. */
-	return message->flags & NSGATE_ATTACH_CONTAINER ? 0 : check_free(message, ret_refusal);
+	return 0;
 }
 
 static int open_restored(struct holding *holding, int target, struct refusal *refusal)
@@ -441,7 +359,7 @@ static int open_restored(struct holding *holding, int target, struct refusal *re
 			      record->target);
 	if (bind_somewhere(holding, target, refusal) < 0 || make_counters(holding, refusal) < 0)
 		return -1;
-	follow_name(holding, record->name);
+	follow_name(holding);
 	err = members_load(holding);
 	if (err)
 		return refuse(refusal, NSGATE_STATUS_FAILED, "cannot tell its containers: %s",
@@ -452,14 +370,11 @@ static int open_restored(struct holding *holding, int target, struct refusal *re
 	return 0;
 }
 
-int prepare_restored(struct holding *holding, const struct nsgate_ns_record *record,
+int prepare_restored(struct holding *holding, const struct nsgate_ns_record *record, int target,
 		     struct refusal *ret_refusal)
 {
-	int target;
-
 	holding->record = *record;
 	holding->record.flags &= ~NSGATE_ATTACH_UNSEEN; /* it leads there, or nothing comes of it */
-	target = restore_target(record);
 	if (target == -ENOENT || target == -ESRCH || target == -EOPNOTSUPP)
 		return refuse(ret_refusal, NSGATE_STATUS_NOT_FOUND,
 			      "nothing leads to %s any more: %s", record->target,
@@ -493,7 +408,7 @@ static int complete(struct holding *holding)
 		err = kit_identify(holding->kit.rules, &cookie, &record->inode);
 	if (err)
 		return err;
-	follow_name(holding, record->name);
+	follow_name(holding);
 	err = members_load(holding);
 	return err ? err : watch(holding);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Everything of an attach that the broker does alone: check, enter, identify, bind, count. */
+/* Everything of an attach that the broker does alone: check, identify, bind, count. */
 #ifndef NSGATE_PREPARE_H
 #define NSGATE_PREPARE_H
 
@@ -12,19 +12,21 @@ struct refusal {
 };
 
 /*
- * Check what can be checked before anything is opened: texts, descriptors against the kind of
- * target, the name still free. Return: 0, or -1 with the refusal.
+ * Check what can be checked before anything is opened: texts, and descriptors against the kind of
+ * target. Return: 0, or -1 with the refusal.
  */
 int prepare_check(const struct nsgate_msg_attach *message, const int *fds, unsigned int fd_count,
 		  struct refusal *ret_refusal);
 
+/* Is the name free, or to be taken over? Return: 0, or -1 with the refusal. */
+int prepare_check_name(const struct nsgate_msg_attach *message, struct refusal *ret_refusal);
+
 /*
- * Open, identify and configure: afterwards the queues are bound, the counters exist, links and
- * the container's end are watched, and no rule is installed yet. `fds` are taken over.
- * Return: 0, or -1 with the refusal; the holding is the caller's to free either way.
+ * Identify and configure what holding->opening opened (or failed to, `err`): afterwards the queues
+ * are bound, the counters exist, links and the container's end are watched, and no rule is
+ * installed yet. Return: 0, or -1 with the refusal; the holding is the caller's to free either way.
  */
-int prepare_holding(struct holding *holding, const struct nsgate_msg_attach *message, int *fds,
-		    unsigned int fd_count, struct refusal *ret_refusal);
+int prepare_opened(struct holding *holding, int err, struct refusal *ret_refusal);
 
 /*
  * The same for a namespace that the agent held before this broker was born. `own` is the broker's
@@ -39,10 +41,11 @@ int prepare_adopted(struct holding *holding, const struct nsgate_ns_record *own,
 int prepare_stored(struct holding *holding, const struct nsgate_ns_record *record);
 
 /*
- * The same for a namespace that only a record remembers. Return: 0, or -1 with the refusal; where
+ * The same for a namespace that only a record remembers, by what place_ask() found; the target is
+ * taken over. Return: 0, or -1 with the refusal; where
  * its status is NOT_FOUND the namespace is gone or cannot be found again.
  */
-int prepare_restored(struct holding *holding, const struct nsgate_ns_record *record,
+int prepare_restored(struct holding *holding, const struct nsgate_ns_record *record, int target,
 		     struct refusal *ret_refusal);
 
 #endif

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "agent_link.h"
@@ -14,6 +16,7 @@
 #include "log.h"
 #include "loop.h"
 #include "owed.h"
+#include "place.h"
 #include "prepare.h"
 #include "records.h"
 
@@ -199,29 +202,45 @@ void takeup_adopt(uint64_t cookie, int *fds, unsigned int fd_count)
 
 /* ---- the rest, by the records ---- */
 
-static void restore(const struct nsgate_ns_record *record)
+/* A record whose namespace is being looked for. */
+struct search {
+	struct place_question question;
+	struct nsgate_ns_record record;
+};
+
+static unsigned int searches;
+
+static bool is_ours(const struct nsgate_ns_record *record)
+{
+	return holding_find_cookie(record->cookie) || holding_find(record->name) ||
+	       is_unadopted(record->cookie);
+}
+
+static void not_restored(const struct nsgate_ns_record *record, const struct refusal *refusal)
+{
+	log_event(LOG_LEVEL_WARNING, "restore.failed", "netns", record->name, "why", refusal->text,
+		  NULL);
+	/* A handoff brings its namespace back itself, and then wants its counters. */
+	if (refusal->status != NSGATE_STATUS_NOT_FOUND) {
+		try_again(&again.restore);
+	} else if (record->target_kind != NSGATE_TARGET_HANDOFF) {
+		records_remove(record->cookie);
+		custody_forget(record->cookie);
+	}
+}
+
+static void restore(const struct nsgate_ns_record *record, int target)
 {
 	struct refusal refusal = {.status = NSGATE_STATUS_OK};
-	struct holding *holding;
+	struct holding *holding = holding_new(attach_orphaned, enforce_links);
 
-	if (holding_find_cookie(record->cookie) || holding_find(record->name) ||
-	    is_unadopted(record->cookie))
-		return;
-	holding = holding_new(attach_orphaned, enforce_links);
 	if (!holding) {
+		fd_close(&target);
 		try_again(&again.restore);
 		return;
 	}
-	if (prepare_restored(holding, record, &refusal) < 0) {
-		log_event(LOG_LEVEL_WARNING, "restore.failed", "netns", record->name, "why",
-			  refusal.text, NULL);
-		/* A handoff brings its namespace back itself, and then wants its counters. */
-		if (refusal.status != NSGATE_STATUS_NOT_FOUND) {
-			try_again(&again.restore);
-		} else if (record->target_kind != NSGATE_TARGET_HANDOFF) {
-			records_remove(record->cookie);
-			custody_forget(record->cookie);
-		}
+	if (prepare_restored(holding, record, target, &refusal) < 0) {
+		not_restored(record, &refusal);
 		holding_free(holding);
 		return;
 	}
@@ -234,15 +253,44 @@ static void restore(const struct nsgate_ns_record *record)
 	holding_offer(holding);
 }
 
+static void found(struct place_question *question, int target)
+{
+	struct search *search = loop_owner(question, struct search, question);
+
+	searches--;
+	if (!is_ours(&search->record))
+		restore(&search->record, target);
+	else
+		fd_close(&target);
+	free(search);
+}
+
+static void search_for(const struct nsgate_ns_record *record)
+{
+	struct search *search;
+
+	if (is_ours(record))
+		return;
+	search = calloc(1, sizeof(*search));
+	if (!search) {
+		try_again(&again.restore);
+		return;
+	}
+	searches++;
+	search->record = *record;
+	place_ask(&search->question, &search->record, found);
+}
+
 /* What the agent holds was adopted by now; the rest, only records remember. */
 static void restore_all(void)
 {
-	int err = records_each(restore);
+	const bool busy = searches > 0; /* those would be found twice */
+	int err = busy ? 0 : records_each(search_for);
 
-	if (!err)
-		return;
-	log_event(LOG_LEVEL_WARNING, "restore.failed", "error", log_errno(err), NULL);
-	try_again(&again.restore);
+	if (err)
+		log_event(LOG_LEVEL_WARNING, "restore.failed", "error", log_errno(err), NULL);
+	if (err || busy)
+		try_again(&again.restore);
 }
 
 void takeup_rest(void)

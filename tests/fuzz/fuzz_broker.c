@@ -57,6 +57,8 @@ static int64_t now_ms;
 static uid_t next_uid;
 
 int __wrap_kit_open(int target, struct kit *kit);
+void __wrap_kit_ask(struct kit_opening *opening, int target, struct kit *kit,
+		    void (*done)(struct kit_opening *opening, int err));
 int __wrap_kit_identify(int socket_fd, uint64_t *ret_cookie, uint64_t *ret_inode);
 int __wrap_enter_call(const struct enter_question *question, struct enter_result *ret);
 int __wrap_members_find_holding(int pidfd, struct holding **ret);
@@ -99,6 +101,23 @@ int __wrap_kit_open(int target, struct kit *kit)
 	if (kit->route < 0) /* it is read, so it cannot be shared */
 		kit->route = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 	return 0;
+}
+
+static void told(struct enter_pending *pending, int err, struct enter_result *result)
+{
+	struct kit_opening *opening = loop_owner(pending, struct kit_opening, pending);
+
+	fds_close(result->fds, result->fd_count);
+	opening->done(opening, err);
+}
+
+void __wrap_kit_ask(struct kit_opening *opening, int target, struct kit *kit,
+		    void (*done)(struct kit_opening *opening, int err))
+{
+	const int err = __wrap_kit_open(target, kit);
+
+	opening->done = done;
+	enter_answer(&opening->pending, err ? err : fcntl(target, F_DUPFD_CLOEXEC, 3), told);
 }
 
 int __wrap_kit_identify(int socket_fd, uint64_t *ret_cookie, uint64_t *ret_inode)
@@ -283,6 +302,7 @@ static void set_up(void)
 static void run_broker(void)
 {
 	for (int i = 0; i < 6; i++) {
+		enter_tick();
 		agent_link_tick();
 		takeup_tick();
 		attach_tick();

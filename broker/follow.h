@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Noticing that a namespace has gone of which only a name or a number is known. */
+#ifndef NSGATE_FOLLOW_H
+#define NSGATE_FOLLOW_H
+
+#include "holding.h"
+
+/*
+ * Does the name that it is attached by lead there, as seen from here? If not, its end will not be
+ * noticed, which is logged, and noted in the record. `then` is called either way, perhaps at once.
+ */
+void follow_check(struct holding *holding, void (*then)(struct holding *holding));
+
+/* Follow the name that it was attached by, where that is a path. Not worth failing for. */
+void follow_name(struct holding *holding);
+
+/*
+ * Does what it was attached by still lead to it? If not, `gone` of the holding is called, later.
+ * What cannot be told is believed to; a name that never led there from here tells nothing.
+ */
+void follow_look(struct holding *holding);
+
+/* Nothing is to be told of it any more. */
+void follow_forget(struct holding *holding);
+
+#endif
