@@ -45,6 +45,11 @@ static int refuse(struct refusal *refusal, enum nsgate_status status, const char
 	return -1;
 }
 
+static bool is_fd_shortage(int err)
+{
+	return err == -EMFILE || err == -ENFILE;
+}
+
 static int refuse_for_fds(struct refusal *refusal)
 {
 	return refuse(refusal, NSGATE_STATUS_FAILED,
@@ -145,7 +150,7 @@ static int explain_opening(const struct nsgate_msg_attach *message, int err,
 		return refuse(refusal, NSGATE_STATUS_NOT_FOUND,
 			      "%s is gone: the process ended before its namespace could be entered",
 			      message->target);
-	if (err == -EMFILE || err == -ENFILE)
+	if (is_fd_shortage(err))
 		return refuse_for_fds(refusal);
 	return refuse(refusal, err == -EPERM ? NSGATE_STATUS_REFUSED : NSGATE_STATUS_FAILED,
 		      "cannot enter the namespace of %s: %s%s", message->target, strerror(-err),
@@ -172,8 +177,11 @@ static int identify(struct holding *holding, const struct nsgate_msg_attach *mes
 	struct holding *other;
 	int err = kit_identify(holding->kit.queues[0], &record->cookie, &record->inode);
 
-	if (err) {
+	if (err)
 		record->cookie = 0;
+	if (is_fd_shortage(err))
+		return refuse_for_fds(refusal);
+	if (err) {
 		return refuse(
 			refusal, NSGATE_STATUS_FAILED,
 			"cannot tell which namespace %s is: %s (Linux 5.14 or later is needed)",
@@ -321,7 +329,7 @@ int prepare_opened(struct holding *holding, int err, struct refusal *refusal)
 	if (make_counters(holding, refusal) < 0)
 		return -1;
 	err = watch(holding);
-	if (err == -EMFILE)
+	if (is_fd_shortage(err))
 		return refuse_for_fds(refusal);
 	if (err)
 		return refuse(refusal, NSGATE_STATUS_FAILED, "cannot watch %s for changes: %s",
