@@ -19,7 +19,7 @@
 #include "loop.h"
 #include "program.h"
 
-#define PATIENCE_MS (NSGATE_ENTER_DEADLINE_MS + 1000)
+#define PATIENCE_MS (NSGATE_ENTER_KERNEL_MS + 1000) /* it tells by itself what took too long */
 
 static struct loop_source peer = {.fd = -1};
 static uint32_t last_id;

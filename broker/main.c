@@ -53,14 +53,6 @@
 #include "supervise.h"
 #include "takeup.h"
 
-struct broker_config broker_config = {
-	.runtime_dir = NSGATE_RUNTIME_DIR,
-	.netns_dir = "/run/netns",
-	.queue_length = QUEUE_LENGTH_DEFAULT,
-};
-struct rules_features broker_features;
-uint64_t broker_cookie;
-
 static volatile bool stopping;
 static bool failed;
 

@@ -109,7 +109,7 @@ static int start_child(struct child *child, const struct nsgate_enter_request *r
 
 	child->id = request->id;
 	child->ended = false;
-	child->deadline_ms = now_ms() + NSGATE_ENTER_DEADLINE_MS;
+	child->deadline_ms = now_ms() + nsgate_enter_deadline_ms(request->op);
 	child->pid = fork();
 	if (child->pid == 0)
 		run_child(request, fd);

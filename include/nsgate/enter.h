@@ -14,9 +14,15 @@
 
 #include "nsgate/limits.h"
 
-#define NSGATE_ENTER_FD 3	      /* the descriptor that nsgate-enter is started with */
-#define NSGATE_ENTER_DEADLINE_MS 1000 /* what takes longer is ended */
-#define NSGATE_ENTER_PATH_MAX 4096    /* with the NUL, as PATH_MAX */
+#define NSGATE_ENTER_FD 3 /* the descriptor that nsgate-enter is started with */
+/*
+ * What takes longer is ended. What is opened by a descriptor depends on nobody but the kernel,
+ * which may have a module to load first, on a machine as slow as it likes; what is found by a path,
+ * or opened as a namespace's owner, depends on others.
+ */
+#define NSGATE_ENTER_KERNEL_MS 30000
+#define NSGATE_ENTER_OTHERS_MS 2000
+#define NSGATE_ENTER_PATH_MAX 4096 /* with the NUL, as PATH_MAX */
 
 enum nsgate_enter_op {
 	/*
@@ -35,6 +41,12 @@ enum nsgate_enter_op {
 	NSGATE_ENTER_WATCH,
 	NSGATE_ENTER_OP_END
 };
+
+static inline int nsgate_enter_deadline_ms(uint32_t op)
+{
+	return op == NSGATE_ENTER_OPEN || op == NSGATE_ENTER_PROCESS ? NSGATE_ENTER_KERNEL_MS
+								     : NSGATE_ENTER_OTHERS_MS;
+}
 
 /* What OPEN is to open, in the order in which the descriptors come; queues are first of all. */
 enum nsgate_enter_want {

@@ -23,11 +23,7 @@
 #include "../../broker/holding.h"
 #include "netlink.h"
 
-struct rules_features broker_features; /* the broker's own, which probes at start */
-
 #define SKIP 77
-
-struct rules_features broker_features; /* as of a kernel that offers nothing */
 
 #ifdef __SANITIZE_ADDRESS__ /* which has an allocator of its own: there nothing fails */
 #define CAN_FAIL false
