@@ -151,8 +151,8 @@ void custody_take_all(void)
 
 	if (err)
 		log_event(LOG_LEVEL_WARNING, "custody.failed", "error", log_errno(err), NULL);
-	/* No agent may connect before: all are looked for at once, so one that hangs costs its
-	 * second. */
+	/* Before any agent connects. All are looked for at once: one that hangs is waited for once.
+	 */
 	enter_wait();
 	enter_tick();
 }
