@@ -15,6 +15,7 @@
 #include "loop.h"
 #include "ns_policy.h"
 #include "ns_state.h"
+#include "silence.h"
 #include "packet_log.h"
 #include "rule_counters.h"
 #include "store.h"
@@ -341,7 +342,8 @@ static int rebalance_timeout_ms(void)
 int ns_timeout_ms(void)
 {
 	return loop_nearest(rebalance_timeout_ms(),
-			    loop_nearest(ns_policy_timeout_ms(), ns_state_timeout_ms()));
+			    loop_nearest(loop_nearest(ns_policy_timeout_ms(), silence_timeout_ms()),
+					 ns_state_timeout_ms()));
 }
 
 void ns_tick(void)
@@ -349,6 +351,7 @@ void ns_tick(void)
 	if (rebalance_at_ms && rebalance_at_ms <= loop_now_ms())
 		ns_rebalance();
 	ns_policy_tick();
+	silence_tick();
 	ns_state_tick();
 }
 
@@ -358,6 +361,7 @@ static void append(struct ns *ns)
 	*end = ns;
 	end = &ns->next;
 	count++;
+	silence_begin();
 }
 
 static void unlist(const struct ns *ns)

@@ -32,6 +32,11 @@ struct ns {
 	bool orphaned;			/* the broker's word */
 	char broker_says[NSGATE_TEXT_MAX]; /* why it calls it degraded; empty: it does not */
 	char conflict[NSGATE_TEXT_MAX];	   /* why the policy of that name cannot be in force here */
+	struct ns_silence {
+		bool begun, heard;
+		uint64_t turn;	      /* of the queue's counters, when it was looked at first */
+		unsigned int looks;   /* in a row at which packets waited; 2 is enough */
+	} silence[NSGATE_QUEUES_MAX]; /* silence.h */
 	struct {
 		enum ns_state state;
 		uint64_t reason_hash; /* 0: none */

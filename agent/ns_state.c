@@ -20,6 +20,7 @@
 #include "hash.h"
 #include "loop.h"
 #include "ns_policy.h"
+#include "silence.h"
 
 #define ANSWER_MS 1000 /* an answer that takes longer is news */
 
@@ -79,6 +80,12 @@ static enum ns_state judge(const struct ns *ns, char ret_reason[NSGATE_TEXT_MAX]
 			 ns->record.queue_first + unserved,
 			 strerror(__atomic_load_n(&ns->queues[unserved].last_error,
 						  __ATOMIC_RELAXED)));
+	else if (silence_queue(ns) >= 0)
+		snprintf(ret_reason, NSGATE_TEXT_MAX,
+			 "packets wait in queue %d and none reaches nsgate-agent: something was "
+			 "done to its socket, perhaps by an agent before this one: detach and "
+			 "attach again",
+			 silence_queue(ns));
 	else if (!ns_rules_settled(ns))
 		say_rules(ns, ret_reason);
 	else if (ns->broker_says[0])

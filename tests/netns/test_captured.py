@@ -5,6 +5,7 @@ an attack that worked once.
 """
 import array
 import contextlib
+import ctypes
 import errno
 import os
 import resource
@@ -212,6 +213,50 @@ def test_no_file_grows(logs_to_pipe):
 class Pid:
     def __init__(self, pid):
         self.pid = pid
+
+
+def queue_socket(pid, netns):
+    """A copy of its socket for the packets of that namespace."""
+    with netns.inside():
+        with open("/proc/thread-self/net/netfilter/nfnetlink_queue", encoding="ascii") as file:
+            port = file.readline().split()[1]
+        with open("/proc/thread-self/net/netlink", encoding="ascii") as file:
+            (number,) = [line.split()[-1] for line in file if line.split()[1:3] == ["12", port]]
+    pidfd = os.pidfd_open(pid)
+    try:
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            if os.readlink(f"/proc/{pid}/fd/{fd}") == f"socket:[{number}]":
+                copy = ctypes.CDLL(None).syscall(438, pidfd, int(fd), 0)  # pidfd_getfd
+                return socket.socket(fileno=copy)
+        raise AssertionError("the queue's socket is not there")
+    finally:
+        os.close(pidfd)
+
+
+def test_successor_says_that_nothing_comes(own_lab):
+    """What an agent of an earlier release could do: no packet passes its filter, and it is locked."""
+    lab = own_lab.start()
+    inner, outside = lab.pair("web")
+    lab.attach(inner, default="accept", name="web")
+    end(lab.agent)
+    code = ctypes.create_string_buffer(struct.pack("=HBBI", 6, 0, 0, 0))  # nothing passes
+    program = struct.pack("=HxxxxxxQ", 1, ctypes.addressof(code))
+    with queue_socket(lab.broker.pid, inner) as shared:
+        shared.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+        shared.setsockopt(socket.SOL_SOCKET, SO_LOCK_FILTER, 1)
+    lab.start_agent()
+    lab.wait_ready()
+    until(lambda: lab.stats("web")["state"] == "attached", "the next agent to serve it")
+    outside.send("10.77.0.1", 7, 10)
+    until(lambda: lab.stats("web")["state"] == "degraded", "the agent to notice", timeout=20)
+    assert "none reaches nsgate-agent" in lab.stats("web")["reason"]
+    assert "none reaches nsgate-agent" in lab.log("nsgate-agent")
+    lab.must("detach", "web")
+    lab.attach(inner, default="accept", name="web")
+    arrived = Arrivals(inner, 7)
+    outside.send("10.77.0.1", 7, 10)
+    arrived.wait(10)
+    assert lab.stats("web")["state"] == "attached"
 
 
 # ---- what strangers send ----
