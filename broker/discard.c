@@ -2,10 +2,11 @@
 /*
  * Theory of Operation
  *
- * The process that closes has a child for each connection. The child has a copy of every
- * descriptor; when the parent has closed its own of the bad one, and then its end of a pipe, the
- * child ends: the kernel does not linger for a process that ends (inet_release() in
- * net/ipv4/af_inet.c). One that is held up by FUSE holds up nobody.
+ * The broker passes the connection, closes its own copy, and says so: had the other closed it by
+ * then, the broker's would be the last. The process that closes has a child for each connection.
+ * The child has a copy of every descriptor; when the parent has closed its own of the bad one, and
+ * then its end of a pipe, the child ends: the kernel does not linger for a process that ends
+ * (inet_release() in net/ipv4/af_inet.c). One that is held up by FUSE holds up nobody.
  */
 #include "discard.h"
 
@@ -83,16 +84,19 @@ static void run(int from)
 {
 	struct fdmsg about;
 	char byte;
-	int fd = -1;
+	int fd, pending = -1;
 
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN); /* it ends with the broker */
 	signal(SIGCHLD, SIG_IGN); /* so that the children are nobody's to wait for */
 	if (!confine(from))
 		_exit(1);
-	while (fdmsg_receive(from, &byte, 1, &fd, 1, 0, &about) == 0 && about.length)
-		if (about.fd_count)
-			close_by_child(fd);
+	/* By the next message, whatever it is, the broker has closed its own. */
+	while (fdmsg_receive(from, &byte, 1, &fd, 1, 0, &about) == 0 && about.length) {
+		if (pending >= 0)
+			close_by_child(pending);
+		pending = about.fd_count ? fd : -1;
+	}
 	_exit(0);
 }
 
@@ -134,4 +138,6 @@ void discard(int *fd)
 	if (closer >= 0)
 		(void)fdmsg_send(closer, "", 1, fd, 1);
 	fd_close(fd);
+	if (closer >= 0)
+		(void)fdmsg_send(closer, "", 1, NULL, 0);
 }

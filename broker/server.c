@@ -215,12 +215,12 @@ static void client_ready(struct loop_source *source, uint32_t events)
 	int fds[NSGATE_HANDOFF_FDS];
 	unsigned int fd_count;
 	uint32_t id;
-	int err;
+	int err = is_suspect(client) ? ipc_brings_rights(source->fd, &id) : 0;
 
-	if (is_suspect(client) && ipc_brings_rights(source->fd, &id)) {
+	if (err > 0)
 		refuse_rights(client, id, events);
+	if (err > 0 || err == -EAGAIN)
 		return;
-	}
 	err = ipc_receive(source->fd, &message, fds, NSGATE_HANDOFF_FDS, &fd_count);
 	if (err == -EAGAIN)
 		return;

@@ -135,17 +135,21 @@ int ipc_pass_rights(int fd, bool pass)
 }
 
 /* Where no room is given for them, a message that is left in place says so. */
-bool ipc_brings_rights(int fd, uint32_t *ret_id)
+int ipc_brings_rights(int fd, uint32_t *ret_id)
 {
 	struct nsgate_msg_header header = {.id = 0};
 	struct iovec part = {.iov_base = &header, .iov_len = sizeof(header)};
 	struct msghdr datagram = {.msg_iov = &part, .msg_iovlen = 1};
+	ssize_t length;
 
-	if (recvmsg(fd, &datagram, MSG_PEEK | MSG_DONTWAIT) <= 0 ||
-	    !(datagram.msg_flags & MSG_CTRUNC))
-		return false;
+	/* That the other side left something unread is told once, before what it has sent. */
+	do
+		length = recvmsg(fd, &datagram, MSG_PEEK | MSG_DONTWAIT);
+	while (length < 0 && (errno == EINTR || errno == ECONNRESET));
+	if (length < 0)
+		return -errno;
 	*ret_id = header.magic == NSGATE_PROTO_MAGIC ? header.id : 0;
-	return true;
+	return length > 0 && datagram.msg_flags & MSG_CTRUNC;
 }
 
 int ipc_listen(const char *path, int type, mode_t mode, uid_t owner, gid_t group)

@@ -27,8 +27,9 @@ int ipc_pass_rights(int fd, bool pass);
 /*
  * Are there descriptors with the message that is next on it? They stay where they are.
  * @ret_id: of that message; 0: it is none
+ * Return: 1 there are; 0 there are none, or it is the end; -EAGAIN nothing has come; -errno.
  */
-bool ipc_brings_rights(int fd, uint32_t *ret_id);
+int ipc_brings_rights(int fd, uint32_t *ret_id);
 
 /*
  * A connected, blocking socket. Return: the fd or -errno. `type` as above. A listener that hangs
