@@ -233,9 +233,9 @@ static void keep_counters(struct shm_queue *shm, const struct queue_binding *bin
 
 static uint32_t wanted_flags(const struct policy_info *info)
 {
-	return (info->want_no_gso ? 0 : NFQA_CFG_F_GSO) |
+	return (info->needs & POLICY_NEED_SEGMENTS ? 0 : NFQA_CFG_F_GSO) |
 	       (info->open_on_overload ? NFQA_CFG_F_FAIL_OPEN : 0) |
-	       (info->want_uid_gid ? NFQA_CFG_F_UID_GID : 0);
+	       (info->needs & POLICY_NEED_OWNER ? NFQA_CFG_F_UID_GID : 0);
 }
 
 /*

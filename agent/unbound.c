@@ -95,7 +95,7 @@ static void read_exactly(struct ns *ns)
 static bool is_disturbed(const struct ns *ns)
 {
 	return ns->record.rules.flags & (NSGATE_RULES_BYPASS | NSGATE_RULES_OVERLOAD) ||
-	       (ns->policy && policy_info(ns->policy)->want_no_gso);
+	       (ns->policy && policy_info(ns->policy)->needs & POLICY_NEED_SEGMENTS);
 }
 
 static bool is_settled(const struct ns *ns)

@@ -72,6 +72,13 @@ enum policy_field {
 	POLICY_FIELD_MAX
 };
 
+/* What is asked of the kernel for a policy, beside the first bytes of each packet: a mask. */
+enum policy_need {
+	POLICY_NEED_OWNER = 1 << 0,    /* the uid and gid of who sent it: NFQA_CFG_F_UID_GID */
+	POLICY_NEED_SEGMENTS = 1 << 1, /* packets as on the wire, none larger: no NFQA_CFG_F_GSO */
+	POLICY_NEED_WHOLE = 1 << 2,    /* all bytes that it can copy */
+};
+
 struct policy; /* immutable once made; see policy_info() for what others need of it */
 
 struct policy_rule_info {
@@ -100,11 +107,9 @@ struct policy_info {
 	bool strict; /* what leaves past the hooks is dropped */
 	bool open_on_agent_down;
 	bool open_on_overload;
-	uint32_t hooks;	      /* mask of NSGATE_HOOK_BIT() */
-	uint32_t copy_length; /* bytes of a packet that deciding and rewriting need: 65531 for
-				 rewriting */
-	bool want_uid_gid;    /* NFQA_CFG_F_UID_GID is needed */
-	bool want_no_gso;     /* a match on length or a rewrite: segments must come one by one */
+	uint32_t hooks;		       /* mask of NSGATE_HOOK_BIT() */
+	uint32_t needs;		       /* enum policy_need: of its matches, and of rewriting */
+	uint32_t copy_length;	       /* bytes of a packet that are to be copied, by these */
 	const char *const *ifpatterns; /* distinct patterns of iif and oif; bit i of pkt.iif_bits */
 	size_t ifpattern_count;
 	size_t rule_count;

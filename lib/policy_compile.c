@@ -99,10 +99,8 @@ static void compile_rule(struct policy *policy, size_t index, const struct polic
 			.capacity = from->limit.burst * POLICY_TOKEN,
 		};
 	}
-	if (from->set_ttl >= 0 || from->set_dscp >= 0) {
-		policy->info.copy_length = COPY_EVERYTHING;
-		policy->info.want_no_gso = true;
-	}
+	if (from->set_ttl >= 0 || from->set_dscp >= 0)
+		policy->info.needs |= POLICY_NEED_WHOLE | POLICY_NEED_SEGMENTS;
 }
 
 static int compile_rules(struct policy *policy, const struct policy_doc *doc)
@@ -139,6 +137,8 @@ static int compile_rules(struct policy *policy, const struct policy_doc *doc)
 	}
 	policy->info.rule_count = doc->rule_count;
 	policy->info.rules = policy->rule_infos;
+	policy->info.copy_length =
+		policy->info.needs & POLICY_NEED_WHOLE ? COPY_EVERYTHING : COPY_HEADERS;
 	return 0;
 }
 
@@ -182,15 +182,8 @@ static void compile_info(struct policy *policy, const struct policy_doc *doc)
 	info->open_on_agent_down = doc->open_on_agent_down;
 	info->open_on_overload = doc->open_on_overload;
 	info->hooks = doc->hooks;
-	info->copy_length = COPY_HEADERS;
-	for (size_t i = 0; i < doc->match_count; i++) {
-		enum policy_field field = doc->matches[i].field;
-
-		if (field == POLICY_FIELD_UID || field == POLICY_FIELD_GID)
-			info->want_uid_gid = true;
-		if (field == POLICY_FIELD_LENGTH)
-			info->want_no_gso = true;
-	}
+	for (size_t i = 0; i < doc->match_count; i++)
+		info->needs |= policy_matches[doc->matches[i].field].needs;
 	memcpy(policy->ifpatterns, doc->ifpatterns, sizeof(policy->ifpatterns));
 	for (size_t i = 0; i < doc->ifpattern_count; i++)
 		policy->ifpattern_list[i] = policy->ifpatterns[i];

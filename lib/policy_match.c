@@ -350,56 +350,60 @@ static bool fetch_ct(const struct pkt *pkt, uint64_t *ret)
 #define ONE_WAY false
 #define OF_FLOW true
 #define OF_PACKET false
-#define NUMBERS(name, reversible, of_flow, compare, max, parse, fetch)                             \
+#define NO_NEEDS 0
+#define NUMBERS(name, reversible, of_flow, needs, compare, max, parse, fetch)                      \
 	{                                                                                          \
-		name, POLICY_COMPARE_##compare, reversible, of_flow, max, parse, fetch, NULL       \
+		name, POLICY_COMPARE_##compare, reversible, of_flow, needs, max, parse, fetch, NULL \
 	}
-#define ADDRESSES(name, reversible, of_flow, parse, address)                                       \
+#define ADDRESSES(name, reversible, of_flow, needs, parse, address)                                \
 	{                                                                                          \
-		name, POLICY_COMPARE_ADDRESS, reversible, of_flow, 0, parse, NULL, address         \
+		name, POLICY_COMPARE_ADDRESS, reversible, of_flow, needs, 0, parse, NULL, address  \
 	}
 
 /* clang-format off: a row is one match */
 const struct policy_match policy_matches[POLICY_FIELD_MAX] = {
-	[POLICY_FIELD_DIRECTION] = NUMBERS("direction", REVERSIBLE, OF_FLOW, RANGE,
-					   PKT_DIRECTION_MAX - 1, parse_direction, fetch_direction),
-	[POLICY_FIELD_FAMILY] =
-		NUMBERS("family", REVERSIBLE, OF_FLOW, RANGE, 1, parse_family, fetch_family),
-	[POLICY_FIELD_PROTOCOL] = NUMBERS("protocol", REVERSIBLE, OF_FLOW, RANGE, 255,
-					  parse_protocol, fetch_protocol),
-	[POLICY_FIELD_SRC] = ADDRESSES("src", REVERSIBLE, OF_FLOW, parse_address, src_address),
-	[POLICY_FIELD_DST] = ADDRESSES("dst", REVERSIBLE, OF_FLOW, parse_address, dst_address),
-	[POLICY_FIELD_SPORT] =
-		NUMBERS("sport", REVERSIBLE, OF_FLOW, RANGE, 65535, parse_port, fetch_sport),
-	[POLICY_FIELD_DPORT] =
-		NUMBERS("dport", REVERSIBLE, OF_FLOW, RANGE, 65535, parse_port, fetch_dport),
-	[POLICY_FIELD_ICMP_TYPE] = NUMBERS("icmp_type", REVERSIBLE, OF_FLOW, RANGE,
-					   POLICY_ICMPV6 + 255, parse_icmp_type, fetch_icmp_type),
-	[POLICY_FIELD_ICMP_CODE] = NUMBERS("icmp_code", REVERSIBLE, OF_FLOW, RANGE, 255,
-					   parse_icmp_code, fetch_icmp_code),
-	[POLICY_FIELD_TCP_FLAGS] = NUMBERS("tcp_flags", ONE_WAY, OF_PACKET, MASKED, 255,
-					   parse_tcp_flags, fetch_tcp_flags),
-	[POLICY_FIELD_IIF] =
-		NUMBERS("iif", REVERSIBLE, OF_PACKET, LINKS, UINT64_MAX, parse_link, fetch_iif),
-	[POLICY_FIELD_OIF] =
-		NUMBERS("oif", REVERSIBLE, OF_PACKET, LINKS, UINT64_MAX, parse_link, fetch_oif),
-	[POLICY_FIELD_SRC_MAC] = NUMBERS("src_mac", ONE_WAY, OF_PACKET, RANGE,
-					 (UINT64_C(1) << 48) - 1, parse_mac, fetch_src_mac),
-	[POLICY_FIELD_MARK] = NUMBERS("mark", ONE_WAY, OF_PACKET, MASKED, POLICY_MARK_MASK,
-				      parse_mark, fetch_mark),
-	[POLICY_FIELD_UID] =
-		NUMBERS("uid", ONE_WAY, OF_PACKET, RANGE, UINT32_MAX, parse_uid, fetch_uid),
-	[POLICY_FIELD_GID] =
-		NUMBERS("gid", ONE_WAY, OF_PACKET, RANGE, UINT32_MAX, parse_gid, fetch_gid),
-	[POLICY_FIELD_LENGTH] =
-		NUMBERS("length", ONE_WAY, OF_PACKET, RANGE, 65535, parse_length, fetch_length),
-	[POLICY_FIELD_DSCP] =
-		NUMBERS("dscp", ONE_WAY, OF_PACKET, RANGE, 63, parse_dscp, fetch_dscp),
-	[POLICY_FIELD_TTL] = NUMBERS("ttl", ONE_WAY, OF_PACKET, RANGE, 255, parse_ttl, fetch_ttl),
-	[POLICY_FIELD_FRAGMENT] = NUMBERS("fragment", REVERSIBLE, OF_PACKET, RANGE, 1,
-					  parse_fragment, fetch_fragment),
-	[POLICY_FIELD_CT] =
-		NUMBERS("ct", ONE_WAY, OF_PACKET, MASKED, PKT_CT_ALL, parse_ct, fetch_ct),
+	[POLICY_FIELD_DIRECTION] = NUMBERS("direction", REVERSIBLE, OF_FLOW, NO_NEEDS, RANGE,
+		PKT_DIRECTION_MAX - 1, parse_direction, fetch_direction),
+	[POLICY_FIELD_FAMILY] = NUMBERS("family", REVERSIBLE, OF_FLOW, NO_NEEDS, RANGE, 1,
+		parse_family, fetch_family),
+	[POLICY_FIELD_PROTOCOL] = NUMBERS("protocol", REVERSIBLE, OF_FLOW, NO_NEEDS, RANGE, 255,
+		parse_protocol, fetch_protocol),
+	[POLICY_FIELD_SRC] = ADDRESSES("src", REVERSIBLE, OF_FLOW, NO_NEEDS, parse_address,
+		src_address),
+	[POLICY_FIELD_DST] = ADDRESSES("dst", REVERSIBLE, OF_FLOW, NO_NEEDS, parse_address,
+		dst_address),
+	[POLICY_FIELD_SPORT] = NUMBERS("sport", REVERSIBLE, OF_FLOW, NO_NEEDS, RANGE, 65535,
+		parse_port, fetch_sport),
+	[POLICY_FIELD_DPORT] = NUMBERS("dport", REVERSIBLE, OF_FLOW, NO_NEEDS, RANGE, 65535,
+		parse_port, fetch_dport),
+	[POLICY_FIELD_ICMP_TYPE] = NUMBERS("icmp_type", REVERSIBLE, OF_FLOW, NO_NEEDS, RANGE,
+		POLICY_ICMPV6 + 255, parse_icmp_type, fetch_icmp_type),
+	[POLICY_FIELD_ICMP_CODE] = NUMBERS("icmp_code", REVERSIBLE, OF_FLOW, NO_NEEDS, RANGE, 255,
+		parse_icmp_code, fetch_icmp_code),
+	[POLICY_FIELD_TCP_FLAGS] = NUMBERS("tcp_flags", ONE_WAY, OF_PACKET, NO_NEEDS, MASKED, 255,
+		parse_tcp_flags, fetch_tcp_flags),
+	[POLICY_FIELD_IIF] = NUMBERS("iif", REVERSIBLE, OF_PACKET, NO_NEEDS, LINKS, UINT64_MAX,
+		parse_link, fetch_iif),
+	[POLICY_FIELD_OIF] = NUMBERS("oif", REVERSIBLE, OF_PACKET, NO_NEEDS, LINKS, UINT64_MAX,
+		parse_link, fetch_oif),
+	[POLICY_FIELD_SRC_MAC] = NUMBERS("src_mac", ONE_WAY, OF_PACKET, NO_NEEDS, RANGE,
+		(UINT64_C(1) << 48) - 1, parse_mac, fetch_src_mac),
+	[POLICY_FIELD_MARK] = NUMBERS("mark", ONE_WAY, OF_PACKET, NO_NEEDS, MASKED,
+		POLICY_MARK_MASK, parse_mark, fetch_mark),
+	[POLICY_FIELD_UID] = NUMBERS("uid", ONE_WAY, OF_PACKET, POLICY_NEED_OWNER, RANGE,
+		UINT32_MAX, parse_uid, fetch_uid),
+	[POLICY_FIELD_GID] = NUMBERS("gid", ONE_WAY, OF_PACKET, POLICY_NEED_OWNER, RANGE,
+		UINT32_MAX, parse_gid, fetch_gid),
+	[POLICY_FIELD_LENGTH] = NUMBERS("length", ONE_WAY, OF_PACKET, POLICY_NEED_SEGMENTS, RANGE,
+		65535, parse_length, fetch_length),
+	[POLICY_FIELD_DSCP] = NUMBERS("dscp", ONE_WAY, OF_PACKET, NO_NEEDS, RANGE, 63, parse_dscp,
+		fetch_dscp),
+	[POLICY_FIELD_TTL] = NUMBERS("ttl", ONE_WAY, OF_PACKET, NO_NEEDS, RANGE, 255, parse_ttl,
+		fetch_ttl),
+	[POLICY_FIELD_FRAGMENT] = NUMBERS("fragment", REVERSIBLE, OF_PACKET, NO_NEEDS, RANGE, 1,
+		parse_fragment, fetch_fragment),
+	[POLICY_FIELD_CT] = NUMBERS("ct", ONE_WAY, OF_PACKET, NO_NEEDS, MASKED, PKT_CT_ALL,
+		parse_ct, fetch_ct),
 };
 /* clang-format on */
 static_assert(sizeof(policy_matches) / sizeof(policy_matches[0]) == POLICY_FIELD_MAX &&

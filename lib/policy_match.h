@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The table of matches: all that is to be known of a match in one row. A new one needs its
- * enum policy_field (policy.h), its field in struct pkt (pkt.h) and its row (policy_match.c).
+ * The table of matches: all that is to be known of a match in one row. What the kernel is asked
+ * for, which denials hold for a flow, the classifier and the not_ form follow from it. A new one
+ * needs its enum policy_field (policy.h), its field in struct pkt (pkt.h) and its row
+ * (policy_match.c).
  */
 #ifndef NSGATE_POLICY_MATCH_H
 #define NSGATE_POLICY_MATCH_H
@@ -32,8 +34,9 @@ struct policy_match {
 	const char *name; /* the key in a rule; with "not_" before it, the list is negated */
 	enum policy_compare compare;
 	bool reversible; /* pkt_reverse() can know it, at least of some packets */
-	bool of_flow; /* the same in all packets of a flow (with ports) that pass the same hook */
-	uint64_t max; /* the highest number that fetch() gives: RANGE and MASKED */
+	bool of_flow;	/* the same in all packets of a flow (with ports) that pass the same hook */
+	uint32_t needs; /* enum policy_need: without that the field is another, or is not there */
+	uint64_t max;	/* the highest number that fetch() gives: RANGE and MASKED */
 
 	/* Read one value, and policy_doc_add_value() what it stands for (or policy_complain()). */
 	void (*parse)(struct policy_reader *reader, struct json_object *value);

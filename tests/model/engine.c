@@ -66,8 +66,8 @@ static void forget_policy(struct engine *engine)
 static void print_info(const struct policy_info *info)
 {
 	printf("good mode=%s offload=%d strict=%d uid_gid=%d no_gso=%d hooks=",
-	       info->audit ? "audit" : "enforce", info->offload, info->strict, info->want_uid_gid,
-	       info->want_no_gso);
+	       info->audit ? "audit" : "enforce", info->offload, info->strict,
+	       (info->needs & POLICY_NEED_OWNER) != 0, (info->needs & POLICY_NEED_SEGMENTS) != 0);
 	for (int hook = 0; hook < NSGATE_HOOK_MAX; hook++) {
 		if (info->hooks & NSGATE_HOOK_BIT(hook))
 			printf("%s,", nsgate_hook_names[hook]);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Hold policy files against the parser: one line each, "good FILE" or "bad FILE POINTER: MESSAGE",
- * with a line for every problem. For schema_parity.py, which compares that with the schema.
+ * with a line for every problem. Without a file: the name of every match, one each line. For
+ * schema_parity.py, which compares that with the schema.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "nsgate/limits.h"
-#include "policy.h"
+#include "policy_match.h"
 
 static char text[2 * NSGATE_POLICY_BYTES_MAX];
 
@@ -44,6 +45,8 @@ int main(int argc, char **argv)
 {
 	int status = EXIT_SUCCESS;
 
+	for (int field = 0; argc == 1 && field < POLICY_FIELD_MAX; field++)
+		printf("%s\n", policy_matches[field].name);
 	for (int i = 1; i < argc; i++) {
 		if (lint(argv[i]) < 0)
 			status = EXIT_FAILURE;

@@ -7,6 +7,7 @@ usage: schema_parity.py POLICY_LINT
 
 Every document of policies/good must pass both. Every one of policies/bad must fail both, but for
 those named parser-*: these are wrong in a way that a schema cannot say, and must pass the schema.
+The schema's rule has the matches of the parser's table, each with its not_ form, and no others.
 Then the good documents are changed at random, and each mutant is judged by both. Where the schema
 refuses, the parser must; where only the parser refuses, all that it says must be such a thing.
 Exits 77 where Debian's python3-jsonschema is not installed.
@@ -133,6 +134,17 @@ def lint(program, files):
     return result
 
 
+# What a rule has beside its matches.
+OTHER_KEYS = {"name", "comment", "action", "queue", "on_queue_down", "bypass_mark", "log", "audit", "limit", "set"}
+
+
+def keys_alone(program, schema):
+    """The keys of a rule that the schema or the parser's table of matches has alone."""
+    names = subprocess.run([program], check=True, capture_output=True, text=True).stdout.split()
+    table = set(names) | {f"not_{name}" for name in names}
+    return (set(schema["$defs"]["rule"]["properties"]) - OTHER_KEYS) ^ table
+
+
 def main():
     if len(sys.argv) != 2:
         raise SystemExit(__doc__)
@@ -145,6 +157,9 @@ def main():
     def expect(condition, text):
         if not condition:
             failures.append(text)
+
+    alone = keys_alone(program, schema)
+    expect(not alone, f"either the schema or the table of matches lacks {sorted(alone)}")
 
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)

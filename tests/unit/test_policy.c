@@ -246,7 +246,7 @@ static void test_info_of_the_least_policy(void **test)
 	assert_int_equal(info->hooks,
 			 NSGATE_HOOK_BIT(NSGATE_HOOK_IN) | NSGATE_HOOK_BIT(NSGATE_HOOK_OUT));
 	assert_in_range(info->copy_length, 128, 256);
-	assert_false(info->want_uid_gid || info->want_no_gso);
+	assert_int_equal(info->needs, 0);
 	assert_int_equal(info->rule_count, 0);
 	assert_int_equal(info->limit_count, 0);
 	assert_string_equal(policy_source(policy, &length), "{\"version\":1}");
@@ -273,7 +273,7 @@ static void test_info_of_a_full_policy(void **test)
 	assert_int_equal(info->hooks, NSGATE_HOOK_BIT(NSGATE_HOOK_FORWARD) |
 					      NSGATE_HOOK_BIT(NSGATE_HOOK_POSTROUTING));
 	assert_int_equal(info->copy_length, 65531);
-	assert_true(info->want_uid_gid && info->want_no_gso);
+	assert_int_equal(info->needs, POLICY_NEED_OWNER | POLICY_NEED_SEGMENTS | POLICY_NEED_WHOLE);
 	assert_int_equal(info->ifpattern_count, 2);
 	assert_string_equal(info->ifpatterns[0], "eth0");
 	assert_string_equal(info->ifpatterns[1], "veth*");
@@ -351,7 +351,7 @@ static void test_length_wants_single_segments(void **test)
 	struct policy *policy = compile_good(RULE("'length':'0-100'"));
 
 	(void)test;
-	assert_true(policy_info(policy)->want_no_gso);
+	assert_int_equal(policy_info(policy)->needs, POLICY_NEED_SEGMENTS);
 	assert_in_range(policy_info(policy)->copy_length, 128, 256);
 	policy_unref(policy);
 }
