@@ -572,9 +572,10 @@ class Lab:
             return struct.unpack("=6I", features)[4]
         until(ready, "broker and agent to find each other")
 
-    @staticmethod
-    def check_running(process):
-        assert process.poll() is None, f"{process.args[0]} ended with {process.returncode}"
+    def check_running(self, process):
+        if process.poll() is not None:
+            name = next(name for name in PROGRAMS if program(name) in process.args)
+            raise AssertionError(f"{name} ended with {process.returncode}: {self.log(name)[-2000:]}")
 
     def start(self):
         self.start_broker("--admin", "4321", wait=False)
