@@ -17,6 +17,7 @@
 #include "loop.h"
 #include "owed.h"
 #include "takeup.h"
+#include "timer.h"
 
 /* A socket file that was just made may not listen yet: try often for a moment, then seldom. */
 #define RETRY_SOON_MS 2
@@ -27,19 +28,21 @@
 
 enum link_state { LINK_ABSENT, LINK_GREETING, LINK_READY };
 
+static void retry(struct timer *timer);
+
 static struct {
 	enum link_state state;
 	struct loop_source source;
 	struct loop_source inotify;
 	char path[108];
-	int64_t retry_at_ms;
+	struct timer retry;
 	unsigned int retries_soon;
 	uint32_t next_id;
 	bool wants_write;
 	bool told_all; /* that every namespace was offered */
 	bool pong_due;
 	uint32_t pong_id; /* of the last PING */
-} agent = {.source.fd = -1, .inotify.fd = -1};
+} agent = {.source.fd = -1, .inotify.fd = -1, .retry.due = retry};
 
 static void link_lost(const char *why)
 {
@@ -53,7 +56,7 @@ static void link_lost(const char *why)
 	agent.told_all = false;
 	agent.pong_due = false;
 	agent.retries_soon = RETRY_SOON_TIMES;
-	agent.retry_at_ms = loop_now_ms() + RETRY_SOON_MS;
+	timer_set(&agent.retry, loop_now_ms() + RETRY_SOON_MS);
 	attach_agent_lost();
 }
 
@@ -329,6 +332,18 @@ static void try_connect(void)
 	agent.state = LINK_GREETING;
 }
 
+static void retry(struct timer *timer)
+{
+	if (agent.state != LINK_ABSENT)
+		return;
+	try_connect();
+	if (agent.retries_soon)
+		agent.retries_soon--;
+	if (agent.state == LINK_ABSENT)
+		timer_set(timer,
+			  loop_now_ms() + (agent.retries_soon ? RETRY_SOON_MS : RETRY_LATER_MS));
+}
+
 static void inotify_ready(struct loop_source *source, uint32_t events)
 {
 	char buffer[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
@@ -337,7 +352,7 @@ static void inotify_ready(struct loop_source *source, uint32_t events)
 	if (read(source->fd, buffer, sizeof(buffer)) <= 0 || agent.state != LINK_ABSENT)
 		return;
 	agent.retries_soon = RETRY_SOON_TIMES;
-	agent.retry_at_ms = loop_now_ms();
+	timer_set(&agent.retry, loop_now_ms());
 }
 
 int agent_link_open(void)
@@ -358,7 +373,7 @@ int agent_link_open(void)
 		close(fd);
 		return err;
 	}
-	agent.retry_at_ms = loop_now_ms();
+	timer_set(&agent.retry, loop_now_ms());
 	return 0;
 }
 
@@ -377,19 +392,4 @@ void agent_link_renew(void)
 {
 	if (agent.state == LINK_READY)
 		link_lost("to hear again what it holds");
-}
-
-int agent_link_timeout_ms(void)
-{
-	return agent.state == LINK_ABSENT ? loop_left_ms(agent.retry_at_ms) : -1;
-}
-
-void agent_link_tick(void)
-{
-	if (agent.state != LINK_ABSENT || agent.retry_at_ms > loop_now_ms())
-		return;
-	try_connect();
-	if (agent.retries_soon)
-		agent.retries_soon--;
-	agent.retry_at_ms = loop_now_ms() + (agent.retries_soon ? RETRY_SOON_MS : RETRY_LATER_MS);
 }

@@ -19,8 +19,4 @@ void agent_link_renew(void);
 /* Say what `todo` of the holdings still asks for, as far as the socket takes it. Call it often. */
 void agent_link_pump(void);
 
-/* To be called at least this often (milliseconds from now; -1: no need). */
-int agent_link_timeout_ms(void);
-void agent_link_tick(void);
-
 #endif

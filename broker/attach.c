@@ -36,6 +36,7 @@ bool attach_agent_here(void)
 }
 
 static void drain(struct holding *holding);
+static void set_deadline(struct holding *holding, int timeout_ms);
 
 static void answer(struct holding *holding, enum nsgate_status status, const char *text)
 {
@@ -204,7 +205,7 @@ static void offer(struct holding *holding)
 {
 	follow_name(holding);
 	holding->state = HOLDING_OFFERED;
-	holding->deadline_ms = loop_now_ms() + OFFER_TIMEOUT_MS;
+	set_deadline(holding, OFFER_TIMEOUT_MS);
 	holding_offer(holding);
 }
 
@@ -336,7 +337,7 @@ static void drain(struct holding *holding)
 		return;
 	}
 	holding->state = HOLDING_DRAINING;
-	holding->deadline_ms = loop_now_ms() + DRAIN_TIMEOUT_MS;
+	set_deadline(holding, DRAIN_TIMEOUT_MS);
 	/* What else was to be said of it matters no more, but that its container is gone. */
 	holding->todo = (holding->todo & TODO_STATE) | TODO_REMOVE;
 }
@@ -495,7 +496,7 @@ void attach_agent_rules(const struct nsgate_msg_ns_rules *message)
 	if (err)
 		rules_failed(holding, err, record_rules_valid(&message->rules));
 	if (holding->state == HOLDING_OFFERED) {
-		holding->deadline_ms = 0;
+		timer_clear(&holding->deadline);
 		if (err) {
 			answer(holding, NSGATE_STATUS_FAILED, holding->rules_text);
 			drain(holding);
@@ -591,44 +592,24 @@ void attach_agent_lost(void)
 
 /* ---- deadlines ---- */
 
-int attach_timeout_ms(void)
+static void too_late(struct timer *timer)
 {
-	int64_t now = loop_now_ms(), nearest = -1;
+	struct holding *holding = loop_owner(timer, struct holding, deadline);
 
-	for (struct holding *holding = holding_first(); holding; holding = holding->next) {
-		int64_t left = holding->deadline_ms - now;
-
-		if (!holding->deadline_ms)
-			continue;
-		if (left < 0)
-			left = 0;
-		if (nearest < 0 || left < nearest)
-			nearest = left;
+	if (holding->state == HOLDING_OFFERED) {
+		log_event(LOG_LEVEL_ERROR, "attach.timeout", "netns", holding->record.name, NULL);
+		answer(holding, NSGATE_STATUS_UNREACHABLE,
+		       "nsgate-agent does not answer: look at its log, then attach again");
+		drain(holding);
+		return;
 	}
-	return (int)nearest;
+	log_event(LOG_LEVEL_WARNING, "detach.timeout", "netns", holding->record.name, NULL);
+	owed_add(holding->record.cookie, holding->todo & TODO_REMOVE ? 0 : holding->remove_id);
+	finish(holding);
 }
 
-void attach_tick(void)
+static void set_deadline(struct holding *holding, int timeout_ms)
 {
-	int64_t now = loop_now_ms();
-	struct holding *next;
-
-	for (struct holding *holding = holding_first(); holding; holding = next) {
-		next = holding->next;
-		if (!holding->deadline_ms || holding->deadline_ms > now)
-			continue;
-		if (holding->state == HOLDING_OFFERED) {
-			log_event(LOG_LEVEL_ERROR, "attach.timeout", "netns", holding->record.name,
-				  NULL);
-			answer(holding, NSGATE_STATUS_UNREACHABLE,
-			       "nsgate-agent does not answer: look at its log, then attach again");
-			drain(holding);
-		} else {
-			log_event(LOG_LEVEL_WARNING, "detach.timeout", "netns",
-				  holding->record.name, NULL);
-			owed_add(holding->record.cookie,
-				 holding->todo & TODO_REMOVE ? 0 : holding->remove_id);
-			finish(holding);
-		}
-	}
+	holding->deadline.due = too_late;
+	timer_set(&holding->deadline, loop_now_ms() + timeout_ms);
 }

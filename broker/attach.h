@@ -46,8 +46,4 @@ void attach_agent_connected(void);
 bool attach_agent_here(void);
 void attach_agent_lost(void);
 
-/* Deadlines. Return: milliseconds until the next one, -1: none. */
-int attach_timeout_ms(void);
-void attach_tick(void);
-
 #endif

@@ -12,6 +12,7 @@
 #include "enforce.h"
 #include "log.h"
 #include "loop.h"
+#include "timer.h"
 
 #define AUDIT_MS 500
 #define NEWS_MAX 64 /* that are taken off a socket before others get their turn */
@@ -21,8 +22,11 @@
 #define LOOK_SHARE 5 /* times what it took */
 #define LOOK_DEBT_MS 500
 
-static int64_t audit_at_ms;
-static int64_t look_at_ms; /* the earliest that is due; 0: none */
+static void look_at_all(struct timer *timer);
+static void look_at_due(struct timer *timer);
+
+static struct timer audit = {.due = look_at_all};
+static struct timer next_look = {.due = look_at_due}; /* the earliest */
 
 static void look(struct holding *holding)
 {
@@ -46,8 +50,7 @@ static void look_soon(struct holding *holding)
 		return;
 	}
 	holding->look_due = true;
-	if (!look_at_ms || at < look_at_ms)
-		look_at_ms = at;
+	timer_set_by(&next_look, at);
 }
 
 /* Return: 0 or -errno where there will be no more of it. */
@@ -86,6 +89,8 @@ int audit_watch(struct holding *holding)
 {
 	const int fd = holding->kit.monitor, group = NFNLGRP_NFTABLES, room = 1;
 
+	if (!broker_features.owned_tables && !timer_is_set(&audit))
+		timer_set(&audit, loop_now_ms());
 	if (fd < 0)
 		return 0;
 	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room)) < 0 ||
@@ -95,37 +100,18 @@ int audit_watch(struct holding *holding)
 	return loop_add(&holding->monitor_source, fd, EPOLLIN);
 }
 
-static bool audits(void)
+static void look_at_due(struct timer *timer)
 {
-	return !broker_features.owned_tables && holding_count() > 0;
-}
-
-int audit_timeout_ms(void)
-{
-	const int audit = audits() ? loop_left_ms(audit_at_ms) : -1;
-
-	return look_at_ms ? loop_nearest(audit, loop_left_ms(look_at_ms)) : audit;
-}
-
-static void look_at_due(void)
-{
-	look_at_ms = 0;
+	(void)timer;
 	for (struct holding *holding = holding_first(); holding; holding = holding->next)
 		if (holding->look_due)
 			look_soon(holding);
 }
 
-static void look_at_all(void)
+static void look_at_all(struct timer *timer)
 {
-	audit_at_ms = loop_now_ms() + AUDIT_MS;
+	if (holding_count())
+		timer_set(timer, loop_now_ms() + AUDIT_MS);
 	for (struct holding *holding = holding_first(); holding; holding = holding->next)
 		look(holding);
-}
-
-void audit_tick(void)
-{
-	if (look_at_ms && look_at_ms <= loop_now_ms())
-		look_at_due();
-	if (audits() && audit_at_ms <= loop_now_ms())
-		look_at_all();
 }

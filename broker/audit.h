@@ -22,8 +22,4 @@
 /* To be called once its kit is open. Return: 0 or -errno. */
 int audit_watch(struct holding *holding);
 
-/* Milliseconds until audit_tick() has something to do; -1: nothing. */
-int audit_timeout_ms(void);
-void audit_tick(void);
-
 #endif

@@ -9,6 +9,7 @@
 
 #include "loop.h"
 #include "nsgate/proto.h"
+#include "timer.h"
 
 struct client {
 	struct client *next;
@@ -17,7 +18,7 @@ struct client {
 	pid_t pid;
 	bool may_change;
 	bool greeted;
-	int64_t greeting_due_ms;
+	struct timer greeting; /* until it must have said hello */
 };
 
 /* Answer. `format` makes the one line for people; NULL where all is well. */

@@ -16,6 +16,7 @@
 #include "record.h"
 #include "records.h"
 #include "rules.h"
+#include "timer.h"
 
 /*
  * Generations are few and come round: a flow that slept through all of them must not wake up known
@@ -104,7 +105,9 @@ static struct rules_links known_links(const struct holding *holding)
 
 #define RETRY_MS 1000
 
-static int64_t retry_at_ms; /* 0: no rules and no record are owed */
+static void retry_all(struct timer *timer);
+
+static struct timer retry = {.due = retry_all}; /* set: rules or a record are owed */
 
 static void save(struct holding *holding)
 {
@@ -115,8 +118,8 @@ static void save(struct holding *holding)
 	if (!err)
 		return;
 	/* It only matters if this broker dies. */
-	if (!retry_at_ms)
-		retry_at_ms = loop_now_ms() + RETRY_MS;
+	if (!timer_is_set(&retry))
+		timer_set(&retry, loop_now_ms() + RETRY_MS);
 	if (log_allowed(&holding->unsaved_limit, 1, &suppressed))
 		log_event(LOG_LEVEL_WARNING, "record.failed", "netns", holding->record.name,
 			  "error", log_errno(err), "why", "it is tried again", NULL);
@@ -146,7 +149,9 @@ void enforce_changing(const struct holding *holding)
 #define TAMPER_LINES 5 /* log lines a second */
 #define TELL_MS 500    /* between two messages to the agent about one namespace */
 
-static int64_t tell_at_ms; /* 0: nothing is still to be told */
+static void tell_all(struct timer *timer);
+
+static struct timer tell = {.due = tell_all}; /* set: something is still to be told */
 
 /* What comes too soon is told later, in one with what comes meanwhile. All of it is counted. */
 static void tell_tamper(struct holding *holding)
@@ -155,17 +160,16 @@ static void tell_tamper(struct holding *holding)
 
 	holding->untold = holding->tell_ms > now;
 	if (holding->untold) {
-		if (!tell_at_ms || holding->tell_ms < tell_at_ms)
-			tell_at_ms = holding->tell_ms;
+		timer_set_by(&tell, holding->tell_ms);
 		return;
 	}
 	holding->tell_ms = now + TELL_MS;
 	holding->todo |= TODO_TAMPER;
 }
 
-static void tell_all(void)
+static void tell_all(struct timer *timer)
 {
-	tell_at_ms = 0;
+	(void)timer;
 	for (struct holding *holding = holding_first(); holding; holding = holding->next)
 		if (holding->untold)
 			tell_tamper(holding);
@@ -202,8 +206,8 @@ void enforce_queue_moved(struct holding *holding, uint16_t before)
 
 static void rules_owe(struct holding *holding, int error)
 {
-	if (!retry_at_ms)
-		retry_at_ms = loop_now_ms() + RETRY_MS;
+	if (!timer_is_set(&retry))
+		timer_set(&retry, loop_now_ms() + RETRY_MS);
 	if (holding->rules_owed)
 		return;
 	holding->rules_owed = error;
@@ -242,9 +246,9 @@ void enforce_record(struct holding *holding)
 			    "another release; they are right again");
 }
 
-static void retry_all(void)
+static void retry_all(struct timer *timer)
 {
-	retry_at_ms = 0;
+	(void)timer;
 	for (struct holding *holding = holding_first(); holding; holding = holding->next) {
 		if (holding->rules_owed && holding->state == HOLDING_IN_FORCE && !holding->opened)
 			enforce_record(holding);
@@ -368,7 +372,10 @@ void enforce_links(struct holding *holding)
  */
 #define AGENT_GRACE_MS 1000
 
-static int64_t open_at_ms; /* 0: an agent is there, or all that may be open is */
+static void open_without_agent(struct timer *timer);
+
+/* Not set: an agent is there, or all that may be open is. */
+static struct timer open_timer = {.due = open_without_agent};
 
 /* Where the agent counts: nobody writes there now. Return: 0 or -errno. */
 static int count_released(const struct holding *holding, unsigned int i, uint64_t packets)
@@ -414,7 +421,7 @@ static int let_pass(struct holding *holding)
 /* Until then its packets wait as if the policy said closed; nobody but the log can be told. */
 static void open_later(struct holding *holding, int err)
 {
-	open_at_ms = loop_now_ms() + RETRY_MS;
+	timer_set(&open_timer, loop_now_ms() + RETRY_MS);
 	if (!holding->open_failed)
 		log_event(LOG_LEVEL_ERROR, "open.failed", "netns", holding->record.name, "error",
 			  log_errno(err), "why",
@@ -424,11 +431,11 @@ static void open_later(struct holding *holding, int err)
 	holding->open_failed = true;
 }
 
-static void open_without_agent(void)
+static void open_without_agent(struct timer *timer)
 {
 	int err;
 
-	open_at_ms = 0;
+	(void)timer;
 	for (struct holding *holding = holding_first(); holding; holding = holding->next) {
 		if (holding->state != HOLDING_IN_FORCE || holding->opened ||
 		    !(holding->record.rules.flags & NSGATE_RULES_BYPASS))
@@ -461,31 +468,12 @@ static void close_again(struct holding *holding)
 
 void enforce_agent_lost(void)
 {
-	open_at_ms = loop_now_ms() + AGENT_GRACE_MS;
+	timer_set(&open_timer, loop_now_ms() + AGENT_GRACE_MS);
 }
 
 void enforce_agent_back(void)
 {
-	open_at_ms = 0;
+	timer_clear(&open_timer);
 	for (struct holding *holding = holding_first(); holding; holding = holding->next)
 		close_again(holding);
-}
-
-int enforce_timeout_ms(void)
-{
-	int open = open_at_ms ? loop_left_ms(open_at_ms) : -1;
-	int retry = retry_at_ms ? loop_left_ms(retry_at_ms) : -1;
-	int tell = tell_at_ms ? loop_left_ms(tell_at_ms) : -1;
-
-	return loop_nearest(open, loop_nearest(retry, tell));
-}
-
-void enforce_tick(void)
-{
-	if (open_at_ms && open_at_ms <= loop_now_ms())
-		open_without_agent();
-	if (retry_at_ms && retry_at_ms <= loop_now_ms())
-		retry_all();
-	if (tell_at_ms && tell_at_ms <= loop_now_ms())
-		tell_all();
 }

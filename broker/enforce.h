@@ -58,8 +58,4 @@ void enforce_agent_lost(void);
 /* An agent serves again: their rules count again. */
 void enforce_agent_back(void);
 
-/* Milliseconds until enforce_tick() has something to do; -1: nothing. */
-int enforce_timeout_ms(void);
-void enforce_tick(void);
-
 #endif

@@ -101,7 +101,9 @@ void holding_judge_state(struct holding *holding)
 
 #define LINKS_AGAIN_MS 1000
 
-static int64_t links_at_ms; /* 0: nobody's are to be looked up again */
+static void renew_links(struct timer *timer);
+
+static struct timer links_timer = {.due = renew_links};
 
 static void links_said(struct holding *holding, enum links_known known, enum log_level level,
 		       const char *event)
@@ -115,8 +117,8 @@ static void links_said(struct holding *holding, enum links_known known, enum log
 
 static void links_short(struct holding *holding)
 {
-	if (!links_at_ms)
-		links_at_ms = loop_now_ms() + LINKS_AGAIN_MS;
+	if (!timer_is_set(&links_timer))
+		timer_set(&links_timer, loop_now_ms() + LINKS_AGAIN_MS);
 	links_said(holding, LINKS_SHORT, LOG_LEVEL_WARNING, "links.short");
 }
 
@@ -138,16 +140,9 @@ static void links_ready(struct loop_source *source, uint32_t events)
 	}
 }
 
-int holding_timeout_ms(void)
+static void renew_links(struct timer *timer)
 {
-	return links_at_ms ? loop_left_ms(links_at_ms) : -1;
-}
-
-void holding_tick(void)
-{
-	if (!links_at_ms || links_at_ms > loop_now_ms())
-		return;
-	links_at_ms = 0;
+	(void)timer;
 	for (struct holding *holding = first; holding; holding = holding->next)
 		if (holding->links_known == LINKS_SHORT && links_renew(holding->links) < 0)
 			links_short(holding);
@@ -208,6 +203,7 @@ void holding_free(struct holding *holding)
 	if (!holding)
 		return;
 	unlink_holding(holding);
+	timer_clear(&holding->deadline);
 	opening_end(holding);
 	follow_forget(holding);
 	if (holding->name_watch >= 0)

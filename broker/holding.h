@@ -28,6 +28,7 @@
 #include "names.h"
 #include "nsgate/proto.h"
 #include "place.h"
+#include "timer.h"
 
 struct client;
 struct member;
@@ -69,7 +70,7 @@ struct holding {
 	struct opening *opening; /* of FOUND (opening.h) */
 	void (*gone)(struct holding *holding);
 	void (*linked)(struct holding *holding);
-	int64_t deadline_ms; /* of OFFERED and DRAINING; 0: none */
+	struct timer deadline; /* of OFFERED and DRAINING */
 
 	uint32_t offer_id, remove_id; /* ids of the last NS_ADD and NS_REMOVE */
 	struct client *asker;	      /* who waits for the outcome; NULL: nobody */
@@ -133,11 +134,6 @@ int holding_watch(struct holding *holding);
 
 /* Is it degraded, and why? To be called when something of that has changed. */
 void holding_judge_state(struct holding *holding);
-
-/* Look up links again. Timeout: milliseconds until holding_tick() has something to do; -1: nothing.
- */
-int holding_timeout_ms(void);
-void holding_tick(void);
 
 /* Close everything. What the kernel has of it (rules) must be gone or be meant to stay. */
 void holding_free(struct holding *holding);

@@ -52,6 +52,7 @@
 #include "server.h"
 #include "supervise.h"
 #include "takeup.h"
+#include "timer.h"
 
 static volatile bool stopping;
 static bool failed;
@@ -193,33 +194,28 @@ static void start_enter(void)
 	daemon_must(err, "cannot start nsgate-enter");
 }
 
+static struct timer watchdog;
+
+static void ping(struct timer *timer)
+{
+	const int left = notify_watchdog_tick(NULL);
+
+	if (left >= 0)
+		timer_set(timer, loop_now_ms() + left);
+}
+
 static void run(void)
 {
+	watchdog.due = ping;
+	ping(&watchdog);
 	while (!stopping) {
-		int timeout;
-
 		enter_tick();
-		agent_link_tick();
-		takeup_tick();
-		attach_tick();
-		holding_tick();
-		enforce_tick();
-		audit_tick();
-		parting_tick();
+		timer_run();
 		agent_link_pump();
 		attach_answer();
 		notify_status("%u attached, agent %s", holding_count(),
 			      attach_agent_here() ? "connected" : "away");
-		timeout = loop_nearest(server_tick(), agent_link_timeout_ms());
-		timeout = loop_nearest(timeout, enter_timeout_ms());
-		timeout = loop_nearest(timeout, takeup_timeout_ms());
-		timeout = loop_nearest(timeout, attach_timeout_ms());
-		timeout = loop_nearest(timeout, holding_timeout_ms());
-		timeout = loop_nearest(timeout, enforce_timeout_ms());
-		timeout = loop_nearest(timeout, audit_timeout_ms());
-		timeout = loop_nearest(timeout, notify_watchdog_tick(NULL));
-		timeout = loop_nearest(timeout, parting_timeout_ms());
-		if (loop_step(timeout) < 0)
+		if (loop_step(loop_nearest(enter_timeout_ms(), timer_nearest_ms())) < 0)
 			break;
 	}
 }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "loop.h"
+#include "timer.h"
 
 #define PARTING_MS 100
 #define PARTING_MAX 256
@@ -16,11 +17,23 @@ static struct {
 
 static unsigned int oldest, count;
 
+static void close_due(struct timer *timer);
+
+static struct timer timer = {.due = close_due};
+
 static void close_oldest(void)
 {
 	close(waiting[oldest].fd);
 	oldest = (oldest + 1) % PARTING_MAX;
 	count--;
+}
+
+static void close_due(struct timer *due)
+{
+	while (count && waiting[oldest].at_ms <= loop_now_ms())
+		close_oldest();
+	if (count)
+		timer_set(due, waiting[oldest].at_ms);
 }
 
 void parting_close(int *fd)
@@ -35,15 +48,6 @@ void parting_close(int *fd)
 	waiting[at].fd = *fd;
 	waiting[at].at_ms = loop_now_ms() + PARTING_MS;
 	*fd = -1;
-}
-
-int parting_timeout_ms(void)
-{
-	return count ? loop_left_ms(waiting[oldest].at_ms) : -1;
-}
-
-void parting_tick(void)
-{
-	while (count && waiting[oldest].at_ms <= loop_now_ms())
-		close_oldest();
+	if (!timer_is_set(&timer))
+		timer_set(&timer, waiting[oldest].at_ms);
 }

@@ -10,8 +10,4 @@
 /* Close it soon; -1 is passed over. Where too many wait, the oldest is closed at once. */
 void parting_close(int *fd);
 
-/* Milliseconds until parting_tick() has something to do; -1: nothing. */
-int parting_timeout_ms(void);
-void parting_tick(void);
-
 #endif

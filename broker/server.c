@@ -52,6 +52,7 @@ static void client_close(struct client *client, bool drained)
 	*at = client->next;
 	client_count--;
 	stranger_count -= !client->may_change;
+	timer_clear(&client->greeting);
 	loop_remove(&client->source);
 	if (is_suspect(client) && !drained)
 		discard(&fd);
@@ -69,6 +70,7 @@ static void on_hello(struct client *client, const union nsgate_msg *message, int
 	(void)fds;
 	(void)fd_count;
 	client->greeted = true;
+	timer_clear(&client->greeting);
 	ipc_header(&hello.header, NSGATE_MSG_HELLO, message->header.id);
 	if (ipc_send(client->source.fd, &hello.header, NULL, 0) < 0)
 		shutdown(client->source.fd, SHUT_RDWR);
@@ -246,13 +248,21 @@ static void client_ready(struct loop_source *source, uint32_t events)
 	}
 }
 
+static void not_greeted(struct timer *timer)
+{
+	struct client *client = loop_owner(timer, struct client, greeting);
+
+	log_refused(client, "no hello in time");
+	client_close(client, false);
+}
+
 /* Return: false: no room for it, or it has gone already. */
 static bool client_open(struct client *client, int fd)
 {
 	gid_t gid;
 
 	client->source.ready = client_ready;
-	client->greeting_due_ms = loop_now_ms() + GREETING_TIMEOUT_MS;
+	client->greeting.due = not_greeted;
 	if (ipc_peer(fd, &client->uid, &gid, &client->pid) < 0)
 		return false;
 	client->may_change = may_change(client->uid);
@@ -294,6 +304,7 @@ static void listener_ready(struct loop_source *source, uint32_t events)
 		free(client);
 		return;
 	}
+	timer_set(&client->greeting, loop_now_ms() + GREETING_TIMEOUT_MS);
 	client->next = clients;
 	clients = client;
 	client_count++;
@@ -332,23 +343,4 @@ void server_close(void)
 		unlink(own_path);
 	while (clients)
 		client_close(clients, false);
-}
-
-int server_tick(void)
-{
-	int64_t now = loop_now_ms(), nearest = -1;
-	struct client *next;
-
-	for (struct client *client = clients; client; client = next) {
-		next = client->next;
-		if (client->greeted)
-			continue;
-		if (client->greeting_due_ms <= now) {
-			log_refused(client, "no hello in time");
-			client_close(client, false);
-		} else if (nearest < 0 || client->greeting_due_ms - now < nearest) {
-			nearest = client->greeting_due_ms - now;
-		}
-	}
-	return (int)nearest;
 }

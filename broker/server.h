@@ -7,7 +7,4 @@
 int server_open(const char *path);
 void server_close(void);
 
-/* Close clients that never said hello. Return: milliseconds until the next deadline, -1: none. */
-int server_tick(void);
-
 #endif

@@ -19,6 +19,7 @@
 #include "place.h"
 #include "prepare.h"
 #include "records.h"
+#include "timer.h"
 
 #define AGAIN_FIRST_MS 1000
 #define AGAIN_LAST_MS 60000
@@ -27,23 +28,25 @@
  * Where memory or descriptors were short for taking over what was attached before, its packets
  * wait, and nobody else would come back to it: it is tried again, less and less often.
  */
+static void do_again(struct timer *timer);
+
 static struct {
-	int64_t at_ms; /* 0: nothing is to be tried again */
+	struct timer timer;
 	int delay_ms;
 	bool restore; /* what the records say */
 	bool adopt;   /* what the agent holds: it tells a new connection */
 	bool offer;   /* what the agent refused: the holdings that say so */
-} again;
+} again = {.timer.due = do_again};
 
 static void try_again(bool *what)
 {
 	*what = true;
-	if (again.at_ms)
+	if (timer_is_set(&again.timer))
 		return;
 	again.delay_ms = again.delay_ms ? 2 * again.delay_ms : AGAIN_FIRST_MS;
 	if (again.delay_ms > AGAIN_LAST_MS)
 		again.delay_ms = AGAIN_LAST_MS;
-	again.at_ms = loop_now_ms() + again.delay_ms;
+	timer_set(&again.timer, loop_now_ms() + again.delay_ms);
 }
 
 /*
@@ -301,7 +304,7 @@ void takeup_rest(void)
 		restore_all();
 		restored = !unadopted.count;
 	}
-	if (!again.at_ms)
+	if (!timer_is_set(&again.timer))
 		again.delay_ms = 0;
 }
 
@@ -322,28 +325,20 @@ static void offer_refused(void)
 	}
 }
 
-static void do_again(void)
+static void do_again(struct timer *timer)
 {
 	bool adopt = again.adopt, restores = again.restore;
 
-	again.at_ms = 0;
+	if (!attach_agent_here()) { /* it is looked at when there is one */
+		timer_set(timer, loop_now_ms() + again.delay_ms);
+		return;
+	}
 	again.adopt = again.restore = again.offer = false;
 	offer_refused();
 	if (restores)
 		restore_all();
 	if (adopt)
 		agent_link_renew();
-	else if (!again.at_ms)
+	else if (!timer_is_set(&again.timer))
 		again.delay_ms = 0;
-}
-
-int takeup_timeout_ms(void)
-{
-	return again.at_ms && attach_agent_here() ? loop_left_ms(again.at_ms) : -1;
-}
-
-void takeup_tick(void)
-{
-	if (again.at_ms && again.at_ms <= loop_now_ms() && attach_agent_here())
-		do_again();
 }

@@ -33,8 +33,4 @@ void takeup_rest(void);
 /* The agent will not have it: it is offered again later. */
 void takeup_refused(struct holding *holding);
 
-/* Milliseconds until takeup_tick() has something to do; -1: nothing. */
-int takeup_timeout_ms(void);
-void takeup_tick(void);
-
 #endif

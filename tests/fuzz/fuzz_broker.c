@@ -36,6 +36,7 @@
 #include "nsgate/hook.h"
 #include "nsgate/flow.h"
 #include "record.h"
+#include "timer.h"
 
 #define CLIENTS 3
 #define NAMESPACES 4
@@ -303,15 +304,9 @@ static void run_broker(void)
 {
 	for (int i = 0; i < 6; i++) {
 		enter_tick();
-		agent_link_tick();
-		takeup_tick();
-		attach_tick();
-		enforce_tick();
-		audit_tick();
-		parting_tick();
+		timer_run();
 		agent_link_pump();
 		attach_answer();
-		(void)server_tick();
 		MUST(loop_step(0) == 0);
 	}
 	agent_link_pump();

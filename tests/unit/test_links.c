@@ -22,6 +22,7 @@
 #include "../../broker/broker.h"
 #include "../../broker/holding.h"
 #include "netlink.h"
+#include "timer.h"
 
 #define SKIP 77
 
@@ -103,7 +104,7 @@ static bool knows(const struct holding *holding, const char *name)
 static void settle(void)
 {
 	for (int i = 0; i < 100; i++) {
-		holding_tick();
+		timer_run();
 		assert_int_equal(loop_step(0), 0);
 	}
 }
@@ -113,7 +114,7 @@ static void wait_for_next_look(void)
 {
 	int left;
 
-	while ((left = holding_timeout_ms()) > 0)
+	while ((left = timer_nearest_ms()) > 0)
 		assert_int_equal(loop_step(left), 0);
 	settle();
 }
@@ -190,7 +191,7 @@ static void link_while_memory_is_short(bool *fails)
 	assert_true(knows(holding, "lo") && knows(holding, "one") && !knows(holding, "old"));
 	assert_string_equal(holding->degraded, "");
 	assert_true(holding->todo & TODO_LINKS && told > before);
-	assert_int_equal(holding_timeout_ms(), -1);
+	assert_int_equal(timer_nearest_ms(), -1);
 
 	remove_link("one");
 	settle();
