@@ -247,7 +247,7 @@ deps:
 
 SOURCES := $(wildcard $(addsuffix /*.c,agent broker enter supervise ctl lib bench bench/peers tests/unit tests/model tests/platform tests/netns/runtimes tests/fuzz tests/faults tests/captured))
 HEADERS := $(wildcard $(addsuffix /*.h,agent broker enter supervise ctl lib include/nsgate bench bench/peers tests/unit tests/platform tests/fuzz tests/faults tests/captured))
-SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/debian/nsgate.p* deploy/completion/* tests/*.sh tests/tsan tests/fuzz/run tests/upgrade/build tests/netns/run tests/kernels/guest-init tests/userlands/enter tests/userlands/musl)
+SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/debian/nsgate.p* deploy/completion/* tests/*.sh tests/lines tests/tsan tests/fuzz/run tests/upgrade/build tests/netns/run tests/kernels/guest-init tests/userlands/enter tests/userlands/musl)
 MAN := $(wildcard doc/man/*.[1578])
 
 LINTERS := lint-format lint-tidy lint-cppcheck lint-shell lint-man

@@ -113,6 +113,7 @@ done
 check "the build names packages as deps.sh does" names_what_is_installed
 check "doc/SUPPORT.md is what its record makes" tests/support check
 check "nsgate(7) describes every figure" describes_every_figure
+check "doc/PRIVSEP.md says how much there is to read" tests/lines "$build"
 check "make install" run_make install
 check "everything is installed" is_whole
 check "units start installed programs" names_its_programs
