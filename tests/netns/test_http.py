@@ -245,6 +245,20 @@ def hold(lab, uid, count):
     return held
 
 
+def ask_as(lab, uid):
+    """
+    Who is turned away is told so before it has asked, and nothing of it is read any more: what it
+    sends may fail, and the answer is there nevertheless. Return: (status, body).
+    """
+    with as_reader(uid):
+        client = raw(lab, timeout=3)
+    with contextlib.suppress(BrokenPipeError):
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    head, _, body = read_all(client).partition(b"\r\n\r\n")
+    client.close()
+    return int(head.split()[1]), body
+
+
 def test_readers_cannot_hold_all_connections(lab):
     before = lab.fds()
     held = hold(lab, 4001, 300)
@@ -253,9 +267,8 @@ def test_readers_cannot_hold_all_connections(lab):
             assert lab.http("GET", "/healthz", timeout=3).status == 200
         with as_reader(4002):  # nor does one of them keep others out
             assert lab.http("GET", "/healthz", timeout=3).status == 200
-        with as_reader(4001):
-            refused = lab.http("GET", "/healthz", timeout=3)
-        assert refused.status == 503 and refused.json["code"] == "too-many-connections"
+        status, body = ask_as(lab, 4001)
+        assert status == 503 and json.loads(body)["code"] == "too-many-connections"
         for uid in range(4003, 4010):
             held += hold(lab, uid, 40)
         for _ in range(20):
@@ -266,10 +279,7 @@ def test_readers_cannot_hold_all_connections(lab):
         for client in held:
             client.close()
 
-    def answered():
-        with as_reader(4001):
-            return lab.http("GET", "/healthz").status == 200
-    until(answered, "the places to be free again")
+    until(lambda: ask_as(lab, 4001)[0] == 200, "the places to be free again")
     lab.wait_fds(before)
 
 
@@ -324,7 +334,9 @@ def test_host_is_there_once(lab, version, hosts, status, target):
     answer = read_all(client)
     client.close()
     assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer
-    assert (b"application/problem+json" in answer) == (status == 400)
+    # One without any is refused by libmicrohttpd 1.0 itself, in words of its own.
+    if hosts or version == "1.0":
+        assert (b"application/problem+json" in answer) == (status == 400)
 
 
 def test_change_without_a_host_is_none(lab):
