@@ -13,6 +13,8 @@
 #: make support    take what was run last into doc/SUPPORT.md
 #: make soak       the reliability tests at full size, with their figures (root, ten minutes)
 #: make unit | asan-unit | platform | netns    build and run one kind of tests
+#: make test T=SUITE/PROGRAM [K=NAME]   build and run one of them, such as T=unit/test_judge; of a file
+#:                 in Python the tests whose names contain NAME: T=netns/test_flows K=udp
 #: make faults | faults-check    fail every call of the programs that can fail, or a sample of them (root)
 #: make model      hold the engine against a model of nsgate-policy(5) written apart from it, with
 #:                 MODEL_POLICIES (5000) random policies; MODEL_SEED=TEXT for other ones
@@ -160,6 +162,11 @@ model: unit-programs
 	@MODEL_POLICIES=$(MODEL_POLICIES) tests/run-all --build $(BUILD) --minutes 60 model
 asan-unit: asan-programs
 	@tests/run-all --build $(BUILD) asan-unit
+test:
+	$(if $(T),,$(error make test T=netns/test_flows, T=unit/test_judge, ...))
+	@$(MAKE) $(jobs) --no-print-directory --silent $(if $(filter netns/%,$(T)),all $(BUILD)/bench/load $(CAPTURED),\
+		$(if $(filter unit/test_% platform/test_%,$(T)),$(BUILD)/tests/$(T),all unit-programs))
+	@tests/run-all --build $(BUILD) $(if $(K),--only '$(K)') $(T)
 platform: platform-programs
 	@tests/run-all --build $(BUILD) platform
 netns: all $(BUILD)/bench/load $(CAPTURED)
@@ -326,7 +333,7 @@ clean:
 help:
 	@sed -n 's/^#: //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all unit-programs platform-programs asan-programs check unit asan-unit model platform netns soak no-way-past runtimes-check programs-check systemd-check upgrade-check \
+.PHONY: all test unit-programs platform-programs asan-programs check unit asan-unit model platform netns soak no-way-past runtimes-check programs-check systemd-check upgrade-check \
 	kernels-check kernel-check userlands-check userland-check tsan-check support \
 	faults faults-check demo deps fuzz fuzz-check \
 	lint $(LINTERS) install uninstall deb clean help

@@ -3,7 +3,7 @@
  * The table of matches: all that is to be known of a match in one row. What the kernel is asked
  * for, which denials hold for a flow, the classifier and the not_ form follow from it. A new one
  * needs its enum policy_field (policy.h), its field in struct pkt (pkt.h) and its row
- * (policy_match.c).
+ * (policy_match.c): doc/HACKING.md.
  */
 #ifndef NSGATE_POLICY_MATCH_H
 #define NSGATE_POLICY_MATCH_H

@@ -51,7 +51,7 @@ static struct pkt tcp(uint16_t length, size_t copied, bool first_fragment)
 	data[32] = 5 << 4; /* TCP's header length */
 	data[33] = 0x10;   /* ACK */
 	if (first_fragment) {
-		data[1] = 46 << 2;
+		data[1] = 46 << 2 | 1; /* DSCP, ECN */
 		data[8] = 3;
 		data[33] = 0x18;
 	}
