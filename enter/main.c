@@ -66,18 +66,18 @@ static int receive(struct nsgate_enter_request *ret, int *ret_fd)
 	return about.length ? -EBADMSG : -ENOTCONN;
 }
 
-/* A broker that does not take it has ended, or will look at it no more. */
-static void answer(const struct ops_result *result)
+static int answer(const struct ops_result *result)
 {
-	(void)fdmsg_send(NSGATE_ENTER_FD, &result->answer, sizeof(result->answer), result->fds,
-			 result->fd_count);
+	return fdmsg_send(NSGATE_ENTER_FD, &result->answer, sizeof(result->answer), result->fds,
+			  result->fd_count);
 }
 
 static void answer_error(uint32_t id, int err)
 {
 	const struct ops_result result = {.answer = {.id = id, .error = err}};
 
-	answer(&result);
+	/* A broker that does not take it has ended, or will look at it no more. */
+	(void)answer(&result);
 }
 
 /* ---- children ---- */
@@ -90,8 +90,7 @@ static void run_child(const struct nsgate_enter_request *request, int fd)
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	ops_serve(request, fd, &result);
-	answer(&result);
-	_exit(0);
+	_exit(answer(&result) < 0); /* the parent then says that something failed */
 }
 
 static struct child *free_place(void)
