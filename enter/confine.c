@@ -69,6 +69,9 @@ static const int allowed[] = {
 	SCMP_SYS(open),
 	SCMP_SYS(stat),
 #endif
+#ifdef SYS_fork
+	SCMP_SYS(fork),
+#endif
 	SCMP_SYS(statfs),
 	SCMP_SYS(tkill),
 	SCMP_SYS(set_tid_address),
