@@ -483,7 +483,9 @@ void attach_agent_rules(const struct nsgate_msg_ns_rules *message)
 	struct holding *holding = holding_find_cookie(message->cookie);
 	int err;
 
-	if (!holding || holding->state == HOLDING_DRAINING)
+	if (!holding || is_early(holding)) /* which the agent was not told of, and can but guess */
+		return;
+	if (holding->state == HOLDING_DRAINING)
 		return; /* a detach was on its way: the agent gets NS_REMOVE */
 	holding->rules_id = message->header.id;
 	holding->rules_status = NSGATE_STATUS_OK;

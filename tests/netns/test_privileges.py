@@ -4,8 +4,12 @@ import contextlib
 import os
 import pwd
 import re
+import signal
+import socket
+import struct
 import subprocess
 
+import ipc
 import pytest
 from lab import Arrivals, program, run, until
 
@@ -175,6 +179,47 @@ def test_broker_knows_a_false_agent(own_lab):
         assert false.wait(20) == 0
     until(lambda: re.search("event=agent.untrusted uid=65534", lab.log("nsgate-broker")),
           "the broker to say so")
+
+
+def agent_side(listener):
+    """An agent that holds nothing, and has heard that it is asked for nothing."""
+    agent = listener.accept()[0]
+    agent.settimeout(10 * ipc.SLOW)
+    agent.send(ipc.message(ipc.HELLO, struct.pack("=II", 0, 0)))
+    agent.send(ipc.message(ipc.HELD_END))
+    kinds = []
+    while ipc.HELD_END not in kinds:
+        kinds.append(struct.unpack("=IHHII", agent.recv(65536)[:16])[2])
+    return agent
+
+
+def rules_for(cookie):
+    rules = struct.pack("=IIII96x", 1 << 1, 0, 1, 0)
+    return ipc.message(ipc.NS_RULES, struct.pack("=Q", cookie) + rules + b"p".ljust(64, b"\0"))
+
+
+def test_agent_has_no_say_in_what_it_was_not_told_of(own_lab):
+    """A namespace that is being opened has no cookie yet: the agent cannot mean it."""
+    lab = own_lab
+    os.mkdir(lab.runtime, 0o755)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(f"{lab.runtime}/agent.sock")
+        listener.settimeout(20)
+        listener.listen()
+        lab.start_broker()
+        with agent_side(listener) as agent, contextlib.closing(ipc.Client(lab)) as client:
+            [enter] = children(lab.broker.pid, "nsgate-enter")
+            os.kill(enter, signal.SIGSTOP)
+            with open(lab.netns().path, "rb") as netns:
+                client.send(ipc.message(ipc.ATTACH, ipc.attach_body("early", "p")), [netns.fileno()])
+            client.send(ipc.message(ipc.PROBE))
+            assert client.receive()[0] == ipc.FEATURES  # so the other was read, too
+            agent.send(rules_for(0))
+            agent.send(ipc.message(ipc.PING, ident=77))
+            said = struct.unpack("=IHHII", agent.recv(65536)[:16])
+            assert (said[2], said[4]) == (ipc.REPLY, 77)
+            os.kill(enter, signal.SIGCONT)
+            assert struct.unpack("=IHHII", agent.recv(65536)[:16])[2] == ipc.NS_ADD
 
 
 def test_agent_refuses_to_stay_root(own_lab):
