@@ -235,6 +235,7 @@ void enter_ask(struct enter_pending *pending, const struct enter_question *quest
 	pending->question = *question;
 	pending->done = done;
 	pending->state = ENTER_UNSENT;
+	pending->result.fd_count = 0; /* those of an answer before are somebody's by now */
 	enlist(pending);
 	(void)send_questions();
 }
