@@ -209,11 +209,34 @@ static void offer(struct holding *holding)
 	holding_offer(holding);
 }
 
+/*
+ * While its sockets were opened another container of that namespace may have been attached.
+ * Return: was it so? Then the container is counted in there, or refused, and this holding is gone.
+ */
+static bool join_late(struct holding *holding)
+{
+	struct refusal refusal = {.status = NSGATE_STATUS_OK};
+	const struct opening *opening = holding->opening;
+	struct member_request request;
+	struct holding *other;
+
+	if (!(opening->message.flags & NSGATE_ATTACH_CONTAINER) ||
+	    !members_request(&opening->message, opening->target, &request) ||
+	    members_find_holding(opening->target, &other) < 0)
+		return false;
+	join(other, &request, &refusal);
+	answer(holding, refusal.status, refusal.text);
+	holding_free(holding);
+	return true;
+}
+
 static void attach_opened(struct opening *opening, int err)
 {
 	struct refusal refusal = {.status = NSGATE_STATUS_OK};
 	struct holding *holding = opening->holding;
 
+	if (!err && join_late(holding))
+		return;
 	if (prepare_opened(holding, err, &refusal) < 0 || add_first_member(holding, &refusal) < 0) {
 		refuse_attach(holding, &refusal);
 		return;
