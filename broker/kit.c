@@ -64,7 +64,7 @@ static bool take_opened(struct kit *kit, const struct enter_question *question,
 			kit->queues[i] = result->fds[n++];
 	list_places(kit, places);
 	for (unsigned int i = 0; i < NSGATE_ENTER_WANT_END; i++)
-		if (question->want & 1U << i && !(i == NSGATE_ENTER_PROC && no_proc))
+		if (places[i] && question->want & 1U << i && !(i == NSGATE_ENTER_PROC && no_proc))
 			*places[i] = result->fds[n++];
 	return true;
 }

@@ -28,6 +28,7 @@
 #include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -44,22 +45,6 @@
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71 /* asm-generic/socket.h, since Linux 5.14 */
 #endif
-
-/* "/proc/self/fd/12" and the like. `name` is short and ours. */
-static void path_of_fd(char *ret, size_t size, const char *name, int fd)
-{
-	char digits[12];
-	size_t at = sizeof(digits), length = strlen(name);
-
-	digits[--at] = '\0';
-	do
-		digits[--at] = (char)('0' + fd % 10);
-	while ((fd /= 10) > 0);
-	if (length + sizeof(digits) - at > size)
-		abort();
-	memcpy(ret, name, length);
-	memcpy(ret + length, digits + at, sizeof(digits) - at);
-}
 
 /* ---- OPEN ---- */
 
@@ -229,7 +214,7 @@ static int op_resolve(const struct nsgate_enter_request *request, int fd, struct
 	} else if (fs.f_type != NSFS_MAGIC) {
 		err = -ENOENT;
 	} else {
-		path_of_fd(self, sizeof(self), "/proc/self/fd/", place);
+		snprintf(self, sizeof(self), "/proc/self/fd/%d", place);
 		opened = open(self, O_RDONLY | O_CLOEXEC);
 		if (opened < 0)
 			err = -errno;
@@ -250,7 +235,7 @@ static int pid_of(int pidfd)
 	long pid;
 	int fd;
 
-	path_of_fd(path, sizeof(path), "/proc/self/fdinfo/", pidfd);
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
