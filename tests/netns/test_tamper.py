@@ -187,7 +187,7 @@ class Saboteur:
                 continue
             except OSError as error:  # more news than fit
                 assert error.errno == errno.ENOBUFS, error
-            time.sleep(self.left % 10 * 0.0002)
+            time.sleep(self.left % 10 * 0.0002 * SLOW)
             self.left -= self.deletes()
 
     def __enter__(self):
@@ -206,7 +206,8 @@ def test_rules_deleted_while_they_are_being_installed_come_back(own_lab):
     name = lab.attach(inner, **POLICY)
     traffic = Traffic(lab, inner, outside)
     rules = inner.ruleset()
-    with Saboteur(inner, 300) as saboteur:
+    # The broker gives a namespace a fifth of its time: a slow machine undoes fewer in a minute.
+    with Saboteur(inner, max(50, int(300 / SLOW))) as saboteur:
         def spent():
             done = lab.ctl("namespace", "policy", name, lab.policy(**POLICY))
             # Where the machine is slow, tables go faster than they come, and it says so.
