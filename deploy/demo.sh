@@ -344,7 +344,7 @@ change()
 	say "shop sends to udp 9999, a packet each millisecond. All are dropped, until:"
 	start_sender shop --pace 0.001 "udp:9999:$datagrams"
 	until_true 5 counts_to shop games $((counted_before + datagrams / 2)) ||
-		die "no packets are counted"
+		die "only $(($(counted shop games) - counted_before)) packets of $((2 * datagrams)) are counted"
 	shop_policy accept >"$dir/shop.json"
 	say "${dim}\$ sed -i '/games/s/drop/accept/' shop.json$off" \
 		"${dim}\$ nsgatectl policy set shop shop.json$off"
