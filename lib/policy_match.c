@@ -353,14 +353,16 @@ static bool fetch_ct(const struct pkt *pkt, uint64_t *ret)
 #define NO_NEEDS 0
 #define NUMBERS(name, reversible, of_flow, needs, compare, max, parse, fetch)                      \
 	{                                                                                          \
-		name, POLICY_COMPARE_##compare, reversible, of_flow, needs, max, parse, fetch, NULL \
+		name, POLICY_COMPARE_##compare, reversible, of_flow, needs, max, parse, fetch,     \
+			NULL                                                                       \
 	}
 #define ADDRESSES(name, reversible, of_flow, needs, parse, address)                                \
 	{                                                                                          \
 		name, POLICY_COMPARE_ADDRESS, reversible, of_flow, needs, 0, parse, NULL, address  \
 	}
 
-/* clang-format off: a row is one match */
+/* A row is one match. */
+/* clang-format off */
 const struct policy_match policy_matches[POLICY_FIELD_MAX] = {
 	[POLICY_FIELD_DIRECTION] = NUMBERS("direction", REVERSIBLE, OF_FLOW, NO_NEEDS, RANGE,
 		PKT_DIRECTION_MAX - 1, parse_direction, fetch_direction),
