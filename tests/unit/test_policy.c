@@ -322,6 +322,7 @@ static void test_bypass_marks_have_an_end(void **test)
 	assert_string_equal(problems.list[0].message,
 			    "is one too many: a policy has at most 8 different bypass marks; "
 			    "let some of the programs use the same");
+	policy_problems_free(&problems);
 }
 
 static void test_info_of_queues(void **test)
