@@ -246,6 +246,18 @@ static void attach_opened(struct opening *opening, int err)
 	follow_check(holding, offer);
 }
 
+/* Return: 0, or -1 with the refusal. */
+static int check_name(const struct nsgate_msg_attach *message, struct refusal *refusal)
+{
+	if (!takeup_seeks(message->name))
+		return prepare_check_name(message, refusal);
+	refusal->status = NSGATE_STATUS_BUSY;
+	snprintf(refusal->text, sizeof(refusal->text),
+		 "the namespace that was attached as %s is being looked for: try again",
+		 message->name);
+	return -1;
+}
+
 /* What can be told at once. Return: 0, or -1 with the refusal. */
 static int check(const struct nsgate_msg_attach *message, const int *fds, unsigned int fd_count,
 		 struct refusal *refusal)
@@ -254,7 +266,7 @@ static int check(const struct nsgate_msg_attach *message, const int *fds, unsign
 
 	/* A container that joins others has no use for its own name. */
 	if (prepare_check(message, fds, fd_count, refusal) < 0 ||
-	    (!container && prepare_check_name(message, refusal) < 0))
+	    (!container && check_name(message, refusal) < 0))
 		return -1;
 	if (agent_here)
 		return 0;
@@ -295,7 +307,7 @@ void attach_request(struct client *client, const struct nsgate_msg_attach *messa
 	if (check(message, fds, fd_count, &refusal) == 0) {
 		if (join_request(client, message, fds, fd_count))
 			return;
-		if (prepare_check_name(message, &refusal) == 0) {
+		if (check_name(message, &refusal) == 0) {
 			start_attach(client, message, fds, fd_count);
 			return;
 		}

@@ -207,11 +207,21 @@ void takeup_adopt(uint64_t cookie, int *fds, unsigned int fd_count)
 
 /* A record whose namespace is being looked for. */
 struct search {
+	struct search *next;
 	struct place_question question;
 	struct nsgate_ns_record record;
 };
 
-static unsigned int searches;
+static struct search *searches;
+
+bool takeup_seeks(const char *name)
+{
+	const struct search *search = searches;
+
+	while (search && strcmp(search->record.name, name) != 0)
+		search = search->next;
+	return search != NULL;
+}
 
 static bool is_ours(const struct nsgate_ns_record *record)
 {
@@ -259,8 +269,11 @@ static void restore(const struct nsgate_ns_record *record, int target)
 static void found(struct place_question *question, int target)
 {
 	struct search *search = loop_owner(question, struct search, question);
+	struct search **at = &searches;
 
-	searches--;
+	while (*at != search)
+		at = &(*at)->next;
+	*at = search->next;
 	if (!is_ours(&search->record))
 		restore(&search->record, target);
 	else
@@ -279,7 +292,8 @@ static void search_for(const struct nsgate_ns_record *record)
 		try_again(&again.restore);
 		return;
 	}
-	searches++;
+	search->next = searches;
+	searches = search;
 	search->record = *record;
 	place_ask(&search->question, &search->record, found);
 }
@@ -287,7 +301,7 @@ static void search_for(const struct nsgate_ns_record *record)
 /* What the agent holds was adopted by now; the rest, only records remember. */
 static void restore_all(void)
 {
-	const bool busy = searches > 0; /* those would be found twice */
+	const bool busy = searches != NULL; /* those would be found twice */
 	int err = busy ? 0 : records_each(search_for);
 
 	if (err)

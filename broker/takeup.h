@@ -30,6 +30,9 @@ void takeup_agent_lost(void);
 /* The agent has told all that it holds. */
 void takeup_rest(void);
 
+/* Is the namespace that was attached by that name being looked for? It is not to be taken. */
+bool takeup_seeks(const char *name);
+
 /* The agent will not have it: it is offered again later. */
 void takeup_refused(struct holding *holding);
 

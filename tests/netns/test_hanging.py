@@ -107,3 +107,21 @@ def test_what_hangs_is_not_waited_for_when_all_is_restored(own_lab):
     until(lambda: re.search(r"event=restore.failed netns=slow .*nothing leads to", lab.log("nsgate-broker")),
           "the other to be given up", 70)
     assert len(os.listdir(f"{lab.runtime}/attached")) == 2  # a record and counters, of one
+
+
+def test_name_that_is_looked_for_is_given_to_nobody_else(own_lab):
+    """Both daemons died: what had the name comes back first, and else is not judged ever again."""
+    lab = own_lab
+    lab.start()
+    slow, other = lab.netns(), lab.netns()
+    with hanging(lab) as hung:
+        answers = []
+        ask(lab, "slow", slow, f"path:{hung}/x", answers)
+        for process in (lab.broker, lab.agent):
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait(10)
+        lab.start_broker(wait=False)
+        lab.start_agent(wait=False)
+        until(lambda: lab.log("nsgate-broker").count("event=agent.connected") == 2, "the agent")
+        ask(lab, "slow", other, f"path:{other.path}", answers)
+    assert [status for status, _ in answers] == [0, ipc.BUSY], answers
