@@ -90,7 +90,7 @@ static void run_child(const struct nsgate_enter_request *request, int fd)
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	ops_serve(request, fd, &result);
-	_exit(answer(&result) < 0); /* the parent then says that something failed */
+	_exit(answer(&result) < 0 ? 1 : 0); /* the parent then says that something failed */
 }
 
 static struct child *free_place(void)

@@ -29,13 +29,15 @@ static int be_enter(void)
 	struct nsgate_enter_request request;
 	struct nsgate_enter_answer answer = {.id = 0};
 	struct fdmsg about;
-	const int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	int asked;
+	int err, fd, asked;
 
 	if (fdmsg_receive(NSGATE_ENTER_FD, &request, sizeof(request), &asked, 1, 0, &about) < 0)
 		return 1;
 	answer.id = request.id;
-	return fdmsg_send(NSGATE_ENTER_FD, &answer, sizeof(answer), &fd, 1) < 0;
+	fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	err = fdmsg_send(NSGATE_ENTER_FD, &answer, sizeof(answer), &fd, 1);
+	close(fd);
+	return err < 0;
 }
 
 static int taken = -1, error;
