@@ -188,15 +188,17 @@ static int take_answer(void)
 	return 0;
 }
 
-/* Return: false: nsgate-enter has ended. */
-static bool take_answers(void)
+/* Return: 0; -ECONNRESET nsgate-enter has ended; -errno where memory is too short to receive. */
+static int take_answers(void)
 {
 	int err;
 
 	do
 		err = take_answer();
 	while (!err);
-	return err == -EAGAIN;
+	if (err == -EAGAIN)
+		return 0;
+	return err == -ENOTCONN || err == -EPIPE ? -ECONNRESET : err;
 }
 
 /* Wait for something to come until `deadline`. Return: 0 or -errno. */
@@ -206,8 +208,8 @@ static int wait_once(bool for_room, int64_t deadline)
 
 	if (poll(&ready, 1, loop_left_ms(deadline)) == 0)
 		return -ETIMEDOUT;
-	if (ready.revents & (POLLIN | POLLHUP | POLLERR | POLLNVAL) && !take_answers())
-		return -ECONNRESET;
+	if (ready.revents & (POLLIN | POLLHUP | POLLERR | POLLNVAL))
+		return take_answers();
 	return 0;
 }
 
@@ -320,7 +322,7 @@ void enter_tick(void)
 static void peer_ready(struct loop_source *source, uint32_t events)
 {
 	(void)source;
-	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) && !take_answers())
+	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) && take_answers() == -ECONNRESET)
 		tell_gone();
 	else
 		(void)send_questions();

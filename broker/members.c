@@ -27,8 +27,8 @@ struct member {
 /* What passes says nothing about a process. */
 static bool is_shortage(int err)
 {
-	return err == -ENOMEM || err == -EMFILE || err == -ENFILE || err == -EBUSY ||
-	       err == -ETIMEDOUT || err == -ECONNRESET;
+	return err == -ENOMEM || err == -EMFILE || err == -ENFILE || err == -ENOBUFS ||
+	       err == -EBUSY || err == -ETIMEDOUT || err == -ECONNRESET;
 }
 
 /*
