@@ -149,5 +149,5 @@ def test_two_containers_of_one_namespace_at_once(own_lab):
             release()
             kind, body = client.receive()
             assert (kind, body[:4]) == (ipc.REPLY, bytes(4)), body
-    assert lab.names() == ["one"]
+        assert lab.names() == ["one"]
     assert "event=member.joined netns=one container=two" in lab.log("nsgate-broker")
