@@ -33,7 +33,7 @@ WARNINGS := -Wall -Wextra -Wshadow -Wcast-qual -Wstrict-prototypes -Wmissing-pro
 ifdef CI
 WARNINGS += -Werror
 endif
-NSGATE_CPPFLAGS := -std=gnu11 -D_GNU_SOURCE -DNSGATE_VERSION='"$(VERSION)"' -Iinclude -Ilib -I/usr/include/libnl3
+NSGATE_CPPFLAGS := -std=gnu11 -D_GNU_SOURCE -DNSGATE_VERSION='"$(VERSION)"' -Iinclude -Ilib -I. -I/usr/include/libnl3
 NSGATE_CFLAGS := $(NSGATE_CPPFLAGS) $(WARNINGS) -fstack-protector-strong -D_FORTIFY_SOURCE=2 -MMD -MP -pthread
 NSGATE_LDFLAGS := -pthread -Wl,-z,relro,-z,now
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -53,17 +53,15 @@ COMMANDS := nsgatectl nsgate-handoff
 HELPERS := nsgate-enter nsgate-supervise oci-hook nsgate-runc
 BINARIES := $(DAEMONS:%=$(BUILD)/%) $(COMMANDS:%=$(BUILD)/%) $(HELPERS:%=$(BUILD)/%) $(BUILD)/nsgate-cni
 
-objects = $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(1)/*.c))
-LIB_OBJS := $(call objects,lib) $(BUILD)/lib/policy_schema.o
+sources = $(wildcard $(1)/*.c $(1)/*/*.c)
+objects = $(patsubst %.c,$(BUILD)/%.o,$(sources))
+LIB_OBJS := $(call objects,lib) $(BUILD)/lib/policy/schema.o
 BROKER_OBJS := $(call objects,broker)
 AGENT_OBJS := $(call objects,agent)
 ENTER_OBJS := $(call objects,enter)
 SUPERVISE_OBJS := $(call objects,supervise)
-HANDOFF_OBJS := $(BUILD)/ctl/handoff.o
-OCI_HOOK_OBJS := $(BUILD)/ctl/oci_hook.o
-RUNC_SHIM_OBJS := $(BUILD)/ctl/runc_shim.o
-CNI_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard ctl/cni*.c))
-CTL_OBJS := $(filter-out $(HANDOFF_OBJS) $(CNI_OBJS) $(OCI_HOOK_OBJS) $(RUNC_SHIM_OBJS),$(call objects,ctl))
+CTL_OBJS := $(call objects,ctl)
+CNI_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard runtimes/cni*.c))
 
 UNIT_TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 PLATFORM_TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/platform/test_*.c))
@@ -76,14 +74,14 @@ all: $(BINARIES)
 # ---- programs ----
 
 $(BUILD)/libnsgate.a: $(LIB_OBJS)
-	rm -f $@ && $(AR) rcs $@ $^
+	rm -f $@ && $(AR) qcs $@ $^
 # The programs' own modules without main(), for unit tests: the linker takes only what a test needs.
 $(BUILD)/libbroker.a: $(filter-out $(BUILD)/broker/main.o,$(BROKER_OBJS))
-	rm -f $@ && $(AR) rcs $@ $^
+	rm -f $@ && $(AR) qcs $@ $^
 $(BUILD)/libagent.a: $(filter-out $(BUILD)/agent/main.o,$(AGENT_OBJS))
-	rm -f $@ && $(AR) rcs $@ $^
+	rm -f $@ && $(AR) qcs $@ $^
 $(BUILD)/libctl.a: $(filter-out $(BUILD)/ctl/main.o,$(CTL_OBJS))
-	rm -f $@ && $(AR) rcs $@ $^
+	rm -f $@ && $(AR) qcs $@ $^
 
 link = $(CC) $(CFLAGS) $(NSGATE_LDFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^)
 $(BUILD)/nsgate-broker: $(BROKER_OBJS) $(BUILD)/libnsgate.a
@@ -96,13 +94,13 @@ $(BUILD)/nsgate-agent: $(AGENT_OBJS) $(BUILD)/libnsgate.a
 	$(link) $(LIBS_agent)
 $(BUILD)/nsgatectl: $(CTL_OBJS) $(BUILD)/libnsgate.a
 	$(link) $(LIBS_ctl)
-$(BUILD)/nsgate-handoff: $(HANDOFF_OBJS) $(BUILD)/libctl.a $(BUILD)/libnsgate.a
+$(BUILD)/nsgate-handoff: $(BUILD)/runtimes/handoff.o $(BUILD)/libnsgate.a
 	$(link) $(LIBS_handoff)
-$(BUILD)/oci-hook: $(OCI_HOOK_OBJS) $(BUILD)/libctl.a $(BUILD)/libnsgate.a
+$(BUILD)/oci-hook: $(BUILD)/runtimes/oci_hook.o $(BUILD)/libnsgate.a
 	$(link) $(LIBS_hook)
-$(BUILD)/nsgate-runc: $(RUNC_SHIM_OBJS) $(BUILD)/libctl.a $(BUILD)/libnsgate.a
+$(BUILD)/nsgate-runc: $(BUILD)/runtimes/runc_shim.o $(BUILD)/libnsgate.a
 	$(link) $(LIBS_hook)
-$(BUILD)/nsgate-cni: $(CNI_OBJS) $(BUILD)/libctl.a $(BUILD)/libnsgate.a
+$(BUILD)/nsgate-cni: $(CNI_OBJS) $(BUILD)/libnsgate.a
 	$(link) $(LIBS_cni)
 
 # Nothing is compiled before all that it needs is there.
@@ -117,8 +115,8 @@ $(BUILD)/%.o: %.c | $(BUILD)/needs
 	$(CC) $(CFLAGS) $(NSGATE_CFLAGS) -c -o $@ $<
 $(BUILD)/%.o: %.S
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -Ilib -c -o $@ $<
-$(BUILD)/lib/policy_schema.o: lib/policy-v1.schema.json
+	$(CC) $(CFLAGS) -Ilib -I. -c -o $@ $<
+$(BUILD)/lib/policy/schema.o: lib/policy/policy-v1.schema.json
 
 # ---- tests ----
 
@@ -252,8 +250,8 @@ deps:
 
 # ---- linters: each of them counts as one test in .ci/run ----
 
-SOURCES := $(wildcard $(addsuffix /*.c,agent broker enter supervise ctl lib bench bench/peers tests/unit tests/model tests/platform tests/netns/runtimes tests/fuzz tests/faults tests/captured))
-HEADERS := $(wildcard $(addsuffix /*.h,agent broker enter supervise ctl lib include/nsgate bench bench/peers tests/unit tests/platform tests/fuzz tests/faults tests/captured))
+SOURCES := $(call sources,lib) $(call sources,agent) $(call sources,broker) $(call sources,ctl) $(wildcard $(addsuffix /*.c,enter supervise runtimes bench bench/peers tests/unit tests/model tests/platform tests/netns/runtimes tests/fuzz tests/faults tests/captured))
+HEADERS := $(wildcard $(addsuffix /*.h,$(foreach part,lib agent broker ctl,$(part) $(part)/*) enter supervise runtimes include/nsgate bench bench/peers tests/unit tests/platform tests/fuzz tests/faults tests/captured))
 SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/debian/nsgate.p* deploy/completion/* tests/*.sh tests/lines tests/tsan tests/fuzz/run tests/upgrade/build tests/netns/run tests/kernels/guest-init tests/userlands/enter tests/userlands/musl)
 MAN := $(wildcard doc/man/*.[1578])
 
@@ -270,7 +268,7 @@ lint-tidy:
 lint-cppcheck:
 	cppcheck --quiet -j "$$(nproc)" --enable=warning,performance,portability --error-exitcode=1 \
 		--inline-suppr --suppressions-list=.cppcheck-suppressions --std=c11 --library=posix \
-		-D_GNU_SOURCE -DNSGATE_VERSION='"$(VERSION)"' -Iinclude -Ilib $(SOURCES)
+		-D_GNU_SOURCE -DNSGATE_VERSION='"$(VERSION)"' -Iinclude -Ilib -I. $(SOURCES)
 lint-shell:
 	shellcheck $(SCRIPTS)
 lint-man:
@@ -292,7 +290,7 @@ install: all
 	install -D -m 644 -t $(SHARE)/nsgate/cni deploy/cni/*.conflist
 	for page in $(MAN); do install -D -m 644 -t "$(SHARE)/man/man$${page##*.}" "$$page" || exit; done
 	install -D -m 644 deploy/completion/nsgatectl.bash $(SHARE)/bash-completion/completions/nsgatectl
-	install -D -m 644 -t $(SHARE)/nsgate lib/policy-v1.schema.json
+	install -D -m 644 -t $(SHARE)/nsgate lib/policy/policy-v1.schema.json
 	install -D -m 644 -t $(SHARE)/nsgate/policies deploy/policies/*.json
 	install -D -m 644 -t $(SHARE)/nsgate/prometheus deploy/prometheus/nsgate.rules.yml
 	install -D -m 644 -t $(SHARE)/nsgate/grafana deploy/grafana/nsgate.json

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "broker_link.h"
+#include "agent/broker_link.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -9,11 +9,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "agent.h"
+#include "agent/agent.h"
 #include "ipc.h"
 #include "log.h"
 #include "loop.h"
-#include "ns.h"
+#include "agent/ns/ns.h"
 #include "record.h"
 
 /* Answers to what the broker asked: as many as it has questions under way. */

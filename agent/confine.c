@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "confine.h"
+#include "agent/confine.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -240,7 +240,8 @@ static const struct filter_narrowed narrowed[] = {
 	{SCMP_SYS(mprotect), 2, PROT_EXEC, 0},
 	/* Reading limits, own or not. */
 	{SCMP_SYS(prlimit64), 2, 0, 0},
-	/* Of the calling thread, by workers (worker_sched.c). To ask for more takes a capability.
+	/* Of the calling thread, by workers (agent/worker/sched.c). To ask for more takes a
+	 * capability.
 	 */
 	{SCMP_SYS(sched_setattr), 0, 0, 0},
 	{SCMP_SYS(sched_setaffinity), 0, 0, 0},

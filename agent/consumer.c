@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "consumer.h"
+#include "agent/consumer.h"
 
 #include <errno.h>
 

@@ -8,7 +8,7 @@
  * empty, then looks once more, so that an event put in between is either seen by that second
  * look or wakes the reader again.
  */
-#include "event.h"
+#include "agent/event.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "json_writer.h"
+#include "agent/json_writer.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -29,24 +29,24 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "agent.h"
-#include "api.h"
-#include "broker_link.h"
-#include "confine.h"
-#include "event.h"
+#include "agent/agent.h"
+#include "agent/api/api.h"
+#include "agent/broker_link.h"
+#include "agent/confine.h"
+#include "agent/event.h"
 #include "daemon.h"
 #include "ipc.h"
 #include "listen_fds.h"
 #include "log.h"
 #include "loop.h"
 #include "notify.h"
-#include "notify_relay.h"
-#include "ns.h"
+#include "agent/notify_relay.h"
+#include "agent/ns/ns.h"
 #include "options.h"
-#include "packet_log.h"
-#include "store.h"
-#include "store_good.h"
-#include "worker.h"
+#include "agent/packet_log.h"
+#include "agent/store/store.h"
+#include "agent/store/good.h"
+#include "agent/worker/worker.h"
 
 #define WORKERS_MAX 64
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "notify_relay.h"
+#include "agent/notify_relay.h"
 
 #include <errno.h>
 #include <grp.h>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "packet_log.h"
+#include "agent/packet_log.h"
 
-#include "api.h"
+#include "agent/api/api.h"
 #include "log.h"
 #include "loop.h"
-#include "ns.h"
+#include "agent/ns/ns.h"
 
 static const char *verdict_name(const struct event *event)
 {

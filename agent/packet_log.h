@@ -4,7 +4,7 @@
 #ifndef NSGATE_PACKET_LOG_H
 #define NSGATE_PACKET_LOG_H
 
-#include "event.h"
+#include "agent/event.h"
 
 struct ns;
 

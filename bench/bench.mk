@@ -17,9 +17,9 @@ $(BUILD)/bench/peers/%: $(BUILD)/bench/peers/%.o $(BUILD)/bench/peers/peer.o $(B
 	$(link) $(LIBS_agent) $(LIBS_broker)
 
 # Flags of its own, whatever CFLAGS are, so that instruction counts can be compared.
-MICRO_SOURCES := bench/micro.c agent/nfq.c $(wildcard lib/*.c)
-$(BUILD)/bench/micro: $(MICRO_SOURCES) $(BUILD)/lib/policy_schema.o $(wildcard lib/*.h agent/nfq.h)
+MICRO_SOURCES := bench/micro.c agent/queue/nfq.c $(wildcard lib/*.c lib/policy/*.c)
+$(BUILD)/bench/micro: $(MICRO_SOURCES) $(BUILD)/lib/policy/schema.o $(wildcard lib/*.h lib/policy/*.h agent/queue/nfq.h)
 	@mkdir -p $(@D)
-	$(CC) -O2 -g -std=gnu11 -D_GNU_SOURCE -Iinclude -Ilib -pthread -o $@ $(filter %.c %.o,$^) $(LIBS_lib) -lseccomp
+	$(CC) -O2 -g -std=gnu11 -D_GNU_SOURCE -Iinclude -Ilib -I. -pthread -o $@ $(filter %.c %.o,$^) $(LIBS_lib) -lseccomp
 
 .PHONY: bench bench-programs bench-micro bench-micro-check

@@ -13,11 +13,11 @@
 #include <string.h>
 #include <time.h>
 
-#include "../agent/nfq.h"
+#include "agent/queue/nfq.h"
 #include "judge.h"
 #include "nsgate/hook.h"
 #include "nsgate/shm.h"
-#include "policy.h"
+#include "policy/policy.h"
 
 #define FLOWS 32
 #define MESSAGE_SIZE 256
@@ -68,7 +68,7 @@ static void make_message(struct message *message, unsigned int flow)
 	memcpy(message->bytes, &nlh, sizeof(nlh));
 }
 
-/* What agent/queue_judge.c does with a message, without its counters and marks. */
+/* What agent/queue/judge.c does with a message, without its counters and marks. */
 static enum judge_verdict judge(struct judge_policy *policy, const struct message *message)
 {
 	struct judge_packet judged = {.flow = NSGATE_FLOW_NEW};

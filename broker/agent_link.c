@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "agent_link.h"
+#include "broker/agent_link.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -9,14 +9,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "attach.h"
-#include "broker.h"
-#include "holding.h"
+#include "broker/attach.h"
+#include "broker/broker.h"
+#include "broker/holding.h"
 #include "ipc.h"
 #include "log.h"
 #include "loop.h"
-#include "owed.h"
-#include "takeup.h"
+#include "broker/owed.h"
+#include "broker/takeup.h"
 #include "timer.h"
 
 /* A socket file that was just made may not listen yet: try often for a moment, then seldom. */

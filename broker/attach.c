@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "attach.h"
+#include "broker/attach.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -7,23 +7,23 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "broker.h"
-#include "client.h"
-#include "enforce.h"
-#include "fdstore.h"
-#include "follow.h"
+#include "broker/broker.h"
+#include "broker/client.h"
+#include "broker/enforce.h"
+#include "broker/fdstore.h"
+#include "broker/follow.h"
 #include "ipc.h"
 #include "log.h"
-#include "members.h"
+#include "broker/members.h"
 #include "name.h"
-#include "opening.h"
-#include "owed.h"
-#include "prepare.h"
-#include "queue_setup.h"
+#include "broker/opening.h"
+#include "broker/owed.h"
+#include "broker/prepare.h"
+#include "broker/queue_setup.h"
 #include "record.h"
-#include "records.h"
-#include "rules.h"
-#include "takeup.h"
+#include "broker/records.h"
+#include "broker/nft/rules.h"
+#include "broker/takeup.h"
 
 #define OFFER_TIMEOUT_MS 5000
 #define DRAIN_TIMEOUT_MS 3000

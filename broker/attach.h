@@ -3,7 +3,7 @@
 #ifndef NSGATE_ATTACH_H
 #define NSGATE_ATTACH_H
 
-#include "holding.h"
+#include "broker/holding.h"
 
 /*
  * An ATTACH of a client. `fds` are taken over. The answer goes to the client by client_reply(),

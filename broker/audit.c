@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "audit.h"
+#include "broker/audit.h"
 
 #include <errno.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -8,8 +8,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#include "broker.h"
-#include "enforce.h"
+#include "broker/broker.h"
+#include "broker/enforce.h"
 #include "log.h"
 #include "loop.h"
 #include "timer.h"

@@ -17,7 +17,7 @@
 #ifndef NSGATE_AUDIT_H
 #define NSGATE_AUDIT_H
 
-#include "holding.h"
+#include "broker/holding.h"
 
 /* To be called once its kit is open. Return: 0 or -errno. */
 int audit_watch(struct holding *holding);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "broker.h"
+#include "broker/broker.h"
 
 #include "options.h"
-#include "queue_setup.h"
+#include "broker/queue_setup.h"
 
 struct broker_config broker_config = {
 	.runtime_dir = NSGATE_RUNTIME_DIR,

@@ -8,7 +8,7 @@
 
 #include "daemon.h"
 #include "nsgate/proto.h"
-#include "rules.h"
+#include "broker/nft/rules.h"
 
 struct broker_config {
 	const char *runtime_dir;

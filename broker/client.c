@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "client.h"
+#include "broker/client.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -9,7 +9,7 @@
  *
  * Entries that are made meanwhile bear none of the bits: no rule in force sets them.
  */
-#include "conntrack.h"
+#include "broker/conntrack.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

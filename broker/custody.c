@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "custody.h"
+#include "broker/custody.h"
 
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "enforce.h"
-#include "enter.h"
-#include "fdstore.h"
+#include "broker/enforce.h"
+#include "broker/enter.h"
+#include "broker/fdstore.h"
 #include "ipc.h"
-#include "kit.h"
+#include "broker/kit.h"
 #include "log.h"
 #include "loop.h"
-#include "place.h"
-#include "records.h"
+#include "broker/place.h"
+#include "broker/records.h"
 
 struct charge {
 	struct charge *next;

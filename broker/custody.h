@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-#include "holding.h"
+#include "broker/holding.h"
 
 /* Take into custody every recorded namespace that can still be found: its rules are in force anew.
  */

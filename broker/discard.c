@@ -8,7 +8,7 @@
  * then its end of a pipe, the child ends: the kernel does not linger for a process that ends
  * (inet_release() in net/ipv4/af_inet.c). One that is held up by FUSE holds up nobody.
  */
-#include "discard.h"
+#include "broker/discard.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "enforce.h"
+#include "broker/enforce.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -7,15 +7,15 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "broker.h"
-#include "conntrack.h"
+#include "broker/broker.h"
+#include "broker/conntrack.h"
 #include "log.h"
 #include "loop.h"
 #include "nsgate/shm.h"
-#include "queue_setup.h"
+#include "broker/queue_setup.h"
 #include "record.h"
-#include "records.h"
-#include "rules.h"
+#include "broker/records.h"
+#include "broker/nft/rules.h"
 #include "timer.h"
 
 /*

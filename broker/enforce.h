@@ -4,8 +4,8 @@
 #ifndef NSGATE_ENFORCE_H
 #define NSGATE_ENFORCE_H
 
-#include "holding.h"
-#include "rules.h"
+#include "broker/holding.h"
+#include "broker/nft/rules.h"
 
 #define ENFORCE_NO_GUARD                                                                           \
 	"this kernel cannot guard what leaves by a link: take \"strict\" out of the policy, or "   \

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "enter.h"
+#include "broker/enter.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +17,7 @@
 #include "fdmsg.h"
 #include "ipc.h"
 #include "loop.h"
-#include "program.h"
+#include "broker/program.h"
 
 #define PATIENCE_MS (NSGATE_ENTER_KERNEL_MS + 1000) /* it tells by itself what took too long */
 

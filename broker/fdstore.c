@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "fdstore.h"
+#include "broker/fdstore.h"
 
 #include <errno.h>
 #include <fcntl.h>

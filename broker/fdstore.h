@@ -27,7 +27,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "holding.h"
+#include "broker/holding.h"
 
 /* Sort what was passed at start (listen_fds.h). */
 void fdstore_take(void);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "follow.h"
+#include "broker/follow.h"
 
 #include <stddef.h>
 #include <string.h>

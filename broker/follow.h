@@ -3,7 +3,7 @@
 #ifndef NSGATE_FOLLOW_H
 #define NSGATE_FOLLOW_H
 
-#include "holding.h"
+#include "broker/holding.h"
 
 /*
  * Does the name that it is attached by lead there, as seen from here? If not, its end will not be

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "held.h"
+#include "broker/held.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -7,11 +7,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "broker.h"
+#include "broker/broker.h"
 #include "ipc.h"
-#include "members.h"
+#include "broker/members.h"
 #include "record.h"
-#include "place.h"
+#include "broker/place.h"
 
 static bool is_pidfd(int fd)
 {

@@ -6,7 +6,7 @@
 #ifndef NSGATE_HELD_H
 #define NSGATE_HELD_H
 
-#include "holding.h"
+#include "broker/holding.h"
 
 /*
  * Have the holding, which is new, be what `own` says, with the descriptors of an NS_HELD: the

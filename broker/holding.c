@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "holding.h"
+#include "broker/holding.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -8,13 +8,13 @@
 #include <string.h>
 #include <sys/epoll.h>
 
-#include "broker.h"
-#include "follow.h"
+#include "broker/broker.h"
+#include "broker/follow.h"
 #include "ipc.h"
 #include "log.h"
-#include "members.h"
-#include "names.h"
-#include "opening.h"
+#include "broker/members.h"
+#include "broker/names.h"
+#include "broker/opening.h"
 
 static struct holding *first;
 static unsigned int count;

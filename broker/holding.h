@@ -21,13 +21,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "kit.h"
-#include "links.h"
+#include "broker/kit.h"
+#include "broker/links.h"
 #include "log.h"
 #include "loop.h"
-#include "names.h"
+#include "broker/names.h"
 #include "nsgate/proto.h"
-#include "place.h"
+#include "broker/place.h"
 #include "timer.h"
 
 struct client;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "kit.h"
+#include "broker/kit.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,10 +16,10 @@
 #include <unistd.h>
 
 #include "nsgate/proto.h"
-#include "enter.h"
+#include "broker/enter.h"
 #include "ipc.h"
 #include "loop.h"
-#include "parting.h"
+#include "broker/parting.h"
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71 /* asm-generic/socket.h, since Linux 5.14 */

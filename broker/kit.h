@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "enter.h"
+#include "broker/enter.h"
 #include "nsgate/limits.h"
 
 struct kit {

@@ -7,7 +7,7 @@
  * overrun (ENOBUFS) or for want of memory, all links are asked for anew. Those known before stay
  * known until the answer is complete, and stand behind those that it has confirmed.
  */
-#include "links.h"
+#include "broker/links.h"
 
 #include <errno.h>
 #include <fcntl.h>

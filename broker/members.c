@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "members.h"
+#include "broker/members.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,10 +10,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "enter.h"
+#include "broker/enter.h"
 #include "ipc.h"
 #include "log.h"
-#include "records.h"
+#include "broker/records.h"
 
 struct member {
 	struct member *next;

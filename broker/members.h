@@ -17,7 +17,7 @@
 
 #include <stdbool.h>
 
-#include "holding.h"
+#include "broker/holding.h"
 
 #define MEMBERS_MAX 256 /* of one namespace */
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "names.h"
+#include "broker/names.h"
 
 #include <errno.h>
 #include <libgen.h>
@@ -13,7 +13,7 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
-#include "enter.h"
+#include "broker/enter.h"
 #include "ipc.h"
 #include "loop.h"
 

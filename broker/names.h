@@ -6,7 +6,7 @@
 #ifndef NSGATE_NAMES_H
 #define NSGATE_NAMES_H
 
-#include "enter.h"
+#include "broker/enter.h"
 
 /*
  * Watch `dir`, where `ip netns` keeps names, or, while it does not exist, its parent.

@@ -3,8 +3,8 @@
 #ifndef NSGATE_OPENING_H
 #define NSGATE_OPENING_H
 
-#include "holding.h"
-#include "kit.h"
+#include "broker/holding.h"
+#include "broker/kit.h"
 
 struct opening {
 	struct holding *holding;

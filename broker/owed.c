@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "owed.h"
+#include "broker/owed.h"
 
 #include <stddef.h>
 #include <stdlib.h>

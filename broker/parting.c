@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "parting.h"
+#include "broker/parting.h"
 
 #include <stdint.h>
 #include <unistd.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "place.h"
+#include "broker/place.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -10,9 +10,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "broker.h"
+#include "broker/broker.h"
 #include "loop.h"
-#include "members.h"
+#include "broker/members.h"
 
 /* "netns:web" -> "web" */
 static const char *after_colon(const char *target)

@@ -7,7 +7,7 @@
 #ifndef NSGATE_PLACE_H
 #define NSGATE_PLACE_H
 
-#include "enter.h"
+#include "broker/enter.h"
 #include "nsgate/proto.h"
 
 struct place_question {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "prepare.h"
+#include "broker/prepare.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,22 +14,22 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "audit.h"
-#include "broker.h"
+#include "broker/audit.h"
+#include "broker/broker.h"
 #include "clock.h"
-#include "custody.h"
-#include "fdstore.h"
-#include "follow.h"
-#include "held.h"
+#include "broker/custody.h"
+#include "broker/fdstore.h"
+#include "broker/follow.h"
+#include "broker/held.h"
 #include "ipc.h"
 #include "log.h"
-#include "members.h"
+#include "broker/members.h"
 #include "name.h"
-#include "opening.h"
+#include "broker/opening.h"
 #include "queue_number.h"
-#include "queue_setup.h"
+#include "broker/queue_setup.h"
 #include "record.h"
-#include "records.h"
+#include "broker/records.h"
 
 static int refuse(struct refusal *refusal, enum nsgate_status status, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -3,7 +3,7 @@
 #ifndef NSGATE_PREPARE_H
 #define NSGATE_PREPARE_H
 
-#include "holding.h"
+#include "broker/holding.h"
 
 /* Why an attach cannot be: the status for the exit code, and one line for people. */
 struct refusal {

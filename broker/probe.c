@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "probe.h"
+#include "broker/probe.h"
 
 #include <errno.h>
 #include <string.h>
@@ -7,8 +7,8 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include "broker.h"
-#include "kit.h"
+#include "broker/broker.h"
+#include "broker/kit.h"
 #include "log.h"
 #include "queue_proc.h"
 

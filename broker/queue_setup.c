@@ -9,7 +9,7 @@
  * comes last, without acknowledgement. A refusal of the first would be in the receive queue when
  * the send returns, alone.
  */
-#include "queue_setup.h"
+#include "broker/queue_setup.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

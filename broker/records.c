@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "records.h"
+#include "broker/records.h"
 
 #include <assert.h>
 #include <dirent.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "server.h"
+#include "broker/server.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -13,12 +13,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "attach.h"
-#include "broker.h"
-#include "enforce.h"
-#include "client.h"
-#include "discard.h"
-#include "holding.h"
+#include "broker/attach.h"
+#include "broker/broker.h"
+#include "broker/enforce.h"
+#include "broker/client.h"
+#include "broker/discard.h"
+#include "broker/holding.h"
 #include "ipc.h"
 #include "listen_fds.h"
 #include "log.h"

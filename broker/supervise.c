@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "supervise.h"
+#include "broker/supervise.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "program.h"
+#include "broker/program.h"
 
 #define ARGUMENTS_MAX 80
 #define STOP_FD 3 /* as supervise/main.c has it: a word in it means stop, its end nothing */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "takeup.h"
+#include "broker/takeup.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -7,18 +7,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent_link.h"
-#include "attach.h"
-#include "custody.h"
-#include "enforce.h"
-#include "fdstore.h"
+#include "broker/agent_link.h"
+#include "broker/attach.h"
+#include "broker/custody.h"
+#include "broker/enforce.h"
+#include "broker/fdstore.h"
 #include "ipc.h"
 #include "log.h"
 #include "loop.h"
-#include "owed.h"
-#include "place.h"
-#include "prepare.h"
-#include "records.h"
+#include "broker/owed.h"
+#include "broker/place.h"
+#include "broker/prepare.h"
+#include "broker/records.h"
 #include "timer.h"
 
 #define AGAIN_FIRST_MS 1000

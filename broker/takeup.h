@@ -10,7 +10,7 @@
 #ifndef NSGATE_TAKEUP_H
 #define NSGATE_TAKEUP_H
 
-#include "holding.h"
+#include "broker/holding.h"
 
 /* What systemd kept for us, and what waits in it, before any agent is there. */
 void takeup_stored(void);

@@ -3,18 +3,18 @@
  * Attaching and detaching. nsgatectl opens the namespace itself, so that it is the caller's own
  * rights that decide whether it may, and hands the descriptor to the broker.
  */
-#include "attach.h"
+#include "ctl/attach.h"
 
 #include <json-c/json.h>
 #include <string.h>
 
-#include "ctl.h"
-#include "dial.h"
-#include "document.h"
+#include "ctl/ctl.h"
+#include "client/dial.h"
+#include "client/document.h"
 #include "ipc.h"
-#include "query.h"
-#include "request.h"
-#include "target.h"
+#include "client/query.h"
+#include "client/request.h"
+#include "client/target.h"
 
 #define ASK_ID 1
 

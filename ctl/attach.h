@@ -3,9 +3,9 @@
 #ifndef NSGATE_CTL_ATTACH_H
 #define NSGATE_CTL_ATTACH_H
 
-#include "command.h"
-#include "failure.h"
-#include "target.h"
+#include "ctl/command.h"
+#include "client/failure.h"
+#include "client/target.h"
 
 /*
  * Build an ATTACH of `target` from those of the options name, policy, label, queue, queues,

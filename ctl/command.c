@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "command.h"
+#include "ctl/command.h"
 
 #include <getopt.h>
 #include <string.h>

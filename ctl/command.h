@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-#include "failure.h"
+#include "client/failure.h"
 
 struct ctl;
 struct command_args;

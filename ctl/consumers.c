@@ -5,7 +5,7 @@
  * The table shows the namespace of the thread that opens it. So a child enters the namespace,
  * reads the table, writes it into a pipe and is gone; this process never moves.
  */
-#include "consumers.h"
+#include "ctl/consumers.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "target.h"
+#include "client/target.h"
 
 #define TABLE_FILE "/proc/thread-self/net/netfilter/nfnetlink_queue"
 #define TABLE_BYTES_MAX 65536 /* a line has about 60: some thousand queues */

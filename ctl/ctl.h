@@ -5,8 +5,8 @@
 
 #include <stdbool.h>
 
-#include "command.h"
-#include "failure.h"
+#include "ctl/command.h"
+#include "client/failure.h"
 
 struct ctl {
 	const char *runtime_dir;

@@ -15,12 +15,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "ctl.h"
+#include "ctl/ctl.h"
 #include "ipc.h"
-#include "query.h"
-#include "request.h"
-#include "run.h"
-#include "target.h"
+#include "client/query.h"
+#include "client/request.h"
+#include "ctl/run.h"
+#include "client/target.h"
 
 #define LISTEN_FDS_START 3 /* sd_listen_fds(3) */
 

@@ -4,7 +4,7 @@
  * doctor) on broker.sock or the agent (everything else) on api.sock; two need neither. The exit
  * codes are enum nsgate_status.
  */
-#include "ctl.h"
+#include "ctl/ctl.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 #include "options.h"
-#include "patience.h"
-#include "request.h"
+#include "client/patience.h"
+#include "client/request.h"
 
 static const struct command_option attach_options[] = {
 	{"name", "NAME", "name of the attached namespace; default: made from TARGET", false},

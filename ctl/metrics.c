@@ -16,12 +16,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "ctl.h"
+#include "ctl/ctl.h"
 #include "ipc.h"
 #include "notify.h"
-#include "problem.h"
-#include "query.h"
-#include "request.h"
+#include "client/problem.h"
+#include "client/query.h"
+#include "client/request.h"
 
 #define METRICS_PATH "/metrics"
 #define TEXT "text/plain; version=0.0.4; charset=utf-8" /* Prometheus' text format */

@@ -3,12 +3,12 @@
 #include <json-c/json.h>
 #include <time.h>
 
-#include "ctl.h"
-#include "document.h"
+#include "ctl/ctl.h"
+#include "client/document.h"
 #include "loop.h"
-#include "query.h"
-#include "render.h"
-#include "request.h"
+#include "client/query.h"
+#include "ctl/render.h"
+#include "client/request.h"
 
 static enum nsgate_status out_of_memory(struct failure *fail)
 {

@@ -7,15 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ctl.h"
-#include "document.h"
-#include "file.h"
-#include "policy.h"
-#include "policy_schema.h"
-#include "problem.h"
-#include "query.h"
-#include "render.h"
-#include "request.h"
+#include "ctl/ctl.h"
+#include "client/document.h"
+#include "client/file.h"
+#include "policy/policy.h"
+#include "policy/schema.h"
+#include "client/problem.h"
+#include "client/query.h"
+#include "ctl/render.h"
+#include "client/request.h"
 
 static void add_problem(struct json_object *list, const struct policy_problem *problem)
 {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "render.h"
+#include "ctl/render.h"
 
 #include <inttypes.h>
 #include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "document.h"
-#include "failure.h"
-#include "table.h"
+#include "client/document.h"
+#include "client/failure.h"
+#include "ctl/table.h"
 
 static enum table_tone tone_of_state(const char *state)
 {

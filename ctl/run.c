@@ -18,7 +18,7 @@
  * leaves behind (a child subreaper), so the end of the command is the end of its namespace. Should
  * nsgatectl be killed, the kernel kills the command, and the broker lets go of the namespace.
  */
-#include "run.h"
+#include "ctl/run.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,13 +36,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "attach.h"
-#include "ctl.h"
-#include "dial.h"
+#include "ctl/attach.h"
+#include "ctl/ctl.h"
+#include "client/dial.h"
 #include "ipc.h"
-#include "query.h"
-#include "target.h"
-#include "wire.h"
+#include "client/query.h"
+#include "client/target.h"
+#include "ctl/wire.h"
 
 #define DETACH_ID 2
 #define LEFTOVERS_DEADLINE_S 5

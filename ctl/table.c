@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "table.h"
+#include "ctl/table.h"
 
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "failure.h"
+#include "client/failure.h"
 
 #define GAP 2 /* spaces between columns */
 

@@ -15,7 +15,7 @@
  * IPv6 is not forwarded by this: switching that on makes a host ignore router advertisements, and
  * perhaps lose its own network. Where the host forwards already, the namespace has IPv6.
  */
-#include "wire.h"
+#include "ctl/wire.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-#include "failure.h"
+#include "client/failure.h"
 
 #define WIRE_LOCK "run.lock" /* in the runtime directory */
 

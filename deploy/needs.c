@@ -11,36 +11,38 @@
 "the kernel's headers: linux-libc-dev (Debian), kernel-headers (Fedora), linux-headers (Alpine)"
 #endif
 #if !__has_include(<libmnl/libmnl.h>)
-"libmnl: libmnl-dev (Debian, Alpine), libmnl-devel (Fedora)"
+	"libmnl: libmnl-dev (Debian, Alpine), libmnl-devel (Fedora)"
 #endif
 #if !__has_include(<libnftnl/table.h>)
-"libnftnl: libnftnl-dev (Debian, Alpine), libnftnl-devel (Fedora)"
+	"libnftnl: libnftnl-dev (Debian, Alpine), libnftnl-devel (Fedora)"
 #endif
 #if !__has_include(<libnetfilter_queue/libnetfilter_queue.h>)
-"libnetfilter_queue: libnetfilter-queue-dev (Debian), libnetfilter_queue-devel (Fedora), libnetfilter_queue-dev (Alpine)"
+	"libnetfilter_queue: libnetfilter-queue-dev (Debian), libnetfilter_queue-devel (Fedora), "
+	"libnetfilter_queue-dev (Alpine)"
 #endif
 #if !__has_include(<netlink/route/link.h>)
-"libnl: libnl-route-3-dev (Debian), libnl3-devel (Fedora), libnl3-dev (Alpine)"
+	"libnl: libnl-route-3-dev (Debian), libnl3-devel (Fedora), libnl3-dev (Alpine)"
 #endif
 #if !__has_include(<nftables/libnftables.h>)
-"libnftables: libnftables-dev (Debian), nftables-devel (Fedora), nftables-dev (Alpine)"
+	"libnftables: libnftables-dev (Debian), nftables-devel (Fedora), nftables-dev (Alpine)"
 #endif
 #if !__has_include(<json-c/json.h>)
-"json-c: libjson-c-dev (Debian), json-c-devel (Fedora), json-c-dev (Alpine)"
+	"json-c: libjson-c-dev (Debian), json-c-devel (Fedora), json-c-dev (Alpine)"
 #endif
 #if !__has_include(<microhttpd.h>)
-"libmicrohttpd: libmicrohttpd-dev (Debian, Alpine), libmicrohttpd-devel (Fedora)"
+	"libmicrohttpd: libmicrohttpd-dev (Debian, Alpine), libmicrohttpd-devel (Fedora)"
 #endif
 #if !__has_include(<curl/curl.h>)
-"libcurl: libcurl4-gnutls-dev (Debian), libcurl-devel (Fedora), curl-dev (Alpine)"
+	"libcurl: libcurl4-gnutls-dev (Debian), libcurl-devel (Fedora), curl-dev (Alpine)"
 #endif
 #if !__has_include(<sys/capability.h>)
-"libcap: libcap-dev (Debian, Alpine), libcap-devel (Fedora)"
+	"libcap: libcap-dev (Debian, Alpine), libcap-devel (Fedora)"
 #endif
 #if !__has_include(<seccomp.h>)
-"libseccomp: libseccomp-dev (Debian, Alpine), libseccomp-devel (Fedora)"
+	"libseccomp: libseccomp-dev (Debian, Alpine), libseccomp-devel (Fedora)"
 #endif
 #if defined(NEEDS_TESTS) && !__has_include(<cmocka.h>)
-"cmocka, for the tests: libcmocka-dev (Debian), libcmocka-devel (Fedora), cmocka-dev (Alpine)"
+	"cmocka, for the tests: libcmocka-dev (Debian), libcmocka-devel (Fedora), cmocka-dev "
+	"(Alpine)"
 #endif
 #endif

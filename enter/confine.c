@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "confine.h"
+#include "enter/confine.h"
 
 #include <errno.h>
 #include <linux/capability.h>

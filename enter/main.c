@@ -25,9 +25,9 @@
 #include <unistd.h>
 
 #include "clock.h"
-#include "confine.h"
+#include "enter/confine.h"
 #include "fdmsg.h"
-#include "ops.h"
+#include "enter/ops.h"
 
 #define CHILDREN_MAX 64
 

@@ -18,7 +18,7 @@
  * or a pipe. Only what was found to be a file of a namespace is opened for real, and a path that
  * does not come back holds up nobody but this child.
  */
-#include "ops.h"
+#include "enter/ops.h"
 
 #include <errno.h>
 #include <fcntl.h>

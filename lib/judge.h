@@ -12,7 +12,7 @@
 
 #include "nsgate/flow.h"
 #include "pkt.h"
-#include "policy.h"
+#include "policy/policy.h"
 
 /* What is in force where the packet is. */
 struct judge_policy {

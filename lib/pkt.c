@@ -18,7 +18,7 @@
 
 #include "nsgate/hook.h"
 #include "pkt.h"
-#include "policy.h"
+#include "policy/policy.h"
 
 #define IPV4_HEADER 20
 #define IPV6_HEADER 40

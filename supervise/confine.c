@@ -7,7 +7,7 @@
  * stay permitted, but only CAP_KILL is in effect. The filter holds for agents, too; it is a list of
  * what neither needs, and the agent's own comes on top.
  */
-#include "confine.h"
+#include "supervise/confine.h"
 
 #include <errno.h>
 #include <linux/capability.h>

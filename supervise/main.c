@@ -29,7 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "confine.h"
+#include "supervise/confine.h"
 #include "ipc.h"
 #include "log.h"
 #include "loop.h"

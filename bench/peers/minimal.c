@@ -20,7 +20,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
-#include "../../broker/queue_setup.h"
+#include "broker/queue_setup.h"
 #include "netlink.h"
 #include "peer.h"
 

@@ -17,12 +17,12 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "../../broker/nft_expr.h"
-#include "../../broker/rules.h"
+#include "broker/nft/expr.h"
+#include "broker/nft/rules.h"
 #include "netlink.h"
 #include "nsgate/hook.h"
 
-#define CHAIN_PRIORITY 10   /* as in broker/rules_set.h */
+#define CHAIN_PRIORITY 10   /* as in broker/nft/set.h */
 #define PACKET_TRUESIZE 832 /* as in broker/queue_setup.c */
 
 volatile bool peer_stop;

@@ -112,7 +112,8 @@ struct shm_control {
 	 */
 	uint64_t passed_down, passed_down_raw;
 	uint64_t passed_unbound, passed_overload;
-	/* What agent/unbound.c knows; all but `taken` in the first block for all of a namespace. */
+	/* What agent/stats/unbound.c knows; all but `taken` in the first block for all of a
+	 * namespace. */
 	uint64_t asked, asked_raw; /* came before the queue: as the two above */
 	uint64_t unasked;	   /* taken by a queue without having been asked about */
 	uint64_t unbound;	   /* asked about, and lost for want of a queue */

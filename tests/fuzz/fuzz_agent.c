@@ -12,11 +12,11 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "../../agent/agent.h"
-#include "../../agent/broker_link.h"
-#include "../../agent/ns.h"
-#include "../../agent/store.h"
-#include "../../agent/worker.h"
+#include "agent/agent.h"
+#include "agent/broker_link.h"
+#include "agent/ns/ns.h"
+#include "agent/store/store.h"
+#include "agent/worker/worker.h"
 #include "log.h"
 #include "loop.h"
 #include "messages.h"

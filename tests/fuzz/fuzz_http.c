@@ -19,16 +19,16 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "../../agent/agent.h"
-#include "../../agent/api.h"
-#include "../../agent/broker_link.h"
-#include "../../agent/ns.h"
+#include "agent/agent.h"
+#include "agent/api/api.h"
+#include "agent/broker_link.h"
+#include "agent/ns/ns.h"
 #include "name.h"
-#include "../../agent/store.h"
+#include "agent/store/store.h"
 #include "fuzz.h"
 #include "ipc.h"
 #include "log.h"
-#include "policy_json.h"
+#include "policy/json.h"
 
 /* ---- the stub of the namespaces ---- */
 

@@ -10,7 +10,7 @@
 #include <linux/netfilter/nfnetlink_queue.h>
 #include <linux/netlink.h>
 
-#include "../../agent/nfq.h"
+#include "agent/queue/nfq.h"
 #include "fuzz.h"
 #include "verdict.h"
 

@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <sanitizer/asan_interface.h>
 
-#include "../../agent/mangle.h"
+#include "agent/queue/mangle.h"
 #include "fuzz.h"
 #include "nsgate/hook.h"
 #include "nsgate/shm.h"

@@ -18,7 +18,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
-#include "../../agent/queue_internal.h"
+#include "agent/queue/internal.h"
 #include "fuzz.h"
 #include "nsgate/hook.h"
 #include "nsgate/flow.h"

@@ -12,8 +12,8 @@
 #include <sys/socket.h>
 #include <time.h>
 
-#include "../../agent/event.h"
-#include "../../agent/queue_internal.h"
+#include "agent/event.h"
+#include "agent/queue/internal.h"
 #include "fuzz.h"
 #include "nsgate/flow.h"
 #include "verdict.h"

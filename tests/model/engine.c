@@ -29,7 +29,7 @@
 #include "nsgate/hook.h"
 #include "nsgate/limits.h"
 #include "nsgate/shm.h"
-#include "policy.h"
+#include "policy/policy.h"
 
 #define LINE_MAX_BYTES 8192
 #define DATA_MAX 2048

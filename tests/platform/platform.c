@@ -18,10 +18,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../../broker/nft_batch.h"
-#include "../../broker/nft_expr.h"
-#include "../../broker/queue_setup.h"
-#include "../../broker/rules.h"
+#include "broker/nft/batch.h"
+#include "broker/nft/expr.h"
+#include "broker/queue_setup.h"
+#include "broker/nft/rules.h"
 #include "clock.h"
 #include "netlink.h"
 

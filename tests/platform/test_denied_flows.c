@@ -11,14 +11,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../../broker/rules.h"
+#include "broker/nft/rules.h"
 #include "nsgate/hook.h"
 #include "platform.h"
 
 #define HOOK(name) NSGATE_HOOK_BIT(NSGATE_HOOK_##name)
 #define IN_OUT (HOOK(IN) | HOOK(OUT))
 #define DENIED (NSGATE_RULES_OFFLOAD | NSGATE_RULES_DENIED)
-#define FLOWS_MAX 768 /* of a set, in broker/rules_denied.c */
+#define FLOWS_MAX 768 /* of a set, in broker/nft/denied.c */
 
 /* For grep. nft tells the timeout of each element on some kernels, of the set alone on others. */
 #define EXPIRES "\\(timeout [0-9a-z]* \\)\\?expires "

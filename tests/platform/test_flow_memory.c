@@ -13,8 +13,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../../broker/conntrack.h"
-#include "../../broker/rules.h"
+#include "broker/conntrack.h"
+#include "broker/nft/rules.h"
 #include "nsgate/hook.h"
 #include "platform.h"
 

@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../../broker/rules.h"
+#include "broker/nft/rules.h"
 #include "nsgate/hook.h"
 #include "platform.h"
 

@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../../broker/queue_setup.h"
+#include "broker/queue_setup.h"
 #include "platform.h"
 
 #define FIRST 100

@@ -12,8 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../../broker/queue_setup.h"
-#include "../../broker/rules.h"
+#include "broker/queue_setup.h"
+#include "broker/nft/rules.h"
 #include "nsgate/hook.h"
 #include "platform.h"
 

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "../../broker/rules.h"
+#include "broker/nft/rules.h"
 #include "nsgate/hook.h"
 #include "platform.h"
 

@@ -26,13 +26,13 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "../../agent/queue.h"
-#include "../../broker/queue_setup.h"
-#include "../../broker/rules.h"
+#include "agent/queue/queue.h"
+#include "broker/queue_setup.h"
+#include "broker/nft/rules.h"
 #include "netlink.h"
 #include "nsgate/hook.h"
 #include "nsgate/shm.h"
-#include "policy.h"
+#include "policy/policy.h"
 
 #define LIVE_SKIP 77
 #define LIVE_QUEUE 3 /* the first number */

@@ -15,7 +15,7 @@
 
 #include "nsgate/hook.h"
 #include "nsgate/shm.h"
-#include "policy.h"
+#include "policy/policy.h"
 
 static struct shm_rule counters[NSGATE_RULES_MAX];
 

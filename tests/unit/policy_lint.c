@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "nsgate/limits.h"
-#include "policy_match.h"
+#include "policy/match.h"
 
 static char text[2 * NSGATE_POLICY_BYTES_MAX];
 

@@ -29,7 +29,7 @@ except ImportError:
     sys.exit(77)
 
 HERE = pathlib.Path(__file__).resolve().parent
-SCHEMA = HERE.parent.parent / "lib" / "policy-v1.schema.json"
+SCHEMA = HERE.parent.parent / "lib" / "policy" / "policy-v1.schema.json"
 MUTANTS = 3000
 
 # Made once by a test run instead of being kept: they are large.

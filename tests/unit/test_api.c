@@ -21,16 +21,16 @@
 
 #include <cmocka.h>
 
-#include "../../agent/agent.h"
-#include "../../agent/api.h"
-#include "../../agent/api_request.h"
-#include "../../agent/broker_link.h"
-#include "../../agent/ns.h"
-#include "../../agent/store.h"
+#include "agent/agent.h"
+#include "agent/api/api.h"
+#include "agent/api/request.h"
+#include "agent/broker_link.h"
+#include "agent/ns/ns.h"
+#include "agent/store/store.h"
 #include "block_fixture.h"
 #include "ipc.h"
 #include "log.h"
-#include "policy.h"
+#include "policy/policy.h"
 
 #define NOBODY 65534
 #define ADMIN 12345

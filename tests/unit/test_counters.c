@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include "../../agent/counters.h"
+#include "agent/stats/counters.h"
 
 static struct shm_queue *new_block(void)
 {

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../ctl/command.h"
+#include "ctl/command.h"
 
 static const struct command_option attach_options[] = {
 	{"name", "NAME", "its name", false},

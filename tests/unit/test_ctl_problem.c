@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../ctl/problem.h"
+#include "client/problem.h"
 
 static void test_exit_codes(void **state)
 {

@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../ctl/consumers.h"
-#include "../../ctl/document.h"
-#include "../../ctl/render.h"
-#include "../../ctl/table.h"
+#include "ctl/consumers.h"
+#include "client/document.h"
+#include "ctl/render.h"
+#include "ctl/table.h"
 
 static struct json_object *parsed(const char *text, size_t length)
 {

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#include "../../ctl/request.h"
+#include "client/request.h"
 
 static void test_packs_labels(void **state)
 {

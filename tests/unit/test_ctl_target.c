@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../../ctl/target.h"
+#include "client/target.h"
 
 static void test_good_targets(void **state)
 {

@@ -13,8 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../../broker/enter.h"
-#include "../../broker/program.h"
+#include "broker/enter.h"
+#include "broker/program.h"
 #include "fdmsg.h"
 
 int program_find(const char *name, char *ret, size_t size)

@@ -9,7 +9,7 @@
 #include <poll.h>
 #include <pthread.h>
 
-#include "../../agent/event.h"
+#include "agent/event.h"
 
 #define BURST 200000
 #define WAIT_MS 5000

@@ -17,7 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "../../broker/fdstore.h"
+#include "broker/fdstore.h"
 #include "loop.h"
 #include "notify.h"
 

@@ -16,9 +16,9 @@
 #include <cmocka.h>
 #include <json-c/json.h>
 
-#include "../../ctl/document.h"
+#include "client/document.h"
 #include "json_scan.h"
-#include "policy.h"
+#include "policy/policy.h"
 
 /* In the place of json-c's own. It tells the truth for so many calls, then this. */
 static unsigned int truths = UINT_MAX;

@@ -19,8 +19,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../../broker/broker.h"
-#include "../../broker/holding.h"
+#include "broker/broker.h"
+#include "broker/holding.h"
 #include "netlink.h"
 #include "timer.h"
 

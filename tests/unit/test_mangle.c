@@ -11,7 +11,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
-#include "../../agent/mangle.h"
+#include "agent/queue/mangle.h"
 #include "pkt.h"
 
 #define PAYLOAD 11 /* odd, so that a checksum has to pad */

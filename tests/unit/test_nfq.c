@@ -18,7 +18,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "../../agent/nfq.h"
+#include "agent/queue/nfq.h"
 
 #define MESSAGE_SIZE 1024
 

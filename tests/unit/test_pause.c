@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "../../agent/pause.h"
+#include "agent/worker/pause.h"
 
 #define TURN_FULL 64		/* packets of a turn that may have left some */
 #define MS UINT64_C(1000000)	/* nanoseconds */

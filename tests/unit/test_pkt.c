@@ -16,8 +16,8 @@
 
 #include "nsgate/hook.h"
 #include "pkt.h"
-#include "policy.h"
-#include "policy_match.h"
+#include "policy/policy.h"
+#include "policy/match.h"
 
 struct buffer {
 	uint8_t bytes[512];

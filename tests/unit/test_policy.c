@@ -15,8 +15,8 @@
 #include "nsgate/hook.h"
 #include "nsgate/limits.h"
 #include "nsgate/proto.h"
-#include "policy.h"
-#include "policy_schema.h"
+#include "policy/policy.h"
+#include "policy/schema.h"
 
 /* Compile a document that has ' in the place of ". Return: as policy_compile(). */
 static int compile(const char *text, struct policy **ret_policy, struct policy_problems *problems)

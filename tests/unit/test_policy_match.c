@@ -5,7 +5,7 @@
  * packets here, too; one that is read from the headers is there already.
  */
 #include "policy_fixture.h"
-#include "policy_match.h"
+#include "policy/match.h"
 
 #define SEGMENT_BYTES 1442
 #define PAIR_BYTES 2844 /* of two segments that are not cut up yet */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A policy that is read while memory is short judges as it is written, or is refused for want of
- * memory: no rule ever loses a condition. A document of others (ctl/document.h) is whole or is
- * refused for it, too: the shim writes a container's back.
+ * memory: no rule ever loses a condition. A document of others (lib/client/document.h) is whole or
+ * is refused for it, too: the shim writes a container's back.
  *
  * Each allocation fails in a child of its own, in json-c too, whose parser may crash then (0.16):
  * who crashes has no policy in force.
@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../../ctl/document.h"
+#include "client/document.h"
 #include "policy_fixture.h"
 
 #ifndef __SANITIZE_ADDRESS__ /* which has an allocator of its own: there nothing fails */

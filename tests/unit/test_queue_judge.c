@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* From a message of the queue to the verdict: which number means what, and what is answered. */
-#include "../../agent/queue_internal.h"
+#include "agent/queue/internal.h"
 #include "nsgate/flow.h"
 #include "policy_fixture.h"
 

@@ -15,10 +15,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../../broker/rules.h"
-#include "../../broker/rules_guard.h"
-#include "../../broker/rules_set.h"
-#include "../../broker/rules_way.h"
+#include "broker/nft/rules.h"
+#include "broker/nft/guard.h"
+#include "broker/nft/set.h"
+#include "broker/nft/way.h"
 #include "nsgate/hook.h"
 #include "nsgate/flow.h"
 

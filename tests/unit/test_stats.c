@@ -18,16 +18,16 @@
 
 #include <cmocka.h>
 
-#include "../../agent/agent.h"
-#include "../../agent/json_writer.h"
-#include "../../agent/ns.h"
-#include "../../agent/offload.h"
-#include "../../agent/rule_counters.h"
-#include "../../agent/stats.h"
+#include "agent/agent.h"
+#include "agent/json_writer.h"
+#include "agent/ns/ns.h"
+#include "agent/ns/offload.h"
+#include "agent/stats/rule_counters.h"
+#include "agent/stats/stats.h"
 #include "block_fixture.h"
 #include "json_scan.h"
 #include "netlink.h"
-#include "policy.h"
+#include "policy/policy.h"
 
 #define QUEUES 2
 #define FIRST_QUEUE 10

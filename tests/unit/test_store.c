@@ -16,8 +16,8 @@
 #include <cmocka.h>
 
 #include "log.h"
-#include "../../agent/store.h"
-#include "../../agent/store_good.h"
+#include "agent/store/store.h"
+#include "agent/store/good.h"
 
 #define GOOD "{\"version\":1,\"default\":\"drop\",\"rules\":[]}"
 #define OTHER "{\"version\":1,\"default\":\"accept\",\"rules\":[]}"

@@ -12,8 +12,8 @@
 #include <sys/prctl.h>
 #include <time.h>
 
-#include "../../agent/event.h"
-#include "../../agent/worker.h"
+#include "agent/event.h"
+#include "agent/worker/worker.h"
 #include "live.h"
 
 #define OUT NSGATE_HOOK_BIT(NSGATE_HOOK_OUT)

@@ -14,8 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../../agent/worker_cpu.h"
-#include "../../agent/worker_sched.h"
+#include "agent/worker/cpu.h"
+#include "agent/worker/sched.h"
 #include "clock.h"
 
 #define DEADLINE_NS 20000000000U

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The namespaces that the agent serves: the control thread's table. Everything here is called
+ * from the control thread only.
+ */
+#ifndef NSGATE_NS_H
+#define NSGATE_NS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "nsgate/proto.h"
+#include "nsgate/shm.h"
+#include "log.h"
+#include "agent/queue/queue.h"
+#include "agent/stats/last.h"
+#include "agent/worker/worker.h"
+
+struct policy;
+
+/* Attached: policy, hooks, flags and guard that the kernel holds are those of the policy. */
+enum ns_state { NS_STATE_ATTACHED, NS_STATE_ORPHANED, NS_STATE_DEGRADED, NS_STATE_MAX };
+
+extern const char *const ns_state_names[NS_STATE_MAX];
+
+struct ns {
+	struct ns *next;		/* in the order of attachment */
+	struct nsgate_ns_record record; /* name, policy's name, identity, labels, rules in force */
+	enum ns_state state;		/* worked out by agent/ns/state.c alone */
+	char reason[NSGATE_TEXT_MAX];	/* why degraded; empty otherwise */
+	bool orphaned;			/* the broker's word */
+	char broker_says[NSGATE_TEXT_MAX]; /* why it calls it degraded; empty: it does not */
+	char conflict[NSGATE_TEXT_MAX];	   /* why the policy of that name cannot be in force here */
+	struct ns_silence {
+		bool begun, heard;
+		uint64_t turn;	      /* of the queue's counters, when it was looked at first */
+		unsigned int looks;   /* in a row at which packets waited; 2 is enough */
+	} silence[NSGATE_QUEUES_MAX]; /* silence.h */
+	struct {
+		enum ns_state state;
+		uint64_t reason_hash; /* 0: none */
+		int64_t due_ms;	      /* when to tell that the broker has not answered; 0: it has */
+	} told;			      /* to log and events */
+	struct policy *policy;	      /* in force; NULL: missing */
+	uint32_t generation;	      /* of the policy in this namespace */
+	struct nsgate_link *links;    /* as the broker last told */
+	uint32_t link_count;
+
+	struct shm_queue *shm[NSGATE_QUEUES_MAX]; /* record.queue_count blocks, in one mapping */
+	size_t shm_size;
+	int shm_fd, proc_fd, aux_fd, watch_fd;
+	struct queue queues[NSGATE_QUEUES_MAX]; /* record.queue_count of them */
+	struct worker *workers[NSGATE_QUEUES_MAX];
+	uint32_t unserved[NSGATE_QUEUES_MAX];		/* as struct queue says, when it was told */
+	bool flooded[NSGATE_QUEUES_MAX];		/* is with a worker for such */
+	struct worker_adding adding[NSGATE_QUEUES_MAX]; /* until ns_settle() */
+	unsigned int adding_count;
+	uint32_t offer_id;	    /* of the NS_ADD that brought it */
+	bool begun;		    /* its links are known, it waits for ns_settle() */
+	enum nsgate_status refused; /* 0: served, or about to be; else `reason` says why not */
+
+	struct stats_last last; /* the statistics' memory */
+
+	/* What the kernel should have, and what must still be said to the broker. */
+	struct nsgate_rules_spec wanted;
+	struct nsgate_rules_spec asked;	   /* by the last NS_RULES */
+	unsigned int todo;		   /* enum ns_todo */
+	struct ns_change *change;	   /* waits for the broker's answer to NS_RULES */
+	int64_t change_ms;		   /* when `change` began to wait */
+	uint32_t change_id;		   /* id of the last NS_RULES, 0: none unanswered */
+	char rules_error[NSGATE_TEXT_MAX]; /* the answer to it; empty: none */
+	struct log_limit log_limit;
+};
+
+enum ns_todo {
+	NS_TODO_HELD = 1 << 0,	/* tell a new broker that this namespace is here */
+	NS_TODO_RULES = 1 << 1, /* ask for `wanted` */
+};
+
+/*
+ * A change (a policy, a binding) that is finished when every namespace it touches is under it:
+ * agent and kernel rules both.
+ */
+struct ns_change {
+	unsigned int waiting; /* namespaces still to answer, plus one while it is being set up */
+	unsigned int touched;
+	uint32_t status; /* enum nsgate_status: the worst so far */
+	char text[NSGATE_TEXT_MAX];
+	uint32_t generation; /* the highest put in force */
+	void (*done)(struct ns_change *change,
+		     void *context); /* called once; frees the change's owner */
+	void *context;
+};
+
+/* ---- for the broker's link ---- */
+
+/*
+ * A namespace is offered: it is served once ns_set_links() has told its links, by whose names the
+ * policy may go. `fds` (in the order of NS_ADD) are taken over. One that is held already stays as
+ * it is.
+ * Return: 0; or an enum nsgate_status with the reason in ret_text.
+ */
+enum nsgate_status ns_add(uint32_t offer_id, const struct nsgate_ns_record *record, int *fds,
+			  unsigned int fd_count, char ret_text[NSGATE_TEXT_MAX]);
+
+/*
+ * Wait until the workers serve what was told its links. Nothing but further offers and links may
+ * be handled before. Whatever cannot be served is given back: `refuse` is told why.
+ */
+typedef void ns_refuse_fn(uint32_t offer_id, enum nsgate_status status, const char *text);
+void ns_settle(ns_refuse_fn *refuse);
+
+/* Verdict what waits, close everything. Also of one that was offered and has no links yet. */
+void ns_remove(struct ns *ns);
+
+/* The broker's answer to NS_RULES. */
+void ns_rules_answer(const struct nsgate_msg_reply *reply);
+
+void ns_set_links(struct ns *ns, const struct nsgate_link *links, uint32_t count);
+void ns_set_state(struct ns *ns, bool orphaned, bool degraded, const char *text);
+
+/* Somebody was at its rules or its queue (enum nsgate_tamper); `repairs` of that since attach. */
+void ns_tampered(struct ns *ns, uint32_t kind, uint32_t repairs, const char *text);
+
+/* The descriptors of NS_HELD in their order, all still the namespace's. Return: how many. */
+unsigned int ns_fds(const struct ns *ns, int *ret_fds);
+
+/* Do what could not be done at once, or is to be told later. Milliseconds until then; -1: never. */
+int ns_timeout_ms(void);
+void ns_tick(void);
+
+/* The broker came or went. */
+void ns_broker_connected(void);
+void ns_broker_lost(void);
+
+/* ---- for the control thread's start and stop ---- */
+
+/* Told of what happens to a namespace (beside the log): a short name of it, whose, and why. */
+typedef void ns_note_fn(const char *kind, const char *netns, const char *detail);
+
+/*
+ * The workers to share the queues among, `count` for all and as many for flooded ones (NULL: none);
+ * they stay the caller's. `note` may be NULL.
+ */
+void ns_open(struct worker *const *workers, struct worker *const *for_floods, unsigned int count,
+	     ns_note_fn *note);
+
+/* Move queues that are flooded, or no longer, to the workers for such. After event_ring_poke(). */
+void ns_rebalance(void);
+void ns_close(void); /* stop serving, close everything; rules and queues live on with the broker */
+
+/* ---- for the API ---- */
+
+struct ns *ns_first(void);
+struct ns *ns_find(const char *name);	    /* NULL: no such */
+struct ns *ns_find_cookie(uint64_t cookie); /* offered ones too */
+size_t ns_count(void);
+size_t ns_count_policy(const char *policy); /* namespaces bound to that policy's name */
+
+/*
+ * A policy appeared, changed or went (NULL): put it in force in every namespace bound to its
+ * name. `change` may be NULL where nobody waits; else its `done` is called, perhaps before this
+ * returns. The policy is referenced as needed.
+ */
+void ns_policy_changed(const char *name, struct policy *policy, struct ns_change *change);
+
+/* Bind a namespace to another policy (must exist). The same rules for `change`. */
+void ns_rebind(struct ns *ns, const char *policy_name, struct policy *policy,
+	       struct ns_change *change);
+
+#endif

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Shared by the files of the queue only: queue.c and queue_*.c. */
+#ifndef NSGATE_QUEUE_INTERNAL_H
+#define NSGATE_QUEUE_INTERNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <linux/netlink.h>
+
+#include "agent/stats/counters.h"
+#include "agent/queue/nfq.h"
+#include "pkt.h"
+#include "agent/queue/queue.h"
+
+#define QUEUE_BATCH 64		/* messages of one turn */
+#define QUEUE_COPY_MAX 65531U	/* what the kernel copies at most: an attribute's length */
+#define QUEUE_COPY_DEFAULT 256U /* where no policy has asked for more */
+#define QUEUE_METADATA 388U	/* room for everything in a message but the payload */
+#define QUEUE_SLOT_MAX (QUEUE_COPY_MAX + 1 + QUEUE_METADATA)
+/*
+ * Verdicts of one send: two with the largest payload. Less than the smallest send buffer in use
+ * (net.core.wmem_default is 208 KiB), which a netlink datagram must not exceed.
+ */
+#define QUEUE_SEND_SIZE (2 * (QUEUE_COPY_MAX + 1 + 64))
+
+/* ---- verdicts on their way out (agent/queue/send.c) ---- */
+
+/* What is to become of one packet. */
+struct queue_verdict {
+	uint32_t verdict; /* NF_* */
+	bool set_mark;
+	uint32_t mark;		/* the whole new mark */
+	const uint8_t *payload; /* the rewritten packet, or NULL */
+	size_t payload_length;
+};
+
+/* A packet: which of the queue's numbers it came by, and its id there. */
+struct queue_id {
+	enum nsgate_flow flow;
+	uint32_t id;
+};
+
+/* A run of packets, one after the other by one number, that get the same verdict and mark. */
+struct queue_run {
+	unsigned int packets; /* 0: no run */
+	struct queue_id last;
+	struct queue_verdict verdict;
+};
+
+struct queue_buffers {
+	uint8_t *slab;
+	size_t stride; /* of the receive slots now */
+	bool named;    /* they have their sender filled in */
+	struct mmsghdr messages[QUEUE_BATCH];
+	struct iovec slots[QUEUE_BATCH];
+	struct sockaddr_nl senders[QUEUE_BATCH];
+	uint8_t *rewritten; /* the packet being rewritten */
+
+	/* The turn's. */
+	struct counters counters;
+	struct queue_run run;
+	struct nfq_batch batch;
+	uint32_t batch_flows; /* mask of 1 << flow: of whose packets it has verdicts */
+	uint32_t batch_last_id[NSGATE_FLOW_MAX]; /* of these */
+};
+
+/* Decide a packet. Sends what has been gathered where the batch is full. */
+void queue_say(struct queue *queue, struct queue_buffers *buffers, struct queue_id id,
+	       const struct queue_verdict *verdict);
+
+/* Send every packet up to `id` round its hook again: a message of its own in the batch. */
+void queue_repeat_up_to(struct queue *queue, struct queue_buffers *buffers, struct queue_id id);
+
+/*
+ * Publish the counters and send what has been gathered. Where the kernel has no memory for it the
+ * queue owes these packets a verdict; queue_settle() pays in a later turn.
+ */
+void queue_flush(struct queue *queue, struct queue_buffers *buffers);
+void queue_settle(struct queue *queue, struct queue_buffers *buffers);
+
+/*
+ * Have the conntrack entry of that flow deleted after what was said so far, and before what is said
+ * next.
+ */
+void queue_forget(struct queue *queue, struct queue_buffers *buffers,
+		  const struct nfq_tuple *tuple);
+
+/* Send `batch` as it is. Return: 0 or -errno. */
+int queue_send(const struct queue *queue, const struct nfq_batch *batch);
+
+/* ---- judging (agent/queue/judge.c) ---- */
+
+/* Decide and count one packet, of whose flow the kernel knows that. */
+void queue_judge(struct queue *queue, struct queue_buffers *buffers, enum nsgate_flow flow,
+		 const struct nfq_packet *in, struct queue_verdict *ret);
+
+/* ---- packets that open the same flow (agent/queue/clash.c) ---- */
+
+/* A packet of NSGATE_FLOW_NEW and of ICMP is accepted: to be called before that is said. */
+void queue_clash_accept(struct queue *queue, struct queue_buffers *buffers,
+			const struct nfq_packet *in, const struct pkt *pkt);
+
+/* Verdicts were sent. */
+void queue_clash_sent(struct queue *queue);
+
+/* ---- taking over (agent/queue/takeover.c) ---- */
+
+/*
+ * A packet of the predecessor's time, or the first of ours by that number.
+ * Return: true where it has gone round already and the message is to be ignored.
+ */
+bool queue_takeover_packet(struct queue *queue, struct queue_id id);
+
+/*
+ * Begin anew with what waits, as `kernel` says: all of it goes round, and the messages that nobody
+ * has read yet are ignored. Between two turns. Return: 0 or -errno.
+ */
+int queue_regain(struct queue *queue, struct queue_buffers *buffers,
+		 const struct queue_lines *kernel);
+
+/* ---- packets that vanish (agent/queue/look.c) ---- */
+
+/*
+ * Read the kernel's line. Return: 1 where all its figures are of one moment and no packet is on
+ * its way in; 0 where packets came in all the while, and then it is the line of several in which
+ * the least is missing; -errno.
+ */
+int queue_snapshot(const struct queue *queue, unsigned int tries, struct queue_lines *ret);
+
+/*
+ * Before a turn: have packets vanished whose messages are still to be read? Then these messages
+ * are not to be judged. Return: 0, or -errno where the socket failed.
+ */
+int queue_look(struct queue *queue, struct queue_buffers *buffers);
+
+/* May packets pass without a verdict, because the queue is full or the message undeliverable? */
+bool queue_fails_open(const struct queue *queue);
+
+/*
+ * Is a message from the kernel? Whoever has CAP_NET_ADMIN in a namespace can write to any netlink
+ * socket there: a forged packet under the id of a waiting one would get it accepted.
+ */
+static inline bool queue_sent_by_kernel(const struct sockaddr_nl *sender)
+{
+	return sender->nl_pid == 0;
+}
+
+/* Note that the kernel refused something. */
+void queue_note_error(struct queue *queue, int error);
+
+static inline uint16_t queue_number_of(const struct queue *queue, enum nsgate_flow flow)
+{
+	return (uint16_t)(queue->number + nsgate_flow_offset(flow, queue->stride));
+}
+
+/* Is id `a` at or before `b`? Ids wrap around. */
+static inline bool queue_id_reached(uint32_t a, uint32_t b)
+{
+	return (int32_t)(a - b) <= 0;
+}
+
+/* Tell the kernel how much of each packet the policy looks at, and what else it asks for. */
+void queue_configure(struct queue *queue);
+
+#endif
