@@ -392,19 +392,28 @@ def watches(pid):
     return found
 
 
+def bind_name(netns, name):
+    os.close(os.open(name, os.O_CREAT))
+    run("mount", "--bind", netns.path, name)
+
+
+def unbind_name(name, **kwargs):
+    """As `ip netns del` does it, who may look at it as we do: the broker, right after an attach."""
+    run("umount", "--lazy", name, **kwargs)
+    os.unlink(name)
+
+
 @contextlib.contextmanager
 def name_in(place, netns):
     """A name of a namespace, in a directory that is made where need be."""
     os.makedirs(place, exist_ok=True)
     name = f"{place}/{netns}"
-    os.close(os.open(name, os.O_CREAT))
-    run("mount", "--bind", netns.path, name)
+    bind_name(netns, name)
     try:
         yield name
     finally:
-        run("umount", name, check=False)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+            unbind_name(name, check=False)
 
 
 def test_directory_is_watched_as_long_as_a_name_in_it_counts(lab):
@@ -415,11 +424,10 @@ def test_directory_is_watched_as_long_as_a_name_in_it_counts(lab):
     with name_in(place, a) as first, name_in(place, b) as second:
         for name, path in (("a", first), ("b", second)):
             lab.must("attach", f"path:{path}", "--name", name, "--policy", "ok")
-            assert watches(lab.broker.pid) == before + 1
+            until(lambda: watches(lab.broker.pid) == before + 1, "one watch")
         lab.detach("a")
         assert watches(lab.broker.pid) == before + 1
-        run("umount", second)
-        os.unlink(second)
+        unbind_name(second)
         until(lambda: lab.names() == [], "the namespace to be released")
         until(lambda: watches(lab.broker.pid) == before, "nobody to watch the directory")
     lab.must("attach", f"path:{a.path}", "--policy", "ok")  # where `ip netns` keeps names
@@ -434,19 +442,18 @@ def test_deletion_in_a_crowd_is_noticed(lab):
     lab.put_policy("ok", default="accept")
     place = f"{lab.dir}/names"
     os.mkdir(place)
-    with open(f"{place}/x", "w", encoding="ascii"):
-        run("mount", "--bind", netns.path, f"{place}/x")
+    bind_name(netns, f"{place}/x")
     netns.delete()
-    before = lab.fds()
+    before, watched = lab.fds(), watches(lab.broker.pid)
     lab.must("attach", f"path:{place}/x", "--policy", "ok")
+    until(lambda: watches(lab.broker.pid) == watched + 1, "the directory to be watched")
     with open("/proc/sys/fs/inotify/max_queued_events", encoding="ascii") as file:
         news = int(file.read())
     with stopped(lab.broker):
         for number in range(news + 1):
             os.close(os.open(f"{place}/{number}", os.O_CREAT))
             os.unlink(f"{place}/{number}")
-        run("umount", f"{place}/x")
-        os.unlink(f"{place}/x")
+        unbind_name(f"{place}/x")
     until(lambda: lab.names() == [], "the namespace to be released")
     lab.wait_fds(before)
     until(lambda: outside.ip("link", "show", "eth0", check=False).returncode != 0,
