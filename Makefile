@@ -165,6 +165,11 @@ test:
 	@$(MAKE) $(jobs) --no-print-directory --silent $(if $(filter netns/%,$(T)),all $(BUILD)/bench/load $(CAPTURED),\
 		$(if $(filter unit/test_% platform/test_%,$(T)),$(BUILD)/tests/$(T),all unit-programs))
 	@tests/run-all --build $(BUILD) $(if $(K),--only '$(K)') $(T)
+#: make golden      write the rule sets' texts (tests/unit/rules) anew, where the rules are meant to differ
+golden: $(BUILD)/tests/unit/test_rules_text
+	@rm -f tests/unit/rules/*.nft
+	@NSGATE_GOLDEN=write $<
+	@git --no-pager diff --stat tests/unit/rules
 platform: platform-programs
 	@tests/run-all --build $(BUILD) platform
 netns: all $(BUILD)/bench/load $(CAPTURED)
@@ -331,7 +336,7 @@ clean:
 help:
 	@sed -n 's/^#: //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all test unit-programs platform-programs asan-programs check unit asan-unit model platform netns soak no-way-past runtimes-check programs-check systemd-check upgrade-check \
+.PHONY: all test golden unit-programs platform-programs asan-programs check unit asan-unit model platform netns soak no-way-past runtimes-check programs-check systemd-check upgrade-check \
 	kernels-check kernel-check userlands-check userland-check tsan-check support \
 	faults faults-check demo deps fuzz fuzz-check \
 	lint $(LINTERS) install uninstall deb clean help
