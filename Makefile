@@ -39,6 +39,7 @@ NSGATE_LDFLAGS := -pthread -Wl,-z,relro,-z,now
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
 LIBS_lib := -ljson-c -lmnl
+LIBS_proto := -lidn2
 LIBS_broker := -lmnl -lnftnl -lnl-route-3 -lnl-3 -lcap -lseccomp
 LIBS_agent := -lmnl -lnetfilter_queue -ljson-c -lmicrohttpd -lcap -lseccomp
 LIBS_ctl := -ljson-c -lmnl -lcurl -lmicrohttpd -lnftables -lnl-route-3 -lnl-3
@@ -121,7 +122,7 @@ $(BUILD)/lib/policy/schema.o: lib/policy/policy-v1.schema.json
 # ---- tests ----
 
 $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(BUILD)/libagent.a $(BUILD)/libbroker.a $(BUILD)/libctl.a $(BUILD)/libnsgate.a
-	$(link) $(LIBS_agent) $(LIBS_broker) $(LIBS_ctl) -lcmocka
+	$(link) $(LIBS_agent) $(LIBS_broker) $(LIBS_ctl) $(LIBS_proto) -lcmocka
 $(BUILD)/tests/unit/policy_lint: $(BUILD)/tests/unit/policy_lint.o $(BUILD)/libnsgate.a
 	$(link) $(LIBS_lib)
 $(BUILD)/tests/model/engine: $(BUILD)/tests/model/engine.o $(BUILD)/libnsgate.a
@@ -262,7 +263,7 @@ MAN := $(wildcard doc/man/*.[1578])
 
 LINTERS := lint-format lint-tidy lint-cppcheck lint-shell lint-man
 lint:
-	@$(MAKE) --no-print-directory --silent $(BUILD)/bench/micro
+	@$(MAKE) --no-print-directory --silent $(MICRO)
 	@CC='$(CC)' tests/run-all --build $(BUILD) --minutes 20 $(LINTERS) instructions
 lint-format:
 	clang-format --dry-run -Werror $(SOURCES) $(HEADERS)

@@ -2,13 +2,15 @@
 BENCH_PROGRAMS := $(BUILD)/bench/load $(BUILD)/bench/peers/textbook $(BUILD)/bench/peers/textbook_threads \
 	$(BUILD)/bench/peers/minimal
 
-bench: all $(BENCH_PROGRAMS) $(BUILD)/bench/micro
+MICRO := $(BUILD)/bench/micro $(BUILD)/bench/micro_proto
+
+bench: all $(BENCH_PROGRAMS) $(MICRO)
 	@deploy/deps.sh bench
 	bench/run $(BUILD)
-bench-programs: $(BENCH_PROGRAMS) $(BUILD)/bench/micro
-bench-micro: $(BUILD)/bench/micro
+bench-programs: $(BENCH_PROGRAMS) $(MICRO)
+bench-micro: $(MICRO)
 	bench/micro $(BUILD)
-bench-micro-check: $(BUILD)/bench/micro
+bench-micro-check: $(MICRO)
 	CC='$(CC)' bench/micro $(BUILD) --check
 
 $(BUILD)/bench/load: $(patsubst %.c,$(BUILD)/%.o,$(wildcard bench/load*.c)) $(BUILD)/libnsgate.a
@@ -16,10 +18,14 @@ $(BUILD)/bench/load: $(patsubst %.c,$(BUILD)/%.o,$(wildcard bench/load*.c)) $(BU
 $(BUILD)/bench/peers/%: $(BUILD)/bench/peers/%.o $(BUILD)/bench/peers/peer.o $(BUILD)/libbroker.a $(BUILD)/libnsgate.a
 	$(link) $(LIBS_agent) $(LIBS_broker)
 
-# Flags of its own, whatever CFLAGS are, so that instruction counts can be compared.
-MICRO_SOURCES := bench/micro.c agent/queue/nfq.c $(wildcard lib/*.c lib/policy/*.c)
-$(BUILD)/bench/micro: $(MICRO_SOURCES) $(BUILD)/lib/policy/schema.o $(wildcard lib/*.h lib/policy/*.h agent/queue/nfq.h)
+# Flags of their own, whatever CFLAGS are, so that instruction counts can be compared.
+micro = $(CC) -O2 -g -std=gnu11 -D_GNU_SOURCE -Iinclude -Ilib -I. -pthread -o $@ $(filter %.c %.o,$^)
+MICRO_SOURCES := agent/queue/nfq.c $(wildcard lib/*.c lib/policy/*.c)
+$(BUILD)/bench/micro: bench/micro.c $(MICRO_SOURCES) $(BUILD)/lib/policy/schema.o $(wildcard lib/*.h lib/policy/*.h agent/queue/nfq.h)
 	@mkdir -p $(@D)
-	$(CC) -O2 -g -std=gnu11 -D_GNU_SOURCE -Iinclude -Ilib -I. -pthread -o $@ $(filter %.c %.o,$^) $(LIBS_lib) -lseccomp
+	$(micro) $(LIBS_lib) -lseccomp
+$(BUILD)/bench/micro_proto: bench/micro_proto.c $(wildcard lib/proto/*.c lib/proto/*.h)
+	@mkdir -p $(@D)
+	$(micro) $(LIBS_proto)
 
 .PHONY: bench bench-programs bench-micro bench-micro-check

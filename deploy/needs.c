@@ -29,6 +29,9 @@
 #if !__has_include(<json-c/json.h>)
 	"json-c: libjson-c-dev (Debian), json-c-devel (Fedora), json-c-dev (Alpine)"
 #endif
+#if !__has_include(<idn2.h>)
+	"libidn2: libidn2-dev (Debian, Alpine), libidn2-devel (Fedora)"
+#endif
 #if !__has_include(<microhttpd.h>)
 	"libmicrohttpd: libmicrohttpd-dev (Debian, Alpine), libmicrohttpd-devel (Fedora)"
 #endif

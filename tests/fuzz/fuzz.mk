@@ -20,7 +20,7 @@ wrap = $(addprefix -Wl$(comma)--wrap=,$(1))
 comma := ,
 
 $(FUZZERS:%=$(BUILD)/%): $(BUILD)/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/every_match.o $(FUZZ_LIBS)
-	$(link) $(LIBS_agent) $(LIBS_broker)
+	$(link) $(LIBS_agent) $(LIBS_broker) $(LIBS_proto)
 # The targets themselves are not what is to be covered; their comparisons would be most of the work.
 $(BUILD)/tests/fuzz/%.o: override CFLAGS := -O1 -g -fsanitize=address,undefined \
 	-fno-sanitize-recover=undefined -fsanitize-coverage=inline-8bit-counters,pc-table

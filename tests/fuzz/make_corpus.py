@@ -9,6 +9,8 @@ import os
 import shutil
 import struct
 
+import proto_seeds
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 CORPUS = os.path.join(HERE, "corpus")
 
@@ -619,6 +621,7 @@ def main():
     make_broker()
     make_agent()
     make_http()
+    proto_seeds.make(put)
     make_dictionaries()
 
 

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The readers of lib/proto, and the set of names, on what honest clients send. `micro_proto` prints
+ * the names of its cases, `micro_proto CASE TIMES` nanoseconds for one; under callgrind only
+ * micro_run() is counted (see bench/micro).
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "proto/domain.h"
+#include "proto/domain_set.h"
+
+#define PATTERNS 30000
+
+/* Each returns 1 where it came out as it must. */
+struct micro_case {
+	const char *name;
+	unsigned int (*run)(unsigned long turn);
+};
+
+static void must(int err)
+{
+	if (!err)
+		return;
+	fprintf(stderr, "micro_proto: it cannot be set up\n");
+	exit(1);
+}
+
+/* ---- names ---- */
+
+static struct domain_set *set;
+static struct domain hosts[4];
+
+static void add_pattern(const char *text)
+{
+	struct domain_pattern pattern;
+	const char *why;
+
+	must(domain_pattern_parse(&pattern, text, &why));
+	must(domain_set_add(set, 0, &pattern));
+}
+
+static void set_up_names(void)
+{
+	static const char *const names[4] = {"cdn-7.files.host-12345.example.org",
+					     "host-2.example.org", "api.github.com",
+					     "deb.debian.org"};
+	char text[64];
+
+	set = domain_set_new();
+	must(!set);
+	for (int i = 0; i < PATTERNS; i++) {
+		snprintf(text, sizeof(text), "%shost-%d.example.org", i % 2 ? "*." : "", i);
+		add_pattern(text);
+	}
+	add_pattern("*.debian.org");
+	for (int i = 0; i < 4; i++)
+		must(domain_from_host(&hosts[i], names[i], strlen(names[i])));
+}
+
+static unsigned int run_domain(unsigned long turn)
+{
+	return domain_set_match(set, &hosts[turn % 4]) == (turn % 4 == 2 ? 0 : 1);
+}
+
+static const struct micro_case cases[] = {
+	{"domain", run_domain},
+};
+
+/* Return: how many came out right. */
+unsigned long micro_run(const struct micro_case *micro_case, unsigned long times);
+__attribute__((noinline)) unsigned long micro_run(const struct micro_case *micro_case,
+						  unsigned long times)
+{
+	unsigned long right = 0;
+
+	for (unsigned long i = 0; i < times; i++)
+		right += micro_case->run(i);
+	return right;
+}
+
+static int measure(const struct micro_case *micro_case, unsigned long times)
+{
+	struct timespec from, to;
+	unsigned long right;
+
+	set_up_names();
+	clock_gettime(CLOCK_MONOTONIC, &from);
+	right = micro_run(micro_case, times);
+	clock_gettime(CLOCK_MONOTONIC, &to);
+	domain_set_free(set);
+	if (right != times) {
+		fprintf(stderr, "micro_proto: %lu of %lu right\n", right, times);
+		return 1;
+	}
+	printf("%.1f\n",
+	       ((double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec)) /
+		       (double)times);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		if (argc == 1)
+			printf("%s\n", cases[i].name);
+		else if (argc == 3 && strcmp(argv[1], cases[i].name) == 0)
+			return measure(&cases[i], strtoul(argv[2], NULL, 10));
+	}
+	if (argc == 1)
+		return 0;
+	fprintf(stderr, "usage: micro_proto [CASE TIMES]\n");
+	return 2;
+}
