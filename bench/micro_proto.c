@@ -9,6 +9,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "proto/dns_answer.h"
+#include "proto/dns_query.h"
 #include "proto/domain.h"
 #include "proto/domain_set.h"
 
@@ -65,8 +67,41 @@ static unsigned int run_domain(unsigned long turn)
 	return domain_set_match(set, &hosts[turn % 4]) == (turn % 4 == 2 ? 0 : 1);
 }
 
+/* ---- DNS: host-2.example.org, by two CNAMEs to three addresses ---- */
+
+#define DNS_NAME "\6host-2\7example\3org"
+static const uint8_t dns_query[] = "\0\7\1\0\0\1\0\0\0\0\0\1" DNS_NAME "\0\0\1\0\1"
+				   "\0\0\51\20\0\0\0\0\0\0";
+static const uint8_t dns_answer[] = "\0\7\201\200\0\1\0\5\0\0\0\0" DNS_NAME "\0\0\1\0\1"
+				    "\300\14\0\5\0\1\0\0\0\74\0\12\4edge\2no\300\23"
+				    "\300\60\0\5\0\1\0\0\0\74\0\6\3www\300\65"
+				    "\300\106\0\1\0\1\0\0\0\74\0\4\300\0\2\1"
+				    "\300\106\0\1\0\1\0\0\0\74\0\4\300\0\2\2"
+				    "\300\106\0\1\0\1\0\0\0\74\0\4\300\0\2\3";
+
+static unsigned int run_dns_query(unsigned long turn)
+{
+	struct dns_question question;
+
+	(void)turn;
+	return dns_query_read(dns_query, sizeof(dns_query), &question) == 0 &&
+	       domain_set_match(set, &question.name) == 1;
+}
+
+static unsigned int run_dns_answer(unsigned long turn)
+{
+	static struct dns_answer answer;
+
+	(void)turn;
+	return dns_answer_read(dns_answer, sizeof(dns_answer) - 1, &answer) == 0 &&
+	       answer.count == 3 && answer.links == 2 &&
+	       domain_set_match(set, &answer.question.name) == 1;
+}
+
 static const struct micro_case cases[] = {
 	{"domain", run_domain},
+	{"dns-query", run_dns_query},
+	{"dns-answer", run_dns_answer},
 };
 
 /* Return: how many came out right. */
