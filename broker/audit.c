@@ -17,7 +17,10 @@
 #define AUDIT_MS 500
 #define NEWS_MAX 64 /* that are taken off a socket before others get their turn */
 
-/* What one look costs its namespace, and how much of that it may run into debt. */
+/*
+ * What one look costs its namespace, and how much of that it may run into debt. It looks every
+ * AUDIT_MS anyway, so on a machine where a look takes long one costs no more than that.
+ */
 #define LOOK_MS 10   /* at least */
 #define LOOK_SHARE 5 /* times what it took */
 #define LOOK_DEBT_MS 500
@@ -28,17 +31,24 @@ static void look_at_due(struct timer *timer);
 static struct timer audit = {.due = look_at_all};
 static struct timer next_look = {.due = look_at_due}; /* the earliest */
 
+static int64_t cost_of_look(int64_t took_ms)
+{
+	const int64_t cost = took_ms * LOOK_SHARE;
+
+	if (cost < LOOK_MS)
+		return LOOK_MS;
+	return cost < AUDIT_MS ? cost : AUDIT_MS;
+}
+
 static void look(struct holding *holding)
 {
 	const int64_t began = loop_now_ms();
-	int64_t cost;
 
 	holding->look_due = false;
 	(void)enforce_audit(holding);
-	cost = (loop_now_ms() - began) * LOOK_SHARE;
 	if (holding->look_ms < began)
 		holding->look_ms = began;
-	holding->look_ms += cost > LOOK_MS ? cost : LOOK_MS;
+	holding->look_ms += cost_of_look(loop_now_ms() - began);
 }
 
 static void look_soon(struct holding *holding)
