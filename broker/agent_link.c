@@ -11,12 +11,12 @@
 
 #include "broker/attach.h"
 #include "broker/broker.h"
-#include "broker/holding.h"
+#include "broker/attachment.h"
 #include "ipc.h"
 #include "log.h"
 #include "loop.h"
 #include "broker/owed.h"
-#include "broker/takeup.h"
+#include "broker/recover.h"
 #include "timer.h"
 
 /* A socket file that was just made may not listen yet: try often for a moment, then seldom. */
@@ -77,57 +77,57 @@ static bool say(const struct nsgate_msg_header *message, const int *fds, unsigne
 	return false;
 }
 
-static bool say_offer(struct holding *holding)
+static bool say_offer(struct attachment *attachment)
 {
-	struct nsgate_msg_ns message = {.record = holding->record};
+	struct nsgate_msg_ns message = {.record = attachment->record};
 	int fds[NSGATE_NSFD_MAX];
-	unsigned int fd_count = holding_fds(holding, fds);
+	unsigned int fd_count = attachment_fds(attachment, fds);
 
-	holding->offer_id = ++agent.next_id;
-	ipc_header(&message.header, NSGATE_MSG_NS_ADD, holding->offer_id);
+	attachment->offer_id = ++agent.next_id;
+	ipc_header(&message.header, NSGATE_MSG_NS_ADD, attachment->offer_id);
 	return say(&message.header, fds, fd_count);
 }
 
-static bool say_links(struct holding *holding)
+static bool say_links(struct attachment *attachment)
 {
 	static struct nsgate_msg_ns_links message; /* 20 KiB: not for the stack */
-	const struct nsgate_link *list = links_list(holding->links, &message.count);
+	const struct nsgate_link *list = links_list(attachment->links, &message.count);
 
 	ipc_header(&message.header, NSGATE_MSG_NS_LINKS, ++agent.next_id);
 	message.header.length = (uint32_t)(offsetof(struct nsgate_msg_ns_links, links) +
 					   message.count * sizeof(message.links[0]));
-	message.cookie = holding->record.cookie;
+	message.cookie = attachment->record.cookie;
 	message.link_size = sizeof(message.links[0]);
 	if (message.count)
 		memcpy(message.links, list, message.count * sizeof(message.links[0]));
 	return say(&message.header, NULL, 0);
 }
 
-static bool say_state(struct holding *holding)
+static bool say_state(struct attachment *attachment)
 {
 	struct nsgate_msg_ns_state message = {
-		.cookie = holding->record.cookie,
-		.orphaned = holding->orphaned,
-		.degraded = holding->degraded[0] != '\0',
+		.cookie = attachment->record.cookie,
+		.orphaned = attachment->orphaned,
+		.degraded = attachment->degraded[0] != '\0',
 #ifdef NSGATE_TEST_GROWN
 		.grown = NSGATE_TEST_GROWN,
 #endif
 	};
 
 	ipc_header(&message.header, NSGATE_MSG_NS_STATE, ++agent.next_id);
-	memcpy(message.text, holding->degraded, sizeof(message.text));
+	memcpy(message.text, attachment->degraded, sizeof(message.text));
 	return say(&message.header, NULL, 0);
 }
 
-static bool say_rules_reply(struct holding *holding)
+static bool say_rules_reply(struct attachment *attachment)
 {
 	struct nsgate_msg_reply message = {
-		.status = holding->rules_status,
-		.generation = holding->record.rules.generation,
+		.status = attachment->rules_status,
+		.generation = attachment->record.rules.generation,
 	};
 
-	ipc_header(&message.header, NSGATE_MSG_REPLY, holding->rules_id);
-	memcpy(message.text, holding->rules_text, sizeof(message.text));
+	ipc_header(&message.header, NSGATE_MSG_REPLY, attachment->rules_id);
+	memcpy(message.text, attachment->rules_text, sizeof(message.text));
 	return say(&message.header, NULL, 0);
 }
 
@@ -142,21 +142,21 @@ static bool say_remove_cookie(uint64_t cookie, uint32_t *ret_id)
 	return true;
 }
 
-static bool say_remove(struct holding *holding)
+static bool say_remove(struct attachment *attachment)
 {
-	return say_remove_cookie(holding->record.cookie, &holding->remove_id);
+	return say_remove_cookie(attachment->record.cookie, &attachment->remove_id);
 }
 
-static bool say_tamper(struct holding *holding)
+static bool say_tamper(struct attachment *attachment)
 {
 	struct nsgate_msg_ns_tamper message = {
-		.cookie = holding->record.cookie,
-		.kind = holding->tamper,
-		.repairs = holding->record.repairs,
+		.cookie = attachment->record.cookie,
+		.kind = attachment->tamper,
+		.repairs = attachment->record.repairs,
 	};
 
 	ipc_header(&message.header, NSGATE_MSG_NS_TAMPER, ++agent.next_id);
-	memcpy(message.text, holding->tampered, sizeof(message.text));
+	memcpy(message.text, attachment->tampered, sizeof(message.text));
 	return say(&message.header, NULL, 0);
 }
 
@@ -179,10 +179,10 @@ static bool say_held_end(void)
 	return say(&message.header, NULL, 0);
 }
 
-/* In the order in which they must be said of one holding. */
+/* In the order in which they must be said of one attachment. */
 static const struct {
-	enum holding_todo todo;
-	bool (*say)(struct holding *holding);
+	enum attachment_todo todo;
+	bool (*say)(struct attachment *attachment);
 } sayings[] = {
 	{TODO_OFFER, say_offer},
 	{TODO_LINKS, say_links},
@@ -192,14 +192,14 @@ static const struct {
 	{TODO_REMOVE, say_remove},
 };
 
-static bool pump(struct holding *holding)
+static bool pump(struct attachment *attachment)
 {
 	for (size_t i = 0; i < sizeof(sayings) / sizeof(sayings[0]); i++) {
-		if (!(holding->todo & sayings[i].todo))
+		if (!(attachment->todo & sayings[i].todo))
 			continue;
-		if (!sayings[i].say(holding))
+		if (!sayings[i].say(attachment))
 			return false;
-		holding->todo &= ~(unsigned int)sayings[i].todo;
+		attachment->todo &= ~(unsigned int)sayings[i].todo;
 	}
 	return true;
 }
@@ -211,11 +211,13 @@ void agent_link_pump(void)
 		return;
 	if (!owed_pump(say_remove_cookie) || !say_pong())
 		return;
-	for (struct holding *holding = holding_first(); holding; holding = holding->next)
-		if (holding->state == HOLDING_DRAINING && !pump(holding))
+	for (struct attachment *attachment = attachment_first(); attachment;
+	     attachment = attachment->next)
+		if (attachment->state == ATTACHMENT_DRAINING && !pump(attachment))
 			return;
-	for (struct holding *holding = holding_first(); holding; holding = holding->next)
-		if (!pump(holding))
+	for (struct attachment *attachment = attachment_first(); attachment;
+	     attachment = attachment->next)
+		if (!pump(attachment))
 			return;
 	if (!agent.told_all)
 		agent.told_all = say_held_end();
@@ -233,7 +235,7 @@ static bool take_message(const union nsgate_msg *message, int *fds, unsigned int
 	uint16_t type = message->header.type;
 
 	if (type == NSGATE_MSG_NS_HELD && agent.state == LINK_GREETING) {
-		takeup_adopt(message->ns.record.cookie, fds, fd_count);
+		recover_adopt(message->ns.record.cookie, fds, fd_count);
 		return true;
 	}
 	fds_close(fds, fd_count);
@@ -272,7 +274,7 @@ static bool receive_one(int fd)
 		return false;
 	if (err == -EMFILE && message.header.type == NSGATE_MSG_NS_HELD &&
 	    agent.state == LINK_GREETING) {
-		takeup_failed(message.ns.record.cookie, err);
+		recover_failed(message.ns.record.cookie, err);
 		return true;
 	}
 	/* Rules with more to them than we know are answered as such. */

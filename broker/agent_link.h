@@ -16,7 +16,8 @@ void agent_link_close(void);
 /* Have the agent tell anew what it holds. */
 void agent_link_renew(void);
 
-/* Say what `todo` of the holdings still asks for, as far as the socket takes it. Call it often. */
+/* Say what `todo` of the attachments still asks for, as far as the socket takes it. Call it often.
+ */
 void agent_link_pump(void);
 
 #endif

@@ -23,7 +23,7 @@
 #include "record.h"
 #include "broker/records.h"
 #include "broker/nft/rules.h"
-#include "broker/takeup.h"
+#include "broker/recover.h"
 
 #define OFFER_TIMEOUT_MS 5000
 #define DRAIN_TIMEOUT_MS 3000
@@ -35,28 +35,28 @@ bool attach_agent_here(void)
 	return agent_here;
 }
 
-static void drain(struct holding *holding);
-static void set_deadline(struct holding *holding, int timeout_ms);
+static void drain(struct attachment *attachment);
+static void set_deadline(struct attachment *attachment, int timeout_ms);
 
-static void answer(struct holding *holding, enum nsgate_status status, const char *text)
+static void answer(struct attachment *attachment, enum nsgate_status status, const char *text)
 {
-	if (holding->asker)
-		client_reply(holding->asker, holding->asker_id, status, "%s", text);
-	holding->asker = NULL;
+	if (attachment->asker)
+		client_reply(attachment->asker, attachment->asker_id, status, "%s", text);
+	attachment->asker = NULL;
 }
 
 /* Nothing of it is in the kernel yet but bound queues, and the agent has not heard of it. */
-static bool is_early(const struct holding *holding)
+static bool is_early(const struct attachment *attachment)
 {
-	return holding->state == HOLDING_FOUND || holding->state == HOLDING_OPENED;
+	return attachment->state == ATTACHMENT_FOUND || attachment->state == ATTACHMENT_OPENED;
 }
 
 /* An attach that came to nothing. */
-static void abandon(struct holding *holding)
+static void abandon(struct attachment *attachment)
 {
-	if (holding->record.cookie)
-		records_discard(holding->record.cookie);
-	holding_free(holding);
+	if (attachment->record.cookie)
+		records_discard(attachment->record.cookie);
+	attachment_free(attachment);
 }
 
 /*
@@ -66,29 +66,29 @@ static void abandon(struct holding *holding)
 static bool resume_handoff(struct client *client, const struct nsgate_msg_attach *message, int *fds,
 			   unsigned int fd_count)
 {
-	struct holding *holding = holding_find(message->name);
+	struct attachment *attachment = attachment_find(message->name);
 	uint64_t cookie, inode;
 
-	if (message->target_kind != NSGATE_TARGET_HANDOFF || !holding || holding->keeper ||
-	    holding->record.target_kind != NSGATE_TARGET_HANDOFF ||
-	    holding->state != HOLDING_IN_FORCE || kit_identify(fds[0], &cookie, &inode) < 0 ||
-	    cookie != holding->record.cookie)
+	if (message->target_kind != NSGATE_TARGET_HANDOFF || !attachment || attachment->keeper ||
+	    attachment->record.target_kind != NSGATE_TARGET_HANDOFF ||
+	    attachment->state != ATTACHMENT_IN_FORCE ||
+	    netns_fds_identify(fds[0], &cookie, &inode) < 0 || cookie != attachment->record.cookie)
 		return false;
 	fds_close(fds, fd_count);
-	holding->keeper = client;
+	attachment->keeper = client;
 	log_event(LOG_LEVEL_INFO, "handoff.resumed", "netns", message->name, NULL);
 	client_reply(client, message->header.id, NSGATE_STATUS_OK, NULL);
 	return true;
 }
 
 /* The name has moved: let go of the namespace that had it, now that another is in force. */
-static void replace_others(const struct holding *with)
+static void replace_others(const struct attachment *with)
 {
-	struct holding *next;
+	struct attachment *next;
 
-	for (struct holding *old = holding_first(); old; old = next) {
+	for (struct attachment *old = attachment_first(); old; old = next) {
 		next = old->next;
-		if (old == with || old->state == HOLDING_DRAINING ||
+		if (old == with || old->state == ATTACHMENT_DRAINING ||
 		    strcmp(old->record.name, with->record.name) != 0)
 			continue;
 		answer(old, NSGATE_STATUS_FAILED,
@@ -121,17 +121,17 @@ static int refuse_member(struct refusal *refusal, const char *container, int err
  * A container in a namespace that is attached already: count it in. One that asks for another
  * policy is refused: whichever of the two would hold, somebody would be wrong about it.
  */
-static int join(struct holding *holding, const struct member_request *request,
+static int join(struct attachment *attachment, const struct member_request *request,
 		struct refusal *refusal)
 {
-	const char *policy = members_policy(holding);
+	const char *policy = members_policy(attachment);
 	int err;
 
-	if (holding->state != HOLDING_IN_FORCE || holding->asker) {
+	if (attachment->state != ATTACHMENT_IN_FORCE || attachment->asker) {
 		refusal->status = NSGATE_STATUS_BUSY;
 		snprintf(refusal->text, sizeof(refusal->text),
 			 "%s is being attached or detached by somebody else: try again",
-			 holding->record.name);
+			 attachment->record.name);
 		return -1;
 	}
 	if (strcmp(policy, request->policy) != 0) {
@@ -139,13 +139,13 @@ static int join(struct holding *holding, const struct member_request *request,
 		snprintf(refusal->text, sizeof(refusal->text),
 			 "its network namespace is attached already, as %s with policy %s, not %s: "
 			 "containers that share one must ask for the same policy",
-			 holding->record.name, policy, request->policy);
+			 attachment->record.name, policy, request->policy);
 		return -1;
 	}
-	err = members_add(holding, request);
+	err = members_add(attachment, request);
 	if (err)
 		return refuse_member(refusal, request->container, err);
-	log_event(LOG_LEVEL_INFO, "member.joined", "netns", holding->record.name, "container",
+	log_event(LOG_LEVEL_INFO, "member.joined", "netns", attachment->record.name, "container",
 		  request->container, NULL);
 	return 0;
 }
@@ -156,7 +156,7 @@ static bool join_request(struct client *client, const struct nsgate_msg_attach *
 {
 	struct refusal refusal = {.status = NSGATE_STATUS_OK};
 	struct member_request request;
-	struct holding *holding;
+	struct attachment *attachment;
 	int err;
 
 	if (!(message->flags & NSGATE_ATTACH_CONTAINER))
@@ -166,13 +166,13 @@ static bool join_request(struct client *client, const struct nsgate_msg_attach *
 		snprintf(refusal.text, sizeof(refusal.text),
 			 "the label " NSGATE_LABEL_CONTAINER " must be the container's id");
 	} else {
-		err = members_find_holding(fds[0], &holding);
+		err = members_find_attachment(fds[0], &attachment);
 		if (err == -ENOENT)
 			return false;
 		if (err)
 			refuse_member(&refusal, request.container, err);
 		else
-			join(holding, &request, &refusal);
+			join(attachment, &request, &refusal);
 	}
 	fds_close(fds, fd_count);
 	client_reply(client, message->header.id, refusal.status, "%s", refusal.text);
@@ -180,76 +180,78 @@ static bool join_request(struct client *client, const struct nsgate_msg_attach *
 }
 
 /* The first container of a namespace counts itself in. Return: 0, or -1 with the refusal. */
-static int add_first_member(struct holding *holding, struct refusal *refusal)
+static int add_first_member(struct attachment *attachment, struct refusal *refusal)
 {
-	const struct opening *opening = holding->opening;
+	const struct opening *opening = attachment->opening;
 	struct member_request request;
 	int err;
 
 	if (!(opening->message.flags & NSGATE_ATTACH_CONTAINER) ||
 	    !members_request(&opening->message, opening->target, &request))
 		return 0;
-	err = members_add(holding, &request);
+	err = members_add(attachment, &request);
 	return err ? refuse_member(refusal, request.container, err) : 0;
 }
 
-static void refuse_attach(struct holding *holding, const struct refusal *refusal)
+static void refuse_attach(struct attachment *attachment, const struct refusal *refusal)
 {
-	log_event(LOG_LEVEL_WARNING, "attach.refused", "netns", holding->record.name, "why",
+	log_event(LOG_LEVEL_WARNING, "attach.refused", "netns", attachment->record.name, "why",
 		  refusal->text, NULL);
-	answer(holding, refusal->status, refusal->text);
-	abandon(holding);
+	answer(attachment, refusal->status, refusal->text);
+	abandon(attachment);
 }
 
-static void offer(struct holding *holding)
+static void offer(struct attachment *attachment)
 {
-	follow_name(holding);
-	holding->state = HOLDING_OFFERED;
-	set_deadline(holding, OFFER_TIMEOUT_MS);
-	holding_offer(holding);
+	follow_name(attachment);
+	attachment->state = ATTACHMENT_OFFERED;
+	set_deadline(attachment, OFFER_TIMEOUT_MS);
+	attachment_offer(attachment);
 }
 
 /*
  * While its sockets were opened another container of that namespace may have been attached.
- * Return: was it so? Then the container is counted in there, or refused, and this holding is gone.
+ * Return: was it so? Then the container is counted in there, or refused, and this attachment is
+ * gone.
  */
-static bool join_late(struct holding *holding)
+static bool join_late(struct attachment *attachment)
 {
 	struct refusal refusal = {.status = NSGATE_STATUS_OK};
-	const struct opening *opening = holding->opening;
+	const struct opening *opening = attachment->opening;
 	struct member_request request;
-	struct holding *other;
+	struct attachment *other;
 
 	if (!(opening->message.flags & NSGATE_ATTACH_CONTAINER) ||
 	    !members_request(&opening->message, opening->target, &request) ||
-	    members_find_holding(opening->target, &other) < 0)
+	    members_find_attachment(opening->target, &other) < 0)
 		return false;
 	join(other, &request, &refusal);
-	answer(holding, refusal.status, refusal.text);
-	holding_free(holding);
+	answer(attachment, refusal.status, refusal.text);
+	attachment_free(attachment);
 	return true;
 }
 
 static void attach_opened(struct opening *opening, int err)
 {
 	struct refusal refusal = {.status = NSGATE_STATUS_OK};
-	struct holding *holding = opening->holding;
+	struct attachment *attachment = opening->attachment;
 
-	if (!err && join_late(holding))
+	if (!err && join_late(attachment))
 		return;
-	if (prepare_opened(holding, err, &refusal) < 0 || add_first_member(holding, &refusal) < 0) {
-		refuse_attach(holding, &refusal);
+	if (prepare_opened(attachment, err, &refusal) < 0 ||
+	    add_first_member(attachment, &refusal) < 0) {
+		refuse_attach(attachment, &refusal);
 		return;
 	}
-	opening_end(holding);
-	holding->state = HOLDING_OPENED;
-	follow_check(holding, offer);
+	opening_end(attachment);
+	attachment->state = ATTACHMENT_OPENED;
+	follow_check(attachment, offer);
 }
 
 /* Return: 0, or -1 with the refusal. */
 static int check_name(const struct nsgate_msg_attach *message, struct refusal *refusal)
 {
-	if (!takeup_seeks(message->name))
+	if (!recover_seeks(message->name))
 		return prepare_check_name(message, refusal);
 	refusal->status = NSGATE_STATUS_BUSY;
 	snprintf(refusal->text, sizeof(refusal->text),
@@ -281,20 +283,20 @@ static void start_attach(struct client *client, const struct nsgate_msg_attach *
 			 unsigned int fd_count)
 {
 	const struct refusal no_memory = {NSGATE_STATUS_FAILED, "the broker is out of memory"};
-	struct holding *holding = holding_new(attach_orphaned, enforce_links);
+	struct attachment *attachment = attachment_new(attach_orphaned, enforce_links);
 
-	if (!holding) {
+	if (!attachment) {
 		fds_close(fds, fd_count);
 		client_reply(client, message->header.id, no_memory.status, "%s", no_memory.text);
 		return;
 	}
-	memcpy(holding->record.name, message->name, sizeof(holding->record.name));
-	holding->asker = client;
-	holding->asker_id = message->header.id;
+	memcpy(attachment->record.name, message->name, sizeof(attachment->record.name));
+	attachment->asker = client;
+	attachment->asker_id = message->header.id;
 	if (message->target_kind == NSGATE_TARGET_HANDOFF)
-		holding->keeper = client;
-	if (opening_start(holding, message, fds, fd_count, attach_opened) < 0)
-		refuse_attach(holding, &no_memory);
+		attachment->keeper = client;
+	if (opening_start(attachment, message, fds, fd_count, attach_opened) < 0)
+		refuse_attach(attachment, &no_memory);
 }
 
 void attach_request(struct client *client, const struct nsgate_msg_attach *message, int *fds,
@@ -323,58 +325,58 @@ void attach_request(struct client *client, const struct nsgate_msg_attach *messa
  * should something live on in it, it stays under them with nobody to judge: closed, unless the
  * policy says open.
  */
-static void finish(struct holding *holding)
+static void finish(struct attachment *attachment)
 {
-	int err = holding->orphaned ? 0 : rules_remove(holding->kit.rules);
+	int err = attachment->orphaned ? 0 : rules_remove(attachment->netns.rules);
 
-	if (!holding->orphaned)
-		for (unsigned int i = 0; i < holding->kit.queue_count; i++)
-			queue_unbind(holding->kit.queues[i],
-				     (uint16_t)(holding->record.queue_first + i),
-				     holding->record.queue_count);
+	if (!attachment->orphaned)
+		for (unsigned int i = 0; i < attachment->netns.queue_count; i++)
+			queue_unbind(attachment->netns.queues[i],
+				     (uint16_t)(attachment->record.queue_first + i),
+				     attachment->record.queue_count);
 	if (err)
-		log_event(LOG_LEVEL_ERROR, "detach.rules", "netns", holding->record.name, "error",
-			  log_errno(err), NULL);
-	log_event(LOG_LEVEL_INFO, "detached", "netns", holding->record.name, NULL);
-	records_remove(holding->record.cookie);
-	fdstore_drop(holding);
-	if (holding->keeper)
-		client_detached(holding->keeper, holding->record.name);
-	answer(holding, err ? NSGATE_STATUS_FAILED : NSGATE_STATUS_OK,
+		log_event(LOG_LEVEL_ERROR, "detach.rules", "netns", attachment->record.name,
+			  "error", log_errno(err), NULL);
+	log_event(LOG_LEVEL_INFO, "detached", "netns", attachment->record.name, NULL);
+	records_remove(attachment->record.cookie);
+	fdstore_drop(attachment);
+	if (attachment->keeper)
+		client_detached(attachment->keeper, attachment->record.name);
+	answer(attachment, err ? NSGATE_STATUS_FAILED : NSGATE_STATUS_OK,
 	       err ? "detached, but the table inet nsgate could not be deleted: see the broker's "
 		     "log"
 		   : "");
-	if (!holding->orphaned)
-		kit_part(&holding->kit);
-	holding_free(holding);
+	if (!attachment->orphaned)
+		netns_fds_close_deferred(&attachment->netns);
+	attachment_free(attachment);
 }
 
-/* Stop feeding the queue and have the agent verdict what waits. May free the holding. */
-static void drain(struct holding *holding)
+/* Stop feeding the queue and have the agent verdict what waits. May free the attachment. */
+static void drain(struct attachment *attachment)
 {
 	int err = 0;
 
-	if (is_early(holding)) {
-		answer(holding, NSGATE_STATUS_OK, "");
-		abandon(holding);
+	if (is_early(attachment)) {
+		answer(attachment, NSGATE_STATUS_OK, "");
+		abandon(attachment);
 		return;
 	}
-	if (!holding->orphaned) {
-		enforce_changing(holding);
-		err = rules_pause(holding->kit.rules);
+	if (!attachment->orphaned) {
+		enforce_changing(attachment);
+		err = rules_pause(attachment->netns.rules);
 	}
 	if (err)
-		log_event(LOG_LEVEL_WARNING, "detach.pause", "netns", holding->record.name, "error",
-			  log_errno(err), NULL);
+		log_event(LOG_LEVEL_WARNING, "detach.pause", "netns", attachment->record.name,
+			  "error", log_errno(err), NULL);
 	if (!agent_here) {
-		owed_add(holding->record.cookie, 0);
-		finish(holding);
+		owed_add(attachment->record.cookie, 0);
+		finish(attachment);
 		return;
 	}
-	holding->state = HOLDING_DRAINING;
-	set_deadline(holding, DRAIN_TIMEOUT_MS);
+	attachment->state = ATTACHMENT_DRAINING;
+	set_deadline(attachment, DRAIN_TIMEOUT_MS);
 	/* What else was to be said of it matters no more, but that its container is gone. */
-	holding->todo = (holding->todo & TODO_STATE) | TODO_REMOVE;
+	attachment->todo = (attachment->todo & TODO_STATE) | TODO_REMOVE;
 }
 
 static void refuse_without_agent(struct client *client, uint32_t id)
@@ -386,96 +388,96 @@ static void refuse_without_agent(struct client *client, uint32_t id)
 }
 
 /* Detach and answer when it is done. */
-static void detach_for(struct holding *holding, struct client *client, uint32_t id)
+static void detach_for(struct attachment *attachment, struct client *client, uint32_t id)
 {
-	if (holding->asker) {
+	if (attachment->asker) {
 		client_reply(client, id, NSGATE_STATUS_BUSY,
 			     "%s is being attached or detached by somebody else: try again",
-			     holding->record.name);
+			     attachment->record.name);
 		return;
 	}
-	holding->asker = client;
-	holding->asker_id = id;
-	if (holding->state != HOLDING_DRAINING)
-		drain(holding);
+	attachment->asker = client;
+	attachment->asker_id = id;
+	if (attachment->state != ATTACHMENT_DRAINING)
+		drain(attachment);
 }
 
 void attach_detach(struct client *client, const struct nsgate_msg_detach *message)
 {
-	struct holding *holding;
+	struct attachment *attachment;
 
 	if (!ipc_text_valid(message->name, sizeof(message->name)) || !name_valid(message->name)) {
 		client_reply(client, message->header.id, NSGATE_STATUS_USAGE,
 			     "the name is not valid: use " NAME_RULE);
 		return;
 	}
-	holding = holding_find(message->name);
-	if (!holding && !agent_here) {
+	attachment = attachment_find(message->name);
+	if (!attachment && !agent_here) {
 		refuse_without_agent(client, message->header.id);
 		return;
 	}
-	if (!holding) {
+	if (!attachment) {
 		client_reply(client, message->header.id, NSGATE_STATUS_NOT_FOUND,
 			     "no namespace is attached as %s: `nsgatectl ls` shows those that are",
 			     message->name);
 		return;
 	}
-	detach_for(holding, client, message->header.id);
+	detach_for(attachment, client, message->header.id);
 }
 
 void attach_leave(struct client *client, const struct nsgate_msg_leave *message)
 {
 	const uint32_t id = message->header.id;
-	struct holding *holding;
+	struct attachment *attachment;
 
 	if (!ipc_text_valid(message->container, sizeof(message->container))) {
 		client_reply(client, id, NSGATE_STATUS_USAGE, "the container's id is not text");
 		return;
 	}
-	holding = members_find(message->container);
-	if (!holding && !agent_here) {
+	attachment = members_find(message->container);
+	if (!attachment && !agent_here) {
 		refuse_without_agent(client, id);
-	} else if (!holding) {
+	} else if (!attachment) {
 		client_reply(client, id, NSGATE_STATUS_NOT_FOUND,
 			     "no namespace is attached for container %s", message->container);
-	} else if (members_remove(holding, message->container)) {
-		detach_for(holding, client, id);
+	} else if (members_remove(attachment, message->container)) {
+		detach_for(attachment, client, id);
 	} else {
-		log_event(LOG_LEVEL_INFO, "member.left", "netns", holding->record.name, "container",
-			  message->container, NULL);
+		log_event(LOG_LEVEL_INFO, "member.left", "netns", attachment->record.name,
+			  "container", message->container, NULL);
 		client_reply(client, id, NSGATE_STATUS_OK, NULL);
 	}
 }
 
 void attach_client_gone(const struct client *client)
 {
-	struct holding *next;
+	struct attachment *next;
 
-	for (struct holding *holding = holding_first(); holding; holding = next) {
-		next = holding->next;
-		if (holding->asker == client)
-			holding->asker = NULL;
-		if (holding->keeper != client)
+	for (struct attachment *attachment = attachment_first(); attachment; attachment = next) {
+		next = attachment->next;
+		if (attachment->asker == client)
+			attachment->asker = NULL;
+		if (attachment->keeper != client)
 			continue;
-		holding->keeper = NULL;
-		log_event(LOG_LEVEL_INFO, "handoff.closed", "netns", holding->record.name, NULL);
-		if (holding->state != HOLDING_DRAINING)
-			drain(holding);
+		attachment->keeper = NULL;
+		log_event(LOG_LEVEL_INFO, "handoff.closed", "netns", attachment->record.name, NULL);
+		if (attachment->state != ATTACHMENT_DRAINING)
+			drain(attachment);
 	}
 }
 
-void attach_orphaned(struct holding *holding)
+void attach_orphaned(struct attachment *attachment)
 {
-	if (holding->state == HOLDING_DRAINING)
+	if (attachment->state == ATTACHMENT_DRAINING)
 		return; /* it is let go of already, its rules too */
-	log_event(LOG_LEVEL_INFO, "orphaned", "netns", holding->record.name, "target",
-		  holding->record.target, NULL);
-	holding->orphaned = true;
-	holding->todo |= TODO_STATE;
-	if (holding->state == HOLDING_OFFERED || is_early(holding))
-		answer(holding, NSGATE_STATUS_NOT_FOUND,
+	log_event(LOG_LEVEL_INFO, "orphaned", "netns", attachment->record.name, "target",
+		  attachment->record.target, NULL);
+	attachment->orphaned = true;
+	attachment->todo |= TODO_STATE;
+	if (attachment->state == ATTACHMENT_OFFERED || is_early(attachment))
+		answer(attachment, NSGATE_STATUS_NOT_FOUND,
 		       "the process ended while its namespace was being attached");
-	drain(holding);
+	drain(attachment);
 }
 
 static bool is_last_part(const char *target, const char *name)
@@ -488,18 +490,20 @@ static bool is_last_part(const char *target, const char *name)
 
 void attach_name_removed(const char *name)
 {
-	for (struct holding *holding = holding_first(); holding; holding = holding->next)
-		if (!is_early(holding) && (!name || is_last_part(holding->record.target, name)))
-			follow_look(holding);
+	for (struct attachment *attachment = attachment_first(); attachment;
+	     attachment = attachment->next)
+		if (!is_early(attachment) &&
+		    (!name || is_last_part(attachment->record.target, name)))
+			follow_look(attachment);
 }
 
 /* ---- what the agent says ---- */
 
-static void rules_failed(struct holding *holding, int err, bool known)
+static void rules_failed(struct attachment *attachment, int err, bool known)
 {
-	holding->rules_status = known ? NSGATE_STATUS_FAILED : NSGATE_STATUS_USAGE;
-	snprintf(holding->rules_text, sizeof(holding->rules_text),
-		 "cannot install the rules in %s: %s%s", holding->record.name,
+	attachment->rules_status = known ? NSGATE_STATUS_FAILED : NSGATE_STATUS_USAGE;
+	snprintf(attachment->rules_text, sizeof(attachment->rules_text),
+		 "cannot install the rules in %s: %s%s", attachment->record.name,
 		 err == -ENOSYS ? "strict" : strerror(-err),
 		 err == -EPERM	  ? ": the table inet nsgate belongs to another live program there"
 		 : err == -ENOSYS ? ": " ENFORCE_NO_GUARD
@@ -509,82 +513,85 @@ static void rules_failed(struct holding *holding, int err, bool known)
 		 : err == -ENOENT
 			 ? ": the kernel lacks an nftables expression, see `nsgatectl doctor`"
 			 : "");
-	log_event(LOG_LEVEL_ERROR, "rules.failed", "netns", holding->record.name, "error",
+	log_event(LOG_LEVEL_ERROR, "rules.failed", "netns", attachment->record.name, "error",
 		  log_errno(err), NULL);
 }
 
 void attach_agent_rules(const struct nsgate_msg_ns_rules *message)
 {
-	struct holding *holding = holding_find_cookie(message->cookie);
+	struct attachment *attachment = attachment_find_cookie(message->cookie);
 	int err;
 
-	if (!holding || is_early(holding)) /* which the agent was not told of, and can but guess */
+	if (!attachment ||
+	    is_early(attachment)) /* which the agent was not told of, and can but guess */
 		return;
-	if (holding->state == HOLDING_DRAINING)
+	if (attachment->state == ATTACHMENT_DRAINING)
 		return; /* a detach was on its way: the agent gets NS_REMOVE */
-	holding->rules_id = message->header.id;
-	holding->rules_status = NSGATE_STATUS_OK;
-	holding->rules_text[0] = '\0';
-	holding->todo |= TODO_RULES_REPLY;
+	attachment->rules_id = message->header.id;
+	attachment->rules_status = NSGATE_STATUS_OK;
+	attachment->rules_text[0] = '\0';
+	attachment->todo |= TODO_RULES_REPLY;
 	if (ipc_text_valid(message->policy, sizeof(message->policy)) && name_valid(message->policy))
-		memcpy(holding->record.policy, message->policy, sizeof(message->policy));
-	fdstore_keep(holding);
-	err = enforce_rules(holding, &message->rules);
+		memcpy(attachment->record.policy, message->policy, sizeof(message->policy));
+	fdstore_keep(attachment);
+	err = enforce_rules(attachment, &message->rules);
 	if (err)
-		rules_failed(holding, err, record_rules_valid(&message->rules));
-	if (holding->state == HOLDING_OFFERED) {
-		timer_clear(&holding->deadline);
+		rules_failed(attachment, err, record_rules_valid(&message->rules));
+	if (attachment->state == ATTACHMENT_OFFERED) {
+		timer_clear(&attachment->deadline);
 		if (err) {
-			answer(holding, NSGATE_STATUS_FAILED, holding->rules_text);
-			drain(holding);
+			answer(attachment, NSGATE_STATUS_FAILED, attachment->rules_text);
+			drain(attachment);
 			return;
 		}
-		holding->state = HOLDING_IN_FORCE;
-		log_event(LOG_LEVEL_INFO, "attached", "netns", holding->record.name, "target",
-			  holding->record.target, "cookie",
-			  log_number((int64_t)holding->record.cookie), "policy",
-			  holding->record.policy, NULL);
-		if (holding->record.flags & NSGATE_ATTACH_REPLACE)
-			replace_others(holding);
+		attachment->state = ATTACHMENT_IN_FORCE;
+		log_event(LOG_LEVEL_INFO, "attached", "netns", attachment->record.name, "target",
+			  attachment->record.target, "cookie",
+			  log_number((int64_t)attachment->record.cookie), "policy",
+			  attachment->record.policy, NULL);
+		if (attachment->record.flags & NSGATE_ATTACH_REPLACE)
+			replace_others(attachment);
 	}
 }
 
 void attach_answer(void)
 {
-	for (struct holding *holding = holding_first(); holding; holding = holding->next)
-		if (holding->state == HOLDING_IN_FORCE)
-			answer(holding, NSGATE_STATUS_OK, "");
+	for (struct attachment *attachment = attachment_first(); attachment;
+	     attachment = attachment->next)
+		if (attachment->state == ATTACHMENT_IN_FORCE)
+			answer(attachment, NSGATE_STATUS_OK, "");
 }
 
 /* An attach ends here, and nothing was in force: "OK" is no answer to an offer. */
-static void refused_by_agent(struct holding *holding, const struct nsgate_msg_reply *message)
+static void refused_by_agent(struct attachment *attachment, const struct nsgate_msg_reply *message)
 {
 	const enum nsgate_status status = message->status;
 
-	answer(holding, status == NSGATE_STATUS_OK ? NSGATE_STATUS_FAILED : status, message->text);
-	abandon(holding);
+	answer(attachment, status == NSGATE_STATUS_OK ? NSGATE_STATUS_FAILED : status,
+	       message->text);
+	abandon(attachment);
 }
 
 void attach_agent_reply(const struct nsgate_msg_reply *message)
 {
-	struct holding *next;
+	struct attachment *next;
 
 	if (owed_answered(message->header.id))
 		return;
-	for (struct holding *holding = holding_first(); holding; holding = next) {
+	for (struct attachment *attachment = attachment_first(); attachment; attachment = next) {
 		uint32_t id = message->header.id;
 
-		next = holding->next;
-		if (holding->state == HOLDING_DRAINING && holding->remove_id == id) {
-			finish(holding);
-		} else if (holding->state == HOLDING_OFFERED && holding->offer_id == id) {
-			refused_by_agent(holding, message);
-		} else if (holding->state == HOLDING_IN_FORCE && holding->offer_id == id &&
+		next = attachment->next;
+		if (attachment->state == ATTACHMENT_DRAINING && attachment->remove_id == id) {
+			finish(attachment);
+		} else if (attachment->state == ATTACHMENT_OFFERED && attachment->offer_id == id) {
+			refused_by_agent(attachment, message);
+		} else if (attachment->state == ATTACHMENT_IN_FORCE && attachment->offer_id == id &&
 			   message->status) {
 			/* A new agent will not have it. Its rules stay: closed is closed. */
-			takeup_refused(holding);
-			log_event(LOG_LEVEL_ERROR, "agent.refused", "netns", holding->record.name,
-				  "why", message->text, NULL);
+			recover_refused(attachment);
+			log_event(LOG_LEVEL_ERROR, "agent.refused", "netns",
+				  attachment->record.name, "why", message->text, NULL);
 		}
 	}
 }
@@ -592,37 +599,39 @@ void attach_agent_reply(const struct nsgate_msg_reply *message)
 void attach_agent_connected(void)
 {
 	agent_here = true;
-	takeup_rest();
+	recover_rest();
 	fdstore_forget_rest();
-	for (struct holding *holding = holding_first(); holding; holding = holding->next)
-		if (holding->state == HOLDING_IN_FORCE)
-			holding_offer(holding);
+	for (struct attachment *attachment = attachment_first(); attachment;
+	     attachment = attachment->next)
+		if (attachment->state == ATTACHMENT_IN_FORCE)
+			attachment_offer(attachment);
 	enforce_agent_back();
-	for (struct holding *holding = holding_first(); holding; holding = holding->next)
-		if (!is_early(holding))
-			follow_look(holding); /* it may have ended while no broker looked */
+	for (struct attachment *attachment = attachment_first(); attachment;
+	     attachment = attachment->next)
+		if (!is_early(attachment))
+			follow_look(attachment); /* it may have ended while no broker looked */
 }
 
 void attach_agent_lost(void)
 {
-	struct holding *next;
+	struct attachment *next;
 
 	agent_here = false;
 	owed_link_lost();
-	takeup_agent_lost();
+	recover_agent_lost();
 	enforce_agent_lost();
-	for (struct holding *holding = holding_first(); holding; holding = next) {
-		next = holding->next;
-		holding->todo = 0;
-		if (holding->state == HOLDING_OFFERED || is_early(holding)) {
-			answer(holding, NSGATE_STATUS_UNREACHABLE,
+	for (struct attachment *attachment = attachment_first(); attachment; attachment = next) {
+		next = attachment->next;
+		attachment->todo = 0;
+		if (attachment->state == ATTACHMENT_OFFERED || is_early(attachment)) {
+			answer(attachment, NSGATE_STATUS_UNREACHABLE,
 			       "nsgate-agent went away in the middle of it: start it, then attach "
 			       "again");
-			abandon(holding);
-		} else if (holding->state == HOLDING_DRAINING) {
-			owed_add(holding->record.cookie,
+			abandon(attachment);
+		} else if (attachment->state == ATTACHMENT_DRAINING) {
+			owed_add(attachment->record.cookie,
 				 0); /* it may only be the link that is lost */
-			finish(holding);
+			finish(attachment);
 		}
 	}
 }
@@ -631,22 +640,24 @@ void attach_agent_lost(void)
 
 static void too_late(struct timer *timer)
 {
-	struct holding *holding = loop_owner(timer, struct holding, deadline);
+	struct attachment *attachment = loop_owner(timer, struct attachment, deadline);
 
-	if (holding->state == HOLDING_OFFERED) {
-		log_event(LOG_LEVEL_ERROR, "attach.timeout", "netns", holding->record.name, NULL);
-		answer(holding, NSGATE_STATUS_UNREACHABLE,
+	if (attachment->state == ATTACHMENT_OFFERED) {
+		log_event(LOG_LEVEL_ERROR, "attach.timeout", "netns", attachment->record.name,
+			  NULL);
+		answer(attachment, NSGATE_STATUS_UNREACHABLE,
 		       "nsgate-agent does not answer: look at its log, then attach again");
-		drain(holding);
+		drain(attachment);
 		return;
 	}
-	log_event(LOG_LEVEL_WARNING, "detach.timeout", "netns", holding->record.name, NULL);
-	owed_add(holding->record.cookie, holding->todo & TODO_REMOVE ? 0 : holding->remove_id);
-	finish(holding);
+	log_event(LOG_LEVEL_WARNING, "detach.timeout", "netns", attachment->record.name, NULL);
+	owed_add(attachment->record.cookie,
+		 attachment->todo & TODO_REMOVE ? 0 : attachment->remove_id);
+	finish(attachment);
 }
 
-static void set_deadline(struct holding *holding, int timeout_ms)
+static void set_deadline(struct attachment *attachment, int timeout_ms)
 {
-	holding->deadline.due = too_late;
-	timer_set(&holding->deadline, loop_now_ms() + timeout_ms);
+	attachment->deadline.due = too_late;
+	timer_set(&attachment->deadline, loop_now_ms() + timeout_ms);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Attaching and detaching: the steps of a holding's life (holding.h), forwards and back. */
+/* Attaching and detaching: the steps of an attachment's life (attachment.h), forwards and back. */
 #ifndef NSGATE_ATTACH_H
 #define NSGATE_ATTACH_H
 
-#include "broker/holding.h"
+#include "broker/attachment.h"
 
 /*
  * An ATTACH of a client. `fds` are taken over. The answer goes to the client by client_reply(),
@@ -22,7 +22,7 @@ void attach_leave(struct client *client, const struct nsgate_msg_leave *message)
 void attach_client_gone(const struct client *client);
 
 /* The container behind it is gone. */
-void attach_orphaned(struct holding *holding);
+void attach_orphaned(struct attachment *attachment);
 
 /*
  * A name of a namespace is gone (its last part; NULL: any may be): whoever was attached by it may

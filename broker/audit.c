@@ -40,26 +40,26 @@ static int64_t cost_of_look(int64_t took_ms)
 	return cost < AUDIT_MS ? cost : AUDIT_MS;
 }
 
-static void look(struct holding *holding)
+static void look(struct attachment *attachment)
 {
 	const int64_t began = loop_now_ms();
 
-	holding->look_due = false;
-	(void)enforce_audit(holding);
-	if (holding->look_ms < began)
-		holding->look_ms = began;
-	holding->look_ms += cost_of_look(loop_now_ms() - began);
+	attachment->look_due = false;
+	(void)enforce_audit(attachment);
+	if (attachment->look_ms < began)
+		attachment->look_ms = began;
+	attachment->look_ms += cost_of_look(loop_now_ms() - began);
 }
 
-static void look_soon(struct holding *holding)
+static void look_soon(struct attachment *attachment)
 {
-	const int64_t at = holding->look_ms - LOOK_DEBT_MS;
+	const int64_t at = attachment->look_ms - LOOK_DEBT_MS;
 
 	if (at <= loop_now_ms()) {
-		look(holding);
+		look(attachment);
 		return;
 	}
-	holding->look_due = true;
+	attachment->look_due = true;
 	timer_set_by(&next_look, at);
 }
 
@@ -82,22 +82,22 @@ static int drop_news(int fd)
 /* What changes after the news was taken off brings new news, so the look comes last. */
 static void monitor_ready(struct loop_source *source, uint32_t events)
 {
-	struct holding *holding = loop_owner(source, struct holding, monitor_source);
+	struct attachment *attachment = loop_owner(source, struct attachment, monitor_source);
 	int err = drop_news(source->fd);
 
 	(void)events;
 	if (err) {
-		log_event(LOG_LEVEL_WARNING, "audit.deaf", "netns", holding->record.name, "error",
-			  log_errno(err), NULL);
+		log_event(LOG_LEVEL_WARNING, "audit.deaf", "netns", attachment->record.name,
+			  "error", log_errno(err), NULL);
 		loop_remove(source);
 	}
-	look_soon(holding);
+	look_soon(attachment);
 }
 
 /* The least room that the kernel gives: one message is enough to be woken by. */
-int audit_watch(struct holding *holding)
+int audit_watch(struct attachment *attachment)
 {
-	const int fd = holding->kit.monitor, group = NFNLGRP_NFTABLES, room = 1;
+	const int fd = attachment->netns.monitor, group = NFNLGRP_NFTABLES, room = 1;
 
 	if (!broker_features.owned_tables && !timer_is_set(&audit))
 		timer_set(&audit, loop_now_ms());
@@ -106,22 +106,24 @@ int audit_watch(struct holding *holding)
 	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room)) < 0 ||
 	    setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)) < 0)
 		return -errno;
-	holding->monitor_source.ready = monitor_ready;
-	return loop_add(&holding->monitor_source, fd, EPOLLIN);
+	attachment->monitor_source.ready = monitor_ready;
+	return loop_add(&attachment->monitor_source, fd, EPOLLIN);
 }
 
 static void look_at_due(struct timer *timer)
 {
 	(void)timer;
-	for (struct holding *holding = holding_first(); holding; holding = holding->next)
-		if (holding->look_due)
-			look_soon(holding);
+	for (struct attachment *attachment = attachment_first(); attachment;
+	     attachment = attachment->next)
+		if (attachment->look_due)
+			look_soon(attachment);
 }
 
 static void look_at_all(struct timer *timer)
 {
-	if (holding_count())
+	if (attachment_count())
 		timer_set(timer, loop_now_ms() + AUDIT_MS);
-	for (struct holding *holding = holding_first(); holding; holding = holding->next)
-		look(holding);
+	for (struct attachment *attachment = attachment_first(); attachment;
+	     attachment = attachment->next)
+		look(attachment);
 }

@@ -17,9 +17,9 @@
 #ifndef NSGATE_AUDIT_H
 #define NSGATE_AUDIT_H
 
-#include "broker/holding.h"
+#include "broker/attachment.h"
 
-/* To be called once its kit is open. Return: 0 or -errno. */
-int audit_watch(struct holding *holding);
+/* To be called once its netns is open. Return: 0 or -errno. */
+int audit_watch(struct attachment *attachment);
 
 #endif

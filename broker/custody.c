@@ -10,7 +10,7 @@
 #include "broker/enter.h"
 #include "broker/fdstore.h"
 #include "ipc.h"
-#include "broker/kit.h"
+#include "broker/netns_fds.h"
 #include "log.h"
 #include "loop.h"
 #include "broker/place.h"
@@ -25,17 +25,17 @@ struct charge {
 
 static struct charge *charges;
 
-static int install_for(const struct kit *kit, const struct nsgate_ns_record *record,
+static int install_for(const struct netns_fds *netns, const struct nsgate_ns_record *record,
 		       enum custody_state *ret_state)
 {
-	struct links *links = links_open(kit->route);
+	struct links *links = links_open(netns->route);
 	struct rules_links list = {.count = 0};
 	int err;
 
 	if (!links)
 		return -errno;
 	list.list = links_list(links, &list.count);
-	err = enforce_install(kit->rules, record, &list, ret_state);
+	err = enforce_install(netns->rules, record, &list, ret_state);
 	links_close(links);
 	return err;
 }
@@ -46,20 +46,20 @@ static int install_for(const struct kit *kit, const struct nsgate_ns_record *rec
  */
 static int install(const struct nsgate_ns_record *record, int target, enum custody_state *ret_state)
 {
-	struct kit kit = KIT_NONE; /* no queues: the agent may have them */
+	struct netns_fds netns = NETNS_FDS_NONE; /* no queues: the agent may have them */
 	uint64_t cookie, inode;
-	int rules, err = target < 0 ? target : kit_open(target, &kit);
+	int rules, err = target < 0 ? target : netns_fds_open(target, &netns);
 
 	if (!err)
-		err = kit_identify(kit.rules, &cookie, &inode);
+		err = netns_fds_identify(netns.rules, &cookie, &inode);
 	if (!err && cookie != record->cookie)
 		err = -ESTALE;
 	if (!err)
-		err = install_for(&kit, record, ret_state);
-	rules = kit.rules;
+		err = install_for(&netns, record, ret_state);
+	rules = netns.rules;
 	if (!err)
-		kit.rules = -1;
-	kit_close(&kit);
+		netns.rules = -1;
+	netns_fds_close(&netns);
 	return err ? err : rules;
 }
 
@@ -123,7 +123,7 @@ static void look_for(const struct nsgate_ns_record *record)
 	struct search *search;
 	int rules;
 
-	if (holding_find_cookie(record->cookie)) /* whole, from the fd store */
+	if (attachment_find_cookie(record->cookie)) /* whole, from the fd store */
 		return;
 	charge = calloc(1, sizeof(*charge));
 	search = calloc(1, sizeof(*search));

@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-#include "broker/holding.h"
+#include "broker/attachment.h"
 
 /* Take into custody every recorded namespace that can still be found: its rules are in force anew.
  */

@@ -23,19 +23,19 @@
  * to a policy that never judged it; nor may one that an earlier attachment left. Free in a
  * namespace without flows; else a walk of the table.
  */
-static void forget_before_reuse(struct holding *holding, uint32_t generation)
+static void forget_before_reuse(struct attachment *attachment, uint32_t generation)
 {
-	uint32_t before = holding->record.rules.generation;
+	uint32_t before = attachment->record.rules.generation;
 	int err;
 
 	if (generation < before)
-		holding->record.wrapped = 1;
-	if (generation == before || (before && !holding->record.wrapped))
+		attachment->record.wrapped = 1;
+	if (generation == before || (before && !attachment->record.wrapped))
 		return;
-	err = before ? conntrack_forget(holding->kit.rules, generation)
-		     : conntrack_forget_all(holding->kit.rules);
+	err = before ? conntrack_forget(attachment->netns.rules, generation)
+		     : conntrack_forget_all(attachment->netns.rules);
 	if (err)
-		log_event(LOG_LEVEL_WARNING, "forget.failed", "netns", holding->record.name,
+		log_event(LOG_LEVEL_WARNING, "forget.failed", "netns", attachment->record.name,
 			  "error", log_errno(err), NULL);
 }
 
@@ -95,11 +95,11 @@ int enforce_install(int rules_fd, const struct nsgate_ns_record *record,
 	return err;
 }
 
-static struct rules_links known_links(const struct holding *holding)
+static struct rules_links known_links(const struct attachment *attachment)
 {
 	struct rules_links links = {.count = 0};
 
-	links.list = links_list(holding->links, &links.count);
+	links.list = links_list(attachment->links, &links.count);
 	return links;
 }
 
@@ -109,26 +109,26 @@ static void retry_all(struct timer *timer);
 
 static struct timer retry = {.due = retry_all}; /* set: rules or a record are owed */
 
-static void save(struct holding *holding)
+static void save(struct attachment *attachment)
 {
 	unsigned int suppressed;
-	int err = records_save(&holding->record);
+	int err = records_save(&attachment->record);
 
-	holding->unsaved = err != 0;
+	attachment->unsaved = err != 0;
 	if (!err)
 		return;
 	/* It only matters if this broker dies. */
 	if (!timer_is_set(&retry))
 		timer_set(&retry, loop_now_ms() + RETRY_MS);
-	if (log_allowed(&holding->unsaved_limit, 1, &suppressed))
-		log_event(LOG_LEVEL_WARNING, "record.failed", "netns", holding->record.name,
+	if (log_allowed(&attachment->unsaved_limit, 1, &suppressed))
+		log_event(LOG_LEVEL_WARNING, "record.failed", "netns", attachment->record.name,
 			  "error", log_errno(err), "why", "it is tried again", NULL);
 }
 
 /* `spec`: the rules to come; NULL: those that there are. */
-static void note_change(const struct holding *holding, const struct nsgate_rules_spec *spec)
+static void note_change(const struct attachment *attachment, const struct nsgate_rules_spec *spec)
 {
-	struct nsgate_ns_record record = holding->record;
+	struct nsgate_ns_record record = attachment->record;
 
 	/* The first ones: who dies now has left rules that only a record leads to. */
 	if (!record.rules.generation && spec && record_rules_valid(spec))
@@ -139,9 +139,9 @@ static void note_change(const struct holding *holding, const struct nsgate_rules
 	(void)records_save(&record); /* a false alarm at worst */
 }
 
-void enforce_changing(const struct holding *holding)
+void enforce_changing(const struct attachment *attachment)
 {
-	note_change(holding, NULL);
+	note_change(attachment, NULL);
 }
 
 /* ---- tampering ---- */
@@ -154,43 +154,44 @@ static void tell_all(struct timer *timer);
 static struct timer tell = {.due = tell_all}; /* set: something is still to be told */
 
 /* What comes too soon is told later, in one with what comes meanwhile. All of it is counted. */
-static void tell_tamper(struct holding *holding)
+static void tell_tamper(struct attachment *attachment)
 {
 	const int64_t now = loop_now_ms();
 
-	holding->untold = holding->tell_ms > now;
-	if (holding->untold) {
-		timer_set_by(&tell, holding->tell_ms);
+	attachment->untold = attachment->tell_ms > now;
+	if (attachment->untold) {
+		timer_set_by(&tell, attachment->tell_ms);
 		return;
 	}
-	holding->tell_ms = now + TELL_MS;
-	holding->todo |= TODO_TAMPER;
+	attachment->tell_ms = now + TELL_MS;
+	attachment->todo |= TODO_TAMPER;
 }
 
 static void tell_all(struct timer *timer)
 {
 	(void)timer;
-	for (struct holding *holding = holding_first(); holding; holding = holding->next)
-		if (holding->untold)
-			tell_tamper(holding);
+	for (struct attachment *attachment = attachment_first(); attachment;
+	     attachment = attachment->next)
+		if (attachment->untold)
+			tell_tamper(attachment);
 }
 
-static void note_tamper(struct holding *holding, enum nsgate_tamper kind, const char *event,
+static void note_tamper(struct attachment *attachment, enum nsgate_tamper kind, const char *event,
 			const char *what)
 {
 	unsigned int suppressed = 0;
 
-	holding->record.repairs++;
-	save(holding);
-	holding->tamper = kind;
-	snprintf(holding->tampered, sizeof(holding->tampered), "%s", what);
-	tell_tamper(holding);
-	if (log_allowed(&holding->tamper_limit, TAMPER_LINES, &suppressed))
-		log_event(LOG_LEVEL_WARNING, event, "netns", holding->record.name, "why", what,
+	attachment->record.repairs++;
+	save(attachment);
+	attachment->tamper = kind;
+	snprintf(attachment->tampered, sizeof(attachment->tampered), "%s", what);
+	tell_tamper(attachment);
+	if (log_allowed(&attachment->tamper_limit, TAMPER_LINES, &suppressed))
+		log_event(LOG_LEVEL_WARNING, event, "netns", attachment->record.name, "why", what,
 			  "suppressed", suppressed ? log_number(suppressed) : NULL, NULL);
 }
 
-void enforce_queue_moved(struct holding *holding, uint16_t before)
+void enforce_queue_moved(struct attachment *attachment, uint16_t before)
 {
 	char what[NSGATE_TEXT_MAX];
 
@@ -198,50 +199,50 @@ void enforce_queue_moved(struct holding *holding, uint16_t before)
 		what, sizeof(what),
 		"another program there took queue %u while nsgate was away: packets go to queue %u "
 		"now",
-		before, holding->record.queue_first);
-	note_tamper(holding, NSGATE_TAMPER_QUEUE, "queue.moved", what);
+		before, attachment->record.queue_first);
+	note_tamper(attachment, NSGATE_TAMPER_QUEUE, "queue.moved", what);
 }
 
 /* ---- rules that could not be installed ---- */
 
-static void rules_owe(struct holding *holding, int error)
+static void rules_owe(struct attachment *attachment, int error)
 {
 	if (!timer_is_set(&retry))
 		timer_set(&retry, loop_now_ms() + RETRY_MS);
-	if (holding->rules_owed)
+	if (attachment->rules_owed)
 		return;
-	holding->rules_owed = error;
-	log_event(LOG_LEVEL_ERROR, "rules.failed", "netns", holding->record.name, "error",
+	attachment->rules_owed = error;
+	log_event(LOG_LEVEL_ERROR, "rules.failed", "netns", attachment->record.name, "error",
 		  log_errno(error), NULL);
-	holding_judge_state(holding);
+	attachment_update_degraded(attachment);
 }
 
-static void rules_paid(struct holding *holding)
+static void rules_paid(struct attachment *attachment)
 {
-	if (!holding->rules_owed)
+	if (!attachment->rules_owed)
 		return;
-	holding->rules_owed = 0;
-	log_event(LOG_LEVEL_INFO, "rules.healed", "netns", holding->record.name, NULL);
-	holding_judge_state(holding);
+	attachment->rules_owed = 0;
+	log_event(LOG_LEVEL_INFO, "rules.healed", "netns", attachment->record.name, NULL);
+	attachment_update_degraded(attachment);
 }
 
-void enforce_record(struct holding *holding)
+void enforce_record(struct attachment *attachment)
 {
-	const struct nsgate_ns_record record = holding->record;
-	const enum custody_state found = holding->custody;
+	const struct nsgate_ns_record record = attachment->record;
+	const enum custody_state found = attachment->custody;
 	uint64_t before = 1, after = 1;
 	int err = 0;
 
 	if (found == CUSTODY_NONE)
-		err = rules_print(holding->kit.rules, &before);
+		err = rules_print(attachment->netns.rules, &before);
 	if (!err)
-		err = enforce_rules(holding, &record.rules);
+		err = enforce_rules(attachment, &record.rules);
 	if (!err && found == CUSTODY_NONE)
-		(void)rules_print(holding->kit.rules, &after);
+		(void)rules_print(attachment->netns.rules, &after);
 	if (err)
-		rules_owe(holding, err);
+		rules_owe(attachment, err);
 	else if (was_changed(&record, before, after) || found == CUSTODY_MENDED)
-		note_tamper(holding, NSGATE_TAMPER_RULES, "repaired",
+		note_tamper(attachment, NSGATE_TAMPER_RULES, "repaired",
 			    "the rules were changed while no nsgate-broker ran, or are those of "
 			    "another release; they are right again");
 }
@@ -249,11 +250,13 @@ void enforce_record(struct holding *holding)
 static void retry_all(struct timer *timer)
 {
 	(void)timer;
-	for (struct holding *holding = holding_first(); holding; holding = holding->next) {
-		if (holding->rules_owed && holding->state == HOLDING_IN_FORCE && !holding->opened)
-			enforce_record(holding);
-		if (holding->unsaved && holding->state != HOLDING_DRAINING)
-			save(holding);
+	for (struct attachment *attachment = attachment_first(); attachment;
+	     attachment = attachment->next) {
+		if (attachment->rules_owed && attachment->state == ATTACHMENT_IN_FORCE &&
+		    !attachment->opened)
+			enforce_record(attachment);
+		if (attachment->unsaved && attachment->state != ATTACHMENT_DRAINING)
+			save(attachment);
 	}
 }
 
@@ -263,13 +266,13 @@ static void retry_all(struct timer *timer)
  * What the rules that were just installed look like can only be read afterwards. It is theirs if
  * nobody changed anything from that change, of which `generation` came, to the end of the reading.
  */
-static void note_rules(struct holding *holding, uint32_t generation)
+static void note_rules(struct attachment *attachment, uint32_t generation)
 {
-	const int fd = holding->kit.rules;
+	const int fd = attachment->netns.rules;
 
-	holding->ruleset = generation;
-	holding->noted = rules_print(fd, &holding->print) == 0 && generation &&
-			 rules_changed(fd, &generation) == 0;
+	attachment->ruleset = generation;
+	attachment->noted = rules_print(fd, &attachment->print) == 0 && generation &&
+			    rules_changed(fd, &generation) == 0;
 }
 
 /*
@@ -278,24 +281,25 @@ static void note_rules(struct holding *holding, uint32_t generation)
  */
 #define NOTE_TRIES 3
 
-static int install_noted(struct holding *holding, const struct nsgate_rules_spec *spec,
+static int install_noted(struct attachment *attachment, const struct nsgate_rules_spec *spec,
 			 bool *ret_tampered)
 {
-	const struct rules_links links = known_links(holding);
+	const struct rules_links links = known_links(attachment);
 	uint64_t before = 0;
 
 	for (int i = 0; i < NOTE_TRIES; i++) {
 		uint32_t generation = 0;
-		int err = install(holding->kit.rules, &holding->record, spec, &links, &generation);
+		int err = install(attachment->netns.rules, &attachment->record, spec, &links,
+				  &generation);
 
 		if (err || broker_features.owned_tables)
 			return err;
-		note_rules(holding, generation);
-		if (holding->noted) {
-			*ret_tampered = i > 0 && holding->print != before;
+		note_rules(attachment, generation);
+		if (attachment->noted) {
+			*ret_tampered = i > 0 && attachment->print != before;
 			return 0;
 		}
-		before = holding->print;
+		before = attachment->print;
 	}
 	return 0;
 }
@@ -303,44 +307,45 @@ static int install_noted(struct holding *holding, const struct nsgate_rules_spec
 #define TAMPERED                                                                                   \
 	"somebody there changed the rules, which this kernel cannot forbid; they are right again"
 
-int enforce_rules(struct holding *holding, const struct nsgate_rules_spec *spec)
+int enforce_rules(struct attachment *attachment, const struct nsgate_rules_spec *spec)
 {
-	const bool changes = memcmp(spec, &holding->record.rules, sizeof(*spec)) != 0;
+	const bool changes = memcmp(spec, &attachment->record.rules, sizeof(*spec)) != 0;
 	bool tampered = false;
 	int err;
 
 	if (record_rules_valid(spec))
-		forget_before_reuse(holding, spec->generation);
+		forget_before_reuse(attachment, spec->generation);
 	if (changes)
-		note_change(holding, spec);
-	err = install_noted(holding, spec, &tampered);
-	if (err && changes && holding->record.rules.generation)
-		save(holding);
+		note_change(attachment, spec);
+	err = install_noted(attachment, spec, &tampered);
+	if (err && changes && attachment->record.rules.generation)
+		save(attachment);
 	if (err)
 		return err;
-	holding->record.flags &= ~(uint32_t)NSGATE_ATTACH_CHANGING;
-	holding->custody = CUSTODY_INTACT;
-	rules_paid(holding);
-	holding->record.rules = *spec;
-	save(holding);
+	attachment->record.flags &= ~(uint32_t)NSGATE_ATTACH_CHANGING;
+	attachment->custody = CUSTODY_INTACT;
+	rules_paid(attachment);
+	attachment->record.rules = *spec;
+	save(attachment);
 	if (tampered)
-		note_tamper(holding, NSGATE_TAMPER_RULES, "repaired", TAMPERED);
+		note_tamper(attachment, NSGATE_TAMPER_RULES, "repaired", TAMPERED);
 	return 0;
 }
 
-bool enforce_audit(struct holding *holding)
+bool enforce_audit(struct attachment *attachment)
 {
 	uint64_t now;
 
-	if (holding->state != HOLDING_IN_FORCE || holding->opened ||
-	    !holding->record.rules.generation ||
-	    rules_changed(holding->kit.rules, &holding->ruleset) <= 0)
+	if (attachment->state != ATTACHMENT_IN_FORCE || attachment->opened ||
+	    !attachment->record.rules.generation ||
+	    rules_changed(attachment->netns.rules, &attachment->ruleset) <= 0)
 		return false;
-	if (holding->noted && rules_print(holding->kit.rules, &now) == 0 && now == holding->print)
+	if (attachment->noted && rules_print(attachment->netns.rules, &now) == 0 &&
+	    now == attachment->print)
 		return false;
-	enforce_record(holding);
-	if (!holding->rules_owed)
-		note_tamper(holding, NSGATE_TAMPER_RULES, "repaired", TAMPERED);
+	enforce_record(attachment);
+	if (!attachment->rules_owed)
+		note_tamper(attachment, NSGATE_TAMPER_RULES, "repaired", TAMPERED);
 	return true;
 }
 
@@ -348,22 +353,22 @@ bool enforce_audit(struct holding *holding)
  * Only what nobody else can have changed may be added to: else what somebody there did to the rest
  * would be taken for ours.
  */
-void enforce_links(struct holding *holding)
+void enforce_links(struct attachment *attachment)
 {
-	const struct rules_links links = known_links(holding);
+	const struct rules_links links = known_links(attachment);
 	int err;
 
-	if (holding->state != HOLDING_IN_FORCE ||
-	    !(holding->record.rules.flags & NSGATE_RULES_STRICT))
+	if (attachment->state != ATTACHMENT_IN_FORCE ||
+	    !(attachment->record.rules.flags & NSGATE_RULES_STRICT))
 		return;
-	if (!broker_features.owned_tables && !holding->opened) {
-		if (!enforce_audit(holding))
-			enforce_record(holding);
+	if (!broker_features.owned_tables && !attachment->opened) {
+		if (!enforce_audit(attachment))
+			enforce_record(attachment);
 		return;
 	}
-	err = rules_follow_links(holding->kit.rules, &links);
+	err = rules_follow_links(attachment->netns.rules, &links);
 	if (err)
-		rules_owe(holding, err);
+		rules_owe(attachment, err);
 }
 
 /*
@@ -378,57 +383,58 @@ static void open_without_agent(struct timer *timer);
 static struct timer open_timer = {.due = open_without_agent};
 
 /* Where the agent counts: nobody writes there now. Return: 0 or -errno. */
-static int count_released(const struct holding *holding, unsigned int i, uint64_t packets)
+static int count_released(const struct attachment *attachment, unsigned int i, uint64_t packets)
 {
 	struct shm_layout layout;
 	uint64_t released = 0;
 	off_t at;
-	int err = records_counters_layout(holding->shm, holding->record.queue_count, &layout);
+	int err = records_counters_layout(attachment->shm, attachment->record.queue_count, &layout);
 
 	if (err)
 		return err;
 	at = (off_t)i * layout.size + (off_t)offsetof(struct shm_queue, control.released);
-	if (pread(holding->shm, &released, sizeof(released), at) != sizeof(released))
+	if (pread(attachment->shm, &released, sizeof(released), at) != sizeof(released))
 		return -EIO;
 	released += packets;
-	return pwrite(holding->shm, &released, sizeof(released), at) == sizeof(released) ? 0 : -EIO;
+	return pwrite(attachment->shm, &released, sizeof(released), at) == sizeof(released) ? 0
+											    : -EIO;
 }
 
 /* Let pass what waits. */
-static void release(struct holding *holding, unsigned int i)
+static void release(struct attachment *attachment, unsigned int i)
 {
-	int waited =
-		queue_release(holding->kit.queues[i], (uint16_t)(holding->record.queue_first + i),
-			      holding->record.queue_count, holding->kit.proc);
+	int waited = queue_release(attachment->netns.queues[i],
+				   (uint16_t)(attachment->record.queue_first + i),
+				   attachment->record.queue_count, attachment->netns.proc);
 
 	if (waited < 0)
-		log_event(LOG_LEVEL_ERROR, "release.failed", "netns", holding->record.name, "error",
-			  log_errno(waited), "why", "what waits in the queue waits for an agent",
-			  NULL);
-	if (waited > 0 && count_released(holding, i, (uint64_t)waited) < 0)
-		log_event(LOG_LEVEL_WARNING, "release.uncounted", "netns", holding->record.name,
+		log_event(LOG_LEVEL_ERROR, "release.failed", "netns", attachment->record.name,
+			  "error", log_errno(waited), "why",
+			  "what waits in the queue waits for an agent", NULL);
+	if (waited > 0 && count_released(attachment, i, (uint64_t)waited) < 0)
+		log_event(LOG_LEVEL_WARNING, "release.uncounted", "netns", attachment->record.name,
 			  "packets", log_number(waited), NULL);
 }
 
-static int let_pass(struct holding *holding)
+static int let_pass(struct attachment *attachment)
 {
-	const struct rules_links links = known_links(holding);
-	const struct rules_queues queues = queues_of(&holding->record, &links);
+	const struct rules_links links = known_links(attachment);
+	const struct rules_queues queues = queues_of(&attachment->record, &links);
 
-	return rules_open(holding->kit.rules, &queues, &holding->record.rules);
+	return rules_open(attachment->netns.rules, &queues, &attachment->record.rules);
 }
 
 /* Until then its packets wait as if the policy said closed; nobody but the log can be told. */
-static void open_later(struct holding *holding, int err)
+static void open_later(struct attachment *attachment, int err)
 {
 	timer_set(&open_timer, loop_now_ms() + RETRY_MS);
-	if (!holding->open_failed)
-		log_event(LOG_LEVEL_ERROR, "open.failed", "netns", holding->record.name, "error",
+	if (!attachment->open_failed)
+		log_event(LOG_LEVEL_ERROR, "open.failed", "netns", attachment->record.name, "error",
 			  log_errno(err), "why",
 			  "no agent, and the policy's on_agent_down is open, but packets wait: it "
 			  "is tried again",
 			  NULL);
-	holding->open_failed = true;
+	attachment->open_failed = true;
 }
 
 static void open_without_agent(struct timer *timer)
@@ -436,34 +442,35 @@ static void open_without_agent(struct timer *timer)
 	int err;
 
 	(void)timer;
-	for (struct holding *holding = holding_first(); holding; holding = holding->next) {
-		if (holding->state != HOLDING_IN_FORCE || holding->opened ||
-		    !(holding->record.rules.flags & NSGATE_RULES_BYPASS))
+	for (struct attachment *attachment = attachment_first(); attachment;
+	     attachment = attachment->next) {
+		if (attachment->state != ATTACHMENT_IN_FORCE || attachment->opened ||
+		    !(attachment->record.rules.flags & NSGATE_RULES_BYPASS))
 			continue;
-		err = let_pass(holding);
+		err = let_pass(attachment);
 		if (err) {
-			open_later(holding, err);
+			open_later(attachment, err);
 			continue;
 		}
-		holding->open_failed = false;
-		holding->opened = true;
-		for (unsigned int i = 0; i < holding->kit.queue_count; i++)
-			release(holding, i);
-		log_event(LOG_LEVEL_WARNING, "opened", "netns", holding->record.name, "why",
+		attachment->open_failed = false;
+		attachment->opened = true;
+		for (unsigned int i = 0; i < attachment->netns.queue_count; i++)
+			release(attachment, i);
+		log_event(LOG_LEVEL_WARNING, "opened", "netns", attachment->record.name, "why",
 			  "no agent, and the policy's on_agent_down is open", NULL);
 	}
 }
 
 /* The agent serves it again: what the rules say counts. */
-static void close_again(struct holding *holding)
+static void close_again(struct attachment *attachment)
 {
-	holding->open_failed = false;
-	if (!holding->opened)
+	attachment->open_failed = false;
+	if (!attachment->opened)
 		return;
-	holding->opened = false;
-	enforce_record(holding);
-	if (!holding->rules_owed)
-		log_event(LOG_LEVEL_INFO, "closed", "netns", holding->record.name, NULL);
+	attachment->opened = false;
+	enforce_record(attachment);
+	if (!attachment->rules_owed)
+		log_event(LOG_LEVEL_INFO, "closed", "netns", attachment->record.name, NULL);
 }
 
 void enforce_agent_lost(void)
@@ -474,6 +481,7 @@ void enforce_agent_lost(void)
 void enforce_agent_back(void)
 {
 	timer_clear(&open_timer);
-	for (struct holding *holding = holding_first(); holding; holding = holding->next)
-		close_again(holding);
+	for (struct attachment *attachment = attachment_first(); attachment;
+	     attachment = attachment->next)
+		close_again(attachment);
 }

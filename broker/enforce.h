@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the kernel is told of a holding: the rules that its policy needs, also while no agent is
+/* What the kernel is told of an attachment: the rules that its policy needs, also while no agent is
  * there. */
 #ifndef NSGATE_ENFORCE_H
 #define NSGATE_ENFORCE_H
 
-#include "broker/holding.h"
+#include "broker/attachment.h"
 #include "broker/nft/rules.h"
 
 #define ENFORCE_NO_GUARD                                                                           \
@@ -17,21 +17,21 @@
  * Return: 0; -EINVAL; -ENOSYS: strict, and this kernel cannot; else as rules_install(), and the
  * rules before stay in force.
  */
-int enforce_rules(struct holding *holding, const struct nsgate_rules_spec *spec);
+int enforce_rules(struct attachment *attachment, const struct nsgate_rules_spec *spec);
 
 /*
  * Put the rules that are on record in force. Where that fails now, the namespace is degraded, and
  * it is tried again until it succeeds. The first time, it is told if somebody had changed them
  * while no broker watched.
  */
-void enforce_record(struct holding *holding);
+void enforce_record(struct attachment *attachment);
 
 /*
  * Note on disk that the rules are about to change: a broker that comes after one that died
  * meanwhile does not take that for tampering. What changes them by other ways than enforce_rules()
  * calls it.
  */
-void enforce_changing(const struct holding *holding);
+void enforce_changing(const struct attachment *attachment);
 
 /*
  * The bare installation of the rules on record, for a namespace that is not held yet.
@@ -44,13 +44,13 @@ int enforce_install(int rules_fd, const struct nsgate_ns_record *record,
  * Where tables cannot be owned (audit.h): are the rules still those that were installed? Else they
  * are put back, and that is told. Return: were they?
  */
-bool enforce_audit(struct holding *holding);
+bool enforce_audit(struct attachment *attachment);
 
 /* Links have come, gone or been renamed. */
-void enforce_links(struct holding *holding);
+void enforce_links(struct attachment *attachment);
 
 /* Another program took the queue that began at `before`, so the record names another now. */
-void enforce_queue_moved(struct holding *holding, uint16_t before);
+void enforce_queue_moved(struct attachment *attachment, uint16_t before);
 
 /* The agent went: after a while namespaces whose policy says open let everything pass. */
 void enforce_agent_lost(void);

@@ -220,8 +220,8 @@ static bool is_of(int fd, uint64_t cookie)
 	uint64_t found, inode;
 	const char *why;
 
-	return kit_check_handed(&fd, 1, &why) == 0 && kit_identify(fd, &found, &inode) == 0 &&
-	       found == cookie;
+	return netns_fds_check_handed(&fd, 1, &why) == 0 &&
+	       netns_fds_identify(fd, &found, &inode) == 0 && found == cookie;
 }
 
 static int check_whole(const struct stored *entry, const struct nsgate_ns_record *record)
@@ -260,20 +260,20 @@ static int steal(int *fd)
 	return stolen;
 }
 
-int fdstore_claim(struct holding *holding, const struct nsgate_ns_record *record)
+int fdstore_claim(struct attachment *attachment, const struct nsgate_ns_record *record)
 {
 	struct stored *entry = stored_of(record->cookie);
 	int err = entry ? check_whole(entry, record) : -ENOENT;
 
 	if (err)
 		return err;
-	holding->kit.rules = steal(&entry->rules);
+	attachment->netns.rules = steal(&entry->rules);
 	if (record->has_watch)
-		holding->watch = steal(&entry->watch);
-	holding->kit.queue_count = record->queue_count;
+		attachment->watch = steal(&entry->watch);
+	attachment->netns.queue_count = record->queue_count;
 	for (unsigned int i = 0; i < record->queue_count; i++)
-		holding->kit.queues[i] = steal(&entry->queues[i]);
-	holding->stored = true;
+		attachment->netns.queues[i] = steal(&entry->queues[i]);
+	attachment->stored = true;
 	stored_free(entry);
 	return 0;
 }
@@ -305,55 +305,56 @@ void fdstore_forget_rest(void)
 		forget(stored);
 }
 
-/* ---- holdings ---- */
+/* ---- attachments ---- */
 
-static bool has_room(const struct holding *holding)
+static bool has_room(const struct attachment *attachment)
 {
-	unsigned int fds = holding->kit.queue_count + 1 + (holding->watch >= 0);
+	unsigned int fds = attachment->netns.queue_count + 1 + (attachment->watch >= 0);
 	unsigned int suppressed;
 
 	if (names_length + fds * NAME_BYTES <= NAMES_MAX)
 		return true;
 	if (log_allowed(&full_limit, 1, &suppressed))
-		log_event(LOG_LEVEL_WARNING, "fdstore.full", "netns", holding->record.name, "why",
+		log_event(LOG_LEVEL_WARNING, "fdstore.full", "netns", attachment->record.name,
+			  "why",
 			  "the names would not fit into the environment of the next broker: what "
 			  "waits in its queue is lost if both daemons die",
 			  NULL);
 	return false;
 }
 
-void fdstore_keep(struct holding *holding)
+void fdstore_keep(struct attachment *attachment)
 {
-	uint64_t cookie = holding->record.cookie;
+	uint64_t cookie = attachment->record.cookie;
 	struct stored *leftover;
 
-	if (holding->stored || notify_fd() < 0)
+	if (attachment->stored || notify_fd() < 0)
 		return;
 	leftover = stored_of(cookie);
 	if (leftover) /* other sockets, of an earlier attachment or of half of this one */
 		forget(leftover);
-	if (!has_room(holding))
+	if (!has_room(attachment))
 		return;
-	store(cookie, 'r', 0, holding->kit.rules);
-	if (holding->watch >= 0)
-		store(cookie, 'w', 0, holding->watch);
-	for (unsigned int i = 0; i < holding->kit.queue_count; i++)
-		store(cookie, 'q', i, holding->kit.queues[i]);
-	holding->stored = true;
+	store(cookie, 'r', 0, attachment->netns.rules);
+	if (attachment->watch >= 0)
+		store(cookie, 'w', 0, attachment->watch);
+	for (unsigned int i = 0; i < attachment->netns.queue_count; i++)
+		store(cookie, 'q', i, attachment->netns.queues[i]);
+	attachment->stored = true;
 }
 
-void fdstore_drop(struct holding *holding)
+void fdstore_drop(struct attachment *attachment)
 {
-	uint64_t cookie = holding->record.cookie;
+	uint64_t cookie = attachment->record.cookie;
 
-	if (!holding->stored)
+	if (!attachment->stored)
 		return;
 	unstore(cookie, 'r', 0);
-	if (holding->watch >= 0)
+	if (attachment->watch >= 0)
 		unstore(cookie, 'w', 0);
-	for (unsigned int i = 0; i < holding->kit.queue_count; i++)
+	for (unsigned int i = 0; i < attachment->netns.queue_count; i++)
 		unstore(cookie, 'q', i);
-	holding->stored = false;
+	attachment->stored = false;
 }
 
 void fdstore_close(void)

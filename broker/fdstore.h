@@ -7,7 +7,7 @@
  * sockets: systemd, which keeps descriptors for a service and passes them to its next process
  * (FileDescriptorStoreMax= in systemd.service(5), FDSTORE=1 in sd_notify(3)).
  *
- * Of each holding it gets the queues' sockets, the rules' socket and the pidfd; all else can be
+ * Of each attachment it gets the queues' sockets, the rules' socket and the pidfd; all else can be
  * opened again from these. Each has a name of its own: the namespace's cookie in hexadecimal, a
  * dot, and "r", "w" or "q" with the index of the queue. FDPOLL=0, as a queue's socket reports an
  * error whenever packets were dropped.
@@ -27,7 +27,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "broker/holding.h"
+#include "broker/attachment.h"
 
 /* Sort what was passed at start (listen_fds.h). */
 void fdstore_take(void);
@@ -37,10 +37,10 @@ bool fdstore_has(uint64_t cookie);
 
 /*
  * Fill in the rules' and queues' sockets and, where the record has one, the pidfd, all of them the
- * holding's from now on. Return: 0; -ENOENT where any is missing, -ESTALE where one is not what
+ * attachment's from now on. Return: 0; -ENOENT where any is missing, -ESTALE where one is not what
  * its name says; then nothing is claimed.
  */
-int fdstore_claim(struct holding *holding, const struct nsgate_ns_record *record);
+int fdstore_claim(struct attachment *attachment, const struct nsgate_ns_record *record);
 
 /* The rules' socket alone, the caller's; -1: none. It stays in the store. */
 int fdstore_claim_rules(uint64_t cookie);
@@ -48,11 +48,11 @@ int fdstore_claim_rules(uint64_t cookie);
 /* Close what is left, and take it out of the store. */
 void fdstore_forget_rest(void);
 
-/* Have the sockets of a holding stored, unless they are. */
-void fdstore_keep(struct holding *holding);
+/* Have the sockets of an attachment stored, unless they are. */
+void fdstore_keep(struct attachment *attachment);
 
 /* Take them out of the store. */
-void fdstore_drop(struct holding *holding);
+void fdstore_drop(struct attachment *attachment);
 
 /* Try once more to send what waits. The store stays as it is. */
 void fdstore_close(void);

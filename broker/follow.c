@@ -12,8 +12,8 @@
  */
 static void checked(struct place_question *question, int target)
 {
-	struct holding *holding = loop_owner(question, struct holding, look);
-	struct nsgate_ns_record *record = &holding->record;
+	struct attachment *attachment = loop_owner(question, struct attachment, look);
+	struct nsgate_ns_record *record = &attachment->record;
 
 	if (place_is(record, target) == 0) {
 		record->flags |= NSGATE_ATTACH_UNSEEN;
@@ -24,60 +24,60 @@ static void checked(struct place_question *question, int target)
 			"will not be noticed, detach it then",
 			NULL);
 	}
-	holding->checked(holding);
+	attachment->checked(attachment);
 }
 
-void follow_check(struct holding *holding, void (*then)(struct holding *holding))
+void follow_check(struct attachment *attachment, void (*then)(struct attachment *attachment))
 {
-	holding->checked = then;
-	if (place_is_named(&holding->record))
-		place_ask(&holding->look, &holding->record, checked);
+	attachment->checked = then;
+	if (place_is_named(&attachment->record))
+		place_ask(&attachment->look, &attachment->record, checked);
 	else
-		then(holding);
+		then(attachment);
 }
 
 static void looked(struct place_question *question, int target)
 {
-	struct holding *holding = loop_owner(question, struct holding, look);
+	struct attachment *attachment = loop_owner(question, struct attachment, look);
 
-	if (place_is(&holding->record, target) == 0)
-		holding->gone(holding);
+	if (place_is(&attachment->record, target) == 0)
+		attachment->gone(attachment);
 }
 
-void follow_look(struct holding *holding)
+void follow_look(struct attachment *attachment)
 {
 	/* The ends of processes are noticed by themselves; a number is of some pid namespace. */
-	const bool noticed = holding->watch >= 0 || holding->members;
+	const bool noticed = attachment->watch >= 0 || attachment->members;
 
-	if (noticed || holding->record.flags & NSGATE_ATTACH_UNSEEN)
+	if (noticed || attachment->record.flags & NSGATE_ATTACH_UNSEEN)
 		return;
-	place_ask(&holding->look, &holding->record, looked);
+	place_ask(&attachment->look, &attachment->record, looked);
 }
 
 static void followed(struct names_follower *follower, int wd)
 {
-	struct holding *holding = loop_owner(follower, struct holding, follower);
+	struct attachment *attachment = loop_owner(follower, struct attachment, follower);
 
-	holding->name_watch = wd;
+	attachment->name_watch = wd;
 	if (wd < 0)
-		log_event(LOG_LEVEL_WARNING, "name.unwatched", "netns", holding->record.name,
-			  "target", holding->record.target, NULL);
+		log_event(LOG_LEVEL_WARNING, "name.unwatched", "netns", attachment->record.name,
+			  "target", attachment->record.target, NULL);
 	else
-		follow_look(holding); /* it may have gone in between */
+		follow_look(attachment); /* it may have gone in between */
 }
 
-void follow_name(struct holding *holding)
+void follow_name(struct attachment *attachment)
 {
-	const struct nsgate_ns_record *record = &holding->record;
+	const struct nsgate_ns_record *record = &attachment->record;
 	const char *path = strchr(record->target, '/');
 
 	if (record->target_kind == NSGATE_TARGET_PATH && path &&
 	    !(record->flags & NSGATE_ATTACH_UNSEEN))
-		names_follow(&holding->follower, path, followed);
+		names_follow(&attachment->follower, path, followed);
 }
 
-void follow_forget(struct holding *holding)
+void follow_forget(struct attachment *attachment)
 {
-	place_forget(&holding->look);
-	names_forget(&holding->follower);
+	place_forget(&attachment->look);
+	names_forget(&attachment->follower);
 }

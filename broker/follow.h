@@ -3,24 +3,24 @@
 #ifndef NSGATE_FOLLOW_H
 #define NSGATE_FOLLOW_H
 
-#include "broker/holding.h"
+#include "broker/attachment.h"
 
 /*
  * Does the name that it is attached by lead there, as seen from here? If not, its end will not be
  * noticed, which is logged, and noted in the record. `then` is called either way, perhaps at once.
  */
-void follow_check(struct holding *holding, void (*then)(struct holding *holding));
+void follow_check(struct attachment *attachment, void (*then)(struct attachment *attachment));
 
 /* Follow the name that it was attached by, where that is a path. Not worth failing for. */
-void follow_name(struct holding *holding);
+void follow_name(struct attachment *attachment);
 
 /*
- * Does what it was attached by still lead to it? If not, `gone` of the holding is called, later.
+ * Does what it was attached by still lead to it? If not, `gone` of the attachment is called, later.
  * What cannot be told is believed to; a name that never led there from here tells nothing.
  */
-void follow_look(struct holding *holding);
+void follow_look(struct attachment *attachment);
 
 /* Nothing is to be told of it any more. */
-void follow_forget(struct holding *holding);
+void follow_forget(struct attachment *attachment);
 
 #endif

@@ -32,10 +32,10 @@ static int check_queue(int fd, uint64_t wanted)
 {
 	const char *why;
 	uint64_t cookie = 0, inode;
-	int err = kit_check_handed(&fd, 1, &why);
+	int err = netns_fds_check_handed(&fd, 1, &why);
 
 	if (!err)
-		err = kit_identify(fd, &cookie, &inode);
+		err = netns_fds_identify(fd, &cookie, &inode);
 	return !err && cookie != wanted ? -EINVAL : err;
 }
 
@@ -77,7 +77,7 @@ static int choose_watch(const struct nsgate_ns_record *own, int *held)
 	return found;
 }
 
-int held_take(struct holding *holding, const struct nsgate_ns_record *own, int *fds,
+int held_take(struct attachment *attachment, const struct nsgate_ns_record *own, int *fds,
 	      unsigned int fd_count)
 {
 	const int err = check(own, fds, fd_count);
@@ -89,15 +89,15 @@ int held_take(struct holding *holding, const struct nsgate_ns_record *own, int *
 		return err;
 	}
 	fds_close(fds + known, fd_count - known); /* of a later release */
-	holding->record = *own;
+	attachment->record = *own;
 	/* What can be opened anew is, as the agent could have put anything in its place. */
 	fd_close(&fds[NSGATE_NSFD_SHM]);
 	fd_close(&fds[NSGATE_NSFD_PROC]);
 	fd_close(&fds[NSGATE_NSFD_AUX]);
 	if (own->has_watch)
-		holding->watch = choose_watch(own, &fds[n++]);
-	holding->kit.queue_count = own->queue_count;
+		attachment->watch = choose_watch(own, &fds[n++]);
+	attachment->netns.queue_count = own->queue_count;
 	for (unsigned int i = 0; i < own->queue_count; i++)
-		holding->kit.queues[i] = fds[n++];
+		attachment->netns.queues[i] = fds[n++];
 	return 0;
 }

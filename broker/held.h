@@ -6,14 +6,14 @@
 #ifndef NSGATE_HELD_H
 #define NSGATE_HELD_H
 
-#include "broker/holding.h"
+#include "broker/attachment.h"
 
 /*
- * Have the holding, which is new, be what `own` says, with the descriptors of an NS_HELD: the
+ * Have the attachment, which is new, be what `own` says, with the descriptors of an NS_HELD: the
  * queues' sockets are its, and its pidfd where the broker can open none. All others are closed.
  * `fds` are taken over. Return: 0 or -errno.
  */
-int held_take(struct holding *holding, const struct nsgate_ns_record *own, int *fds,
+int held_take(struct attachment *attachment, const struct nsgate_ns_record *own, int *fds,
 	      unsigned int fd_count);
 
 #endif

@@ -12,10 +12,10 @@
  *   enforce     which rules are in force, also while no agent is there; audit: whether they still
  *               are
  *   probe       what the kernel has, before anything is changed
- *   kit         entering; queue_setup: binding; rules, nft_*: nftables; links: names of links
+ *   netns         entering; queue_setup: binding; rules, nft_*: nftables; links: names of links
  *   records     what is attached, on disk; restore: finding it again; names: noticing that it goes
  *   members     the containers that share a namespace
- *   takeup      taking over from a broker before; held: what the agent holds; custody: the
+ *   recover      taking over from a broker before; held: what the agent holds; custody: the
  *               rules, until that is done
  *   fdstore     what systemd keeps for us, so that queues outlive both daemons
  *   agent_link  agent.sock: what the agent is told and may say
@@ -45,13 +45,13 @@
 #include "broker/names.h"
 #include "notify.h"
 #include "options.h"
-#include "broker/parting.h"
+#include "broker/deferred_close.h"
 #include "broker/probe.h"
 #include "broker/queue_setup.h"
 #include "broker/records.h"
 #include "broker/server.h"
 #include "broker/supervise.h"
-#include "broker/takeup.h"
+#include "broker/recover.h"
 #include "timer.h"
 
 static volatile bool stopping;
@@ -213,7 +213,7 @@ static void run(void)
 		timer_run();
 		agent_link_pump();
 		attach_answer();
-		notify_status("%u attached, agent %s", holding_count(),
+		notify_status("%u attached, agent %s", attachment_count(),
 			      attach_agent_here() ? "connected" : "away");
 		if (loop_step(loop_nearest(enter_timeout_ms(), timer_nearest_ms())) < 0)
 			break;
@@ -249,7 +249,7 @@ int main(int argc, char **argv)
 	daemon_must(names_watch(broker_config.netns_dir, attach_name_removed),
 		    "cannot watch the directory of netns names");
 	daemon_must(confine_broker(broker_config.runtime_dir), "cannot give up privileges");
-	takeup_stored();
+	recover_stored();
 	custody_take_all();
 
 	log_event(LOG_LEVEL_INFO, "started", "version", NSGATE_VERSION, "runtime_dir",
@@ -268,8 +268,8 @@ int main(int argc, char **argv)
 	records_close();
 	custody_close();
 	fdstore_close();
-	while (holding_first())
-		holding_free(holding_first());
+	while (attachment_first())
+		attachment_free(attachment_first());
 	enter_stop();
 	loop_close();
 	return failed;

@@ -17,7 +17,7 @@
 
 struct member {
 	struct member *next;
-	struct holding *holding;
+	struct attachment *attachment;
 	struct loop_source source; /* the pidfd; -1: it has ended */
 	struct record_member record;
 };
@@ -77,29 +77,29 @@ static int open_recorded(const struct record_member *record, uint64_t inode)
 	return is_shortage(err) ? err : -ESRCH;
 }
 
-/* ---- the list of a holding ---- */
+/* ---- the list of an attachment ---- */
 
-static struct member *find(const struct holding *holding, const char *container)
+static struct member *find(const struct attachment *attachment, const char *container)
 {
-	struct member *member = holding->members;
+	struct member *member = attachment->members;
 
 	while (member && strcmp(member->record.container, container) != 0)
 		member = member->next;
 	return member;
 }
 
-static void save(const struct holding *holding)
+static void save(const struct attachment *attachment)
 {
 	struct record_member list[MEMBERS_MAX];
 	size_t count = 0;
 	int err;
 
-	for (const struct member *member = holding->members; member && count < MEMBERS_MAX;
+	for (const struct member *member = attachment->members; member && count < MEMBERS_MAX;
 	     member = member->next)
 		list[count++] = member->record;
-	err = records_save_members(holding->record.cookie, list, count);
+	err = records_save_members(attachment->record.cookie, list, count);
 	if (err) /* it only matters if this broker dies */
-		log_event(LOG_LEVEL_WARNING, "record.failed", "netns", holding->record.name,
+		log_event(LOG_LEVEL_WARNING, "record.failed", "netns", attachment->record.name,
 			  "error", log_errno(err), NULL);
 }
 
@@ -114,7 +114,7 @@ static void stop_watching(struct member *member)
 
 static void drop(struct member *member)
 {
-	struct member **at = &member->holding->members;
+	struct member **at = &member->attachment->members;
 
 	while (*at != member)
 		at = &(*at)->next;
@@ -125,34 +125,34 @@ static void drop(struct member *member)
 
 static bool is_last_that_counts(const struct member *member)
 {
-	const struct holding *holding = member->holding;
+	const struct attachment *attachment = member->attachment;
 
-	return (holding->record.flags & NSGATE_ATTACH_CONTAINER) && holding->members == member &&
-	       !member->next;
+	return (attachment->record.flags & NSGATE_ATTACH_CONTAINER) &&
+	       attachment->members == member && !member->next;
 }
 
 static void ended(struct loop_source *source, uint32_t events)
 {
 	struct member *member = loop_owner(source, struct member, source);
-	struct holding *holding = member->holding;
+	struct attachment *attachment = member->attachment;
 
 	(void)events;
-	log_event(LOG_LEVEL_INFO, "member.ended", "netns", holding->record.name, "container",
+	log_event(LOG_LEVEL_INFO, "member.ended", "netns", attachment->record.name, "container",
 		  member->record.container, NULL);
 	if (is_last_that_counts(member)) {
 		stop_watching(member);
-		holding->gone(holding);
+		attachment->gone(attachment);
 		return;
 	}
 	drop(member);
-	save(holding);
+	save(attachment);
 }
 
 /* `pidfd` is taken over. Return: 0 or -errno. */
-static int enlist(struct holding *holding, const struct record_member *record, int pidfd)
+static int enlist(struct attachment *attachment, const struct record_member *record, int pidfd)
 {
 	struct member *member = calloc(1, sizeof(*member));
-	struct member **at = &holding->members;
+	struct member **at = &attachment->members;
 	int err = member ? 0 : -ENOMEM;
 
 	if (member) {
@@ -164,7 +164,7 @@ static int enlist(struct holding *holding, const struct record_member *record, i
 		free(member);
 		return err;
 	}
-	member->holding = holding;
+	member->attachment = attachment;
 	member->record = *record;
 	while (*at)
 		at = &(*at)->next;
@@ -194,37 +194,39 @@ bool members_request(const struct nsgate_msg_attach *message, int pidfd, struct 
 	return false;
 }
 
-int members_find_holding(int pidfd, struct holding **ret)
+int members_find_attachment(int pidfd, struct attachment **ret)
 {
 	uint64_t inode = 0;
 	int err = look_at(pidfd, NULL, &inode);
 
 	if (err)
 		return err;
-	for (struct holding *holding = holding_first(); holding; holding = holding->next) {
-		if (holding->record.inode == inode) {
-			*ret = holding;
+	for (struct attachment *attachment = attachment_first(); attachment;
+	     attachment = attachment->next) {
+		if (attachment->record.inode == inode) {
+			*ret = attachment;
 			return 0;
 		}
 	}
 	return -ENOENT;
 }
 
-struct holding *members_find(const char *container)
+struct attachment *members_find(const char *container)
 {
-	for (struct holding *holding = holding_first(); holding; holding = holding->next)
-		if (find(holding, container))
-			return holding;
+	for (struct attachment *attachment = attachment_first(); attachment;
+	     attachment = attachment->next)
+		if (find(attachment, container))
+			return attachment;
 	return NULL;
 }
 
-const char *members_policy(const struct holding *holding)
+const char *members_policy(const struct attachment *attachment)
 {
 	/* What was asked for: by now people may have bound the namespace to another. */
-	return holding->members ? holding->members->record.policy : holding->record.policy;
+	return attachment->members ? attachment->members->record.policy : attachment->record.policy;
 }
 
-int members_add(struct holding *holding, const struct member_request *request)
+int members_add(struct attachment *attachment, const struct member_request *request)
 {
 	struct record_member record = {.magic = RECORDS_MEMBER_MAGIC, .size = sizeof(record)};
 	unsigned int count = 0;
@@ -232,9 +234,9 @@ int members_add(struct holding *holding, const struct member_request *request)
 	pid_t pid;
 	int err, pidfd;
 
-	if (find(holding, request->container))
+	if (find(attachment, request->container))
 		return 0;
-	for (const struct member *member = holding->members; member; member = member->next)
+	for (const struct member *member = attachment->members; member; member = member->next)
 		count++;
 	if (count == MEMBERS_MAX)
 		return -ENOSPC;
@@ -247,42 +249,42 @@ int members_add(struct holding *holding, const struct member_request *request)
 	record.pid = pid;
 	snprintf(record.container, sizeof(record.container), "%s", request->container);
 	snprintf(record.policy, sizeof(record.policy), "%s", request->policy);
-	err = enlist(holding, &record, pidfd);
+	err = enlist(attachment, &record, pidfd);
 	if (!err)
-		save(holding);
+		save(attachment);
 	return err;
 }
 
-bool members_remove(struct holding *holding, const char *container)
+bool members_remove(struct attachment *attachment, const char *container)
 {
-	struct member *member = find(holding, container);
+	struct member *member = find(attachment, container);
 
 	if (!member)
 		return false;
 	if (is_last_that_counts(member))
 		return true;
 	drop(member);
-	save(holding);
+	save(attachment);
 	return false;
 }
 
-int members_load(struct holding *holding)
+int members_load(struct attachment *attachment)
 {
 	struct record_member list[MEMBERS_MAX];
-	int err = 0, count = records_load_members(holding->record.cookie, list, MEMBERS_MAX);
+	int err = 0, count = records_load_members(attachment->record.cookie, list, MEMBERS_MAX);
 
 	if (count < 0)
 		return count;
 	for (int i = 0; !err && i < count; i++) {
-		int pidfd = open_recorded(&list[i], holding->record.inode);
+		int pidfd = open_recorded(&list[i], attachment->record.inode);
 
 		if (pidfd >= 0)
-			err = enlist(holding, &list[i], pidfd);
+			err = enlist(attachment, &list[i], pidfd);
 		else if (pidfd != -ESRCH)
 			err = pidfd;
 	}
 	if (!err && count)
-		save(holding);
+		save(attachment);
 	return err;
 }
 
@@ -303,12 +305,12 @@ int members_open_any(const struct nsgate_ns_record *record)
 	return err;
 }
 
-void members_free(struct holding *holding)
+void members_free(struct attachment *attachment)
 {
-	for (struct member *member = holding->members, *next; member; member = next) {
+	for (struct member *member = attachment->members, *next; member; member = next) {
 		next = member->next;
 		stop_watching(member);
 		free(member);
 	}
-	holding->members = NULL;
+	attachment->members = NULL;
 }

@@ -17,7 +17,7 @@
 
 #include <stdbool.h>
 
-#include "broker/holding.h"
+#include "broker/attachment.h"
 
 #define MEMBERS_MAX 256 /* of one namespace */
 
@@ -36,32 +36,32 @@ bool members_request(const struct nsgate_msg_attach *message, int pidfd,
 bool members_is_inside(int pidfd, uint64_t inode);
 
 /*
- * The holding of the namespace that the process is in; it may be of any state.
+ * The attachment of the namespace that the process is in; it may be of any state.
  * Return: 0; -ENOENT it is not attached; -ESRCH the process has ended; -errno.
  */
-int members_find_holding(int pidfd, struct holding **ret);
+int members_find_attachment(int pidfd, struct attachment **ret);
 
-/* The holding that has that container; NULL: none. */
-struct holding *members_find(const char *container);
+/* The attachment that has that container; NULL: none. */
+struct attachment *members_find(const char *container);
 
 /* The policy that a further member must ask for too. */
-const char *members_policy(const struct holding *holding);
+const char *members_policy(const struct attachment *attachment);
 
 /*
  * Add a member and put it on record; one that is there stays as it is. The pidfd is dup()ed.
  * Return: 0; -ENOSPC there are MEMBERS_MAX; -ESRCH it has ended; -errno.
  */
-int members_add(struct holding *holding, const struct member_request *request);
+int members_add(struct attachment *attachment, const struct member_request *request);
 
 /* Remove a member. Return: does its namespace go with it? Then the member stays until
  * members_free(). */
-bool members_remove(struct holding *holding, const char *container);
+bool members_remove(struct attachment *attachment, const char *container);
 
 /*
  * The members on record whose processes are still there. Return: 0; -errno where not all are known:
  * then some may be missing, and the record stays as it is.
  */
-int members_load(struct holding *holding);
+int members_load(struct attachment *attachment);
 
 /*
  * A pidfd of any process that a record's members still have. Return: the caller's; -ESRCH they have
@@ -69,6 +69,6 @@ int members_load(struct holding *holding);
  */
 int members_open_any(const struct nsgate_ns_record *record);
 
-void members_free(struct holding *holding);
+void members_free(struct attachment *attachment);
 
 #endif

@@ -12,12 +12,12 @@
 /* A full handoff brings everything along, for brokers that may not enter the namespace. */
 static void take_handed(struct opening *opening)
 {
-	struct kit *kit = &opening->holding->kit;
+	struct netns_fds *netns = &opening->attachment->netns;
 
-	kit->rules = opening->fds[1];
-	kit->aux = opening->fds[2];
-	kit->route = opening->fds[3];
-	kit->proc = opening->fds[4];
+	netns->rules = opening->fds[1];
+	netns->aux = opening->fds[2];
+	netns->route = opening->fds[3];
+	netns->proc = opening->fds[4];
 	opening->fd_count = 0;
 }
 
@@ -25,9 +25,9 @@ static void take_handed(struct opening *opening)
  * What a handed queue socket's namespace offers is better opened by the broker itself; what came
  * along is used only where that may not be.
  */
-static void opened(struct kit_opening *kit, int err)
+static void opened(struct netns_opening *netns, int err)
 {
-	struct opening *opening = loop_owner(kit, struct opening, kit);
+	struct opening *opening = loop_owner(netns, struct opening, netns);
 
 	if (opening->message.target_kind == NSGATE_TARGET_HANDOFF &&
 	    opening->fd_count == NSGATE_HANDOFF_FDS && (err == -EPERM || err == -EACCES)) {
@@ -40,23 +40,23 @@ static void opened(struct kit_opening *kit, int err)
 /* The message's first descriptor is the target itself, or a socket that leads there. */
 static void find_target(struct opening *opening)
 {
-	struct kit *kit = &opening->holding->kit;
+	struct netns_fds *netns = &opening->attachment->netns;
 
 	opening->target = opening->fds[0];
 	opening->fds[0] = -1;
 	if (opening->message.target_kind != NSGATE_TARGET_HANDOFF)
 		return;
-	kit->queues[0] = opening->target;
-	opening->target = kit_socket_netns(kit->queues[0]);
+	netns->queues[0] = opening->target;
+	opening->target = netns_of_socket(netns->queues[0]);
 }
 
 static void not_found(struct enter_pending *pending, int err, struct enter_result *result)
 {
 	(void)result;
-	opened(loop_owner(pending, struct kit_opening, pending), err);
+	opened(loop_owner(pending, struct netns_opening, pending), err);
 }
 
-int opening_start(struct holding *holding, const struct nsgate_msg_attach *message, int *fds,
+int opening_start(struct attachment *attachment, const struct nsgate_msg_attach *message, int *fds,
 		  unsigned int fd_count, void (*done)(struct opening *opening, int err))
 {
 	struct opening *opening = calloc(1, sizeof(*opening));
@@ -65,30 +65,30 @@ int opening_start(struct holding *holding, const struct nsgate_msg_attach *messa
 		fds_close(fds, fd_count);
 		return -ENOMEM;
 	}
-	holding->opening = opening;
-	holding->kit.queue_count = message->queue_count;
-	opening->holding = holding;
+	attachment->opening = opening;
+	attachment->netns.queue_count = message->queue_count;
+	opening->attachment = attachment;
 	opening->message = *message;
 	opening->done = done;
 	memcpy(opening->fds, fds, fd_count * sizeof(*fds));
 	opening->fd_count = fd_count;
 	find_target(opening);
 	if (opening->target >= 0)
-		kit_ask(&opening->kit, opening->target, &holding->kit, opened);
+		netns_fds_ask(&opening->netns, opening->target, &attachment->netns, opened);
 	else
-		enter_answer(&opening->kit.pending, opening->target, not_found);
+		enter_answer(&opening->netns.pending, opening->target, not_found);
 	return 0;
 }
 
-void opening_end(struct holding *holding)
+void opening_end(struct attachment *attachment)
 {
-	struct opening *opening = holding->opening;
+	struct opening *opening = attachment->opening;
 
 	if (!opening)
 		return;
-	kit_forget(&opening->kit);
+	netns_fds_forget(&opening->netns);
 	fds_close(opening->fds, opening->fd_count);
 	fd_close(&opening->target);
 	free(opening);
-	holding->opening = NULL;
+	attachment->opening = NULL;
 }

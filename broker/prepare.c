@@ -55,7 +55,7 @@ static int refuse_for_fds(struct refusal *refusal)
 	return refuse(refusal, NSGATE_STATUS_FAILED,
 		      "no file descriptor is left: raise the broker's LimitNOFILE (%u attached "
 		      "now)",
-		      holding_count() - 1);
+		      attachment_count() - 1);
 }
 
 /* ---- the steps of an attach; each returns 0, or -1 with the refusal filled in ---- */
@@ -117,7 +117,7 @@ static int check_fds(const struct nsgate_msg_attach *message, const int *fds, un
 		if (message->queue_count != 1)
 			return refuse(refusal, NSGATE_STATUS_USAGE,
 				      "a handed-in socket serves one queue: leave --queues at 1");
-		if (kit_check_handed(fds, fd_count, &why) < 0)
+		if (netns_fds_check_handed(fds, fd_count, &why) < 0)
 			return refuse(refusal, NSGATE_STATUS_REFUSED, "the handoff is refused: %s",
 				      why);
 		return 0;
@@ -130,11 +130,11 @@ static int check_fds(const struct nsgate_msg_attach *message, const int *fds, un
 
 int prepare_check_name(const struct nsgate_msg_attach *message, struct refusal *refusal)
 {
-	const struct holding *holder = holding_find(message->name);
+	const struct attachment *holder = attachment_find(message->name);
 
 	if (!holder || (message->flags & NSGATE_ATTACH_REPLACE))
 		return 0;
-	if (holder->state == HOLDING_DRAINING)
+	if (holder->state == ATTACHMENT_DRAINING)
 		return refuse(refusal, NSGATE_STATUS_BUSY, "%s is still being detached: try again",
 			      message->name);
 	return refuse(refusal, NSGATE_STATUS_FAILED,
@@ -160,22 +160,22 @@ static int explain_opening(const struct nsgate_msg_attach *message, int err,
 }
 
 /* A namespace that was attached when a broker died: only the socket in custody owns its table. */
-static void take_from_custody(struct holding *holding)
+static void take_from_custody(struct attachment *attachment)
 {
-	int rules = custody_release(holding->record.cookie, &holding->custody);
+	int rules = custody_release(attachment->record.cookie, &attachment->custody);
 
 	if (rules < 0)
 		return;
-	fd_close(&holding->kit.rules);
-	holding->kit.rules = rules;
+	fd_close(&attachment->netns.rules);
+	attachment->netns.rules = rules;
 }
 
-static int identify(struct holding *holding, const struct nsgate_msg_attach *message,
+static int identify(struct attachment *attachment, const struct nsgate_msg_attach *message,
 		    struct refusal *refusal)
 {
-	struct nsgate_ns_record *record = &holding->record;
-	struct holding *other;
-	int err = kit_identify(holding->kit.queues[0], &record->cookie, &record->inode);
+	struct nsgate_ns_record *record = &attachment->record;
+	struct attachment *other;
+	int err = netns_fds_identify(attachment->netns.queues[0], &record->cookie, &record->inode);
 
 	if (err)
 		record->cookie = 0;
@@ -195,11 +195,11 @@ static int identify(struct holding *holding, const struct nsgate_msg_attach *mes
 			      "say --allow-host if that is meant",
 			      message->target);
 	}
-	for (other = holding_first(); other; other = other->next) {
-		if (other == holding || other->record.cookie != record->cookie)
+	for (other = attachment_first(); other; other = other->next) {
+		if (other == attachment || other->record.cookie != record->cookie)
 			continue;
 		record->cookie = 0;
-		if (other->state != HOLDING_IN_FORCE)
+		if (other->state != ATTACHMENT_IN_FORCE)
 			return refuse(refusal, NSGATE_STATUS_BUSY,
 				      "%s is being attached or detached by somebody else, as %s: "
 				      "try again",
@@ -213,15 +213,15 @@ static int identify(struct holding *holding, const struct nsgate_msg_attach *mes
 }
 
 /* Return: 0; -EBUSY somebody has one of the numbers; -1 another failure; with its reason. */
-static int bind_queues(struct holding *holding, struct refusal *refusal)
+static int bind_queues(struct attachment *attachment, struct refusal *refusal)
 {
-	struct nsgate_ns_record *record = &holding->record;
+	struct nsgate_ns_record *record = &attachment->record;
 
 	record->bound_at_ns = clock_ns(CLOCK_BOOTTIME);
 	for (unsigned int i = 0; i < record->queue_count; i++) {
 		unsigned int number = record->queue_first + i;
-		int err = queue_setup(holding->kit.queues[i], (uint16_t)number, record->queue_count,
-				      broker_config.queue_length);
+		int err = queue_setup(attachment->netns.queues[i], (uint16_t)number,
+				      record->queue_count, broker_config.queue_length);
 
 		if (err == -EBUSY) {
 			refuse(refusal, NSGATE_STATUS_FAILED,
@@ -247,10 +247,10 @@ static int bind_queues(struct holding *holding, struct refusal *refusal)
  */
 #define MOVE_TRIES 64
 
-static int bind_somewhere(struct holding *holding, int target, struct refusal *refusal)
+static int bind_somewhere(struct attachment *attachment, int target, struct refusal *refusal)
 {
-	struct nsgate_ns_record *record = &holding->record;
-	int err = bind_queues(holding, refusal);
+	struct nsgate_ns_record *record = &attachment->record;
+	int err = bind_queues(attachment, refusal);
 
 	for (int i = 0; err == -EBUSY && i < MOVE_TRIES; i++) {
 		uint32_t random;
@@ -258,34 +258,35 @@ static int bind_somewhere(struct holding *holding, int target, struct refusal *r
 		if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
 			break;
 		record->queue_first = queue_number_choose(record->queue_count, random);
-		fds_close(holding->kit.queues, NSGATE_QUEUES_MAX); /* some may be bound already */
-		if (kit_open(target, &holding->kit) < 0)
+		fds_close(attachment->netns.queues,
+			  NSGATE_QUEUES_MAX); /* some may be bound already */
+		if (netns_fds_open(target, &attachment->netns) < 0)
 			break;
-		err = bind_queues(holding, refusal);
+		err = bind_queues(attachment, refusal);
 	}
 	return err ? -1 : 0;
 }
 
-static int make_counters(struct holding *holding, struct refusal *refusal)
+static int make_counters(struct attachment *attachment, struct refusal *refusal)
 {
-	const struct nsgate_ns_record *record = &holding->record;
+	const struct nsgate_ns_record *record = &attachment->record;
 	int err;
 
-	holding->shm = records_counters(record->cookie, record->queue_count);
-	if (holding->shm >= 0)
+	attachment->shm = records_counters(record->cookie, record->queue_count);
+	if (attachment->shm >= 0)
 		return 0;
-	err = holding->shm;
+	err = attachment->shm;
 	return refuse(refusal, NSGATE_STATUS_FAILED,
 		      "cannot make the counters in %s/attached: %s%s", broker_config.runtime_dir,
 		      strerror(-err), err == -ENOSPC ? ": make room on that file system" : "");
 }
 
 /* Return: 0 or -errno. */
-static int watch(struct holding *holding)
+static int watch(struct attachment *attachment)
 {
-	int err = holding_watch(holding);
+	int err = attachment_watch(attachment);
 
-	return err ? err : audit_watch(holding);
+	return err ? err : audit_watch(attachment);
 }
 
 static void fill_record(struct nsgate_ns_record *record, const struct nsgate_msg_attach *message)
@@ -307,28 +308,28 @@ static void fill_record(struct nsgate_ns_record *record, const struct nsgate_msg
 	memcpy(record->labels, message->labels, sizeof(record->labels));
 }
 
-int prepare_opened(struct holding *holding, int err, struct refusal *refusal)
+int prepare_opened(struct attachment *attachment, int err, struct refusal *refusal)
 {
-	struct opening *opening = holding->opening;
+	struct opening *opening = attachment->opening;
 	const struct nsgate_msg_attach *message = &opening->message;
 
-	fill_record(&holding->record, message);
+	fill_record(&attachment->record, message);
 	if (err)
 		return explain_opening(message, err, refusal);
 	/* Any other target is closed with the opening: an open netns fd would pin the namespace. */
-	if (holding->record.has_watch) {
-		holding->watch = opening->target;
+	if (attachment->record.has_watch) {
+		attachment->watch = opening->target;
 		opening->target = -1;
 	}
-	if (identify(holding, message, refusal) < 0 || bind_queues(holding, refusal) < 0)
+	if (identify(attachment, message, refusal) < 0 || bind_queues(attachment, refusal) < 0)
 		return -1;
-	take_from_custody(holding);
+	take_from_custody(attachment);
 	/* Counters begin at attach; but a handoff that comes back goes on with its own. */
 	if (message->target_kind != NSGATE_TARGET_HANDOFF)
-		records_remove(holding->record.cookie);
-	if (make_counters(holding, refusal) < 0)
+		records_remove(attachment->record.cookie);
+	if (make_counters(attachment, refusal) < 0)
 		return -1;
-	err = watch(holding);
+	err = watch(attachment);
 	if (is_fd_shortage(err))
 		return refuse_for_fds(refusal);
 	if (err)
@@ -346,17 +347,17 @@ int prepare_check(const struct nsgate_msg_attach *message, const int *fds, unsig
 	return 0;
 }
 
-static int open_restored(struct holding *holding, int target, struct refusal *refusal)
+static int open_restored(struct attachment *attachment, int target, struct refusal *refusal)
 {
-	const struct nsgate_ns_record *record = &holding->record;
+	const struct nsgate_ns_record *record = &attachment->record;
 	uint64_t cookie, inode;
 	int err;
 
-	holding->kit.queue_count = record->queue_count;
-	holding->kit.rules = custody_release(record->cookie, &holding->custody);
-	err = kit_open(target, &holding->kit);
+	attachment->netns.queue_count = record->queue_count;
+	attachment->netns.rules = custody_release(record->cookie, &attachment->custody);
+	err = netns_fds_open(target, &attachment->netns);
 	if (!err)
-		err = kit_identify(holding->kit.rules, &cookie, &inode);
+		err = netns_fds_identify(attachment->netns.rules, &cookie, &inode);
 	if (err)
 		return refuse(refusal,
 			      err == -EINVAL || err == -ESRCH ? NSGATE_STATUS_NOT_FOUND
@@ -365,24 +366,26 @@ static int open_restored(struct holding *holding, int target, struct refusal *re
 	if (cookie != record->cookie)
 		return refuse(refusal, NSGATE_STATUS_NOT_FOUND, "%s leads to another namespace now",
 			      record->target);
-	if (bind_somewhere(holding, target, refusal) < 0 || make_counters(holding, refusal) < 0)
+	if (bind_somewhere(attachment, target, refusal) < 0 ||
+	    make_counters(attachment, refusal) < 0)
 		return -1;
-	follow_name(holding);
-	err = members_load(holding);
+	follow_name(attachment);
+	err = members_load(attachment);
 	if (err)
 		return refuse(refusal, NSGATE_STATUS_FAILED, "cannot tell its containers: %s",
 			      strerror(-err));
-	err = watch(holding);
+	err = watch(attachment);
 	if (err)
 		return refuse(refusal, NSGATE_STATUS_FAILED, "cannot watch it: %s", strerror(-err));
 	return 0;
 }
 
-int prepare_restored(struct holding *holding, const struct nsgate_ns_record *record, int target,
-		     struct refusal *ret_refusal)
+int prepare_restored(struct attachment *attachment, const struct nsgate_ns_record *record,
+		     int target, struct refusal *ret_refusal)
 {
-	holding->record = *record;
-	holding->record.flags &= ~NSGATE_ATTACH_UNSEEN; /* it leads there, or nothing comes of it */
+	attachment->record = *record;
+	attachment->record.flags &=
+		~NSGATE_ATTACH_UNSEEN; /* it leads there, or nothing comes of it */
 	if (target == -ENOENT || target == -ESRCH || target == -EOPNOTSUPP)
 		return refuse(ret_refusal, NSGATE_STATUS_NOT_FOUND,
 			      "nothing leads to %s any more: %s", record->target,
@@ -391,8 +394,8 @@ int prepare_restored(struct holding *holding, const struct nsgate_ns_record *rec
 		return refuse(ret_refusal, NSGATE_STATUS_FAILED, "cannot open %s: %s",
 			      record->target, strerror(-target));
 	if (record->has_watch)
-		holding->watch = target;
-	if (open_restored(holding, target, ret_refusal) < 0) {
+		attachment->watch = target;
+	if (open_restored(attachment, target, ret_refusal) < 0) {
 		if (!record->has_watch)
 			close(target);
 		return -1;
@@ -403,51 +406,51 @@ int prepare_restored(struct holding *holding, const struct nsgate_ns_record *rec
 }
 
 /* The queues are there: open the rest by the broker's own hand, and follow what may end. */
-static int complete(struct holding *holding)
+static int complete(struct attachment *attachment)
 {
-	struct nsgate_ns_record *record = &holding->record;
+	struct nsgate_ns_record *record = &attachment->record;
 	uint64_t cookie;
-	int netns = kit_socket_netns(holding->kit.queues[0]);
-	int err = netns < 0 ? netns : kit_open(netns, &holding->kit);
+	int netns = netns_of_socket(attachment->netns.queues[0]);
+	int err = netns < 0 ? netns : netns_fds_open(netns, &attachment->netns);
 
 	fd_close(&netns);
 	/* By it containers are told to be in there. */
 	if (!err)
-		err = kit_identify(holding->kit.rules, &cookie, &record->inode);
+		err = netns_fds_identify(attachment->netns.rules, &cookie, &record->inode);
 	if (err)
 		return err;
-	follow_name(holding);
-	err = members_load(holding);
-	return err ? err : watch(holding);
+	follow_name(attachment);
+	err = members_load(attachment);
+	return err ? err : watch(attachment);
 }
 
-int prepare_stored(struct holding *holding, const struct nsgate_ns_record *record)
+int prepare_stored(struct attachment *attachment, const struct nsgate_ns_record *record)
 {
 	struct refusal refusal;
-	int err = fdstore_claim(holding, record);
+	int err = fdstore_claim(attachment, record);
 
 	if (err)
 		return err;
-	holding->record = *record;
-	if (make_counters(holding, &refusal) < 0)
-		return holding->shm;
-	return complete(holding);
+	attachment->record = *record;
+	if (make_counters(attachment, &refusal) < 0)
+		return attachment->shm;
+	return complete(attachment);
 }
 
-int prepare_adopted(struct holding *holding, const struct nsgate_ns_record *own, int *fds,
+int prepare_adopted(struct attachment *attachment, const struct nsgate_ns_record *own, int *fds,
 		    unsigned int fd_count)
 {
 	struct refusal refusal;
-	int err = held_take(holding, own, fds, fd_count);
+	int err = held_take(attachment, own, fds, fd_count);
 
 	if (err)
 		return err;
 	/* The agent has them mapped: they stay what they are, in size, too. */
-	holding->shm = records_counters_found(own->cookie);
-	if (holding->shm == -ENOENT)
-		(void)make_counters(holding, &refusal);
-	if (holding->shm < 0)
-		return holding->shm;
-	holding->kit.rules = custody_release(own->cookie, &holding->custody);
-	return complete(holding);
+	attachment->shm = records_counters_found(own->cookie);
+	if (attachment->shm == -ENOENT)
+		(void)make_counters(attachment, &refusal);
+	if (attachment->shm < 0)
+		return attachment->shm;
+	attachment->netns.rules = custody_release(own->cookie, &attachment->custody);
+	return complete(attachment);
 }

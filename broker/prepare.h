@@ -3,7 +3,7 @@
 #ifndef NSGATE_PREPARE_H
 #define NSGATE_PREPARE_H
 
-#include "broker/holding.h"
+#include "broker/attachment.h"
 
 /* Why an attach cannot be: the status for the exit code, and one line for people. */
 struct refusal {
@@ -22,30 +22,31 @@ int prepare_check(const struct nsgate_msg_attach *message, const int *fds, unsig
 int prepare_check_name(const struct nsgate_msg_attach *message, struct refusal *ret_refusal);
 
 /*
- * Identify and configure what holding->opening opened (or failed to, `err`): afterwards the queues
- * are bound, the counters exist, links and the container's end are watched, and no rule is
- * installed yet. Return: 0, or -1 with the refusal; the holding is the caller's to free either way.
+ * Identify and configure what attachment->opening opened (or failed to, `err`): afterwards the
+ * queues are bound, the counters exist, links and the container's end are watched, and no rule is
+ * installed yet. Return: 0, or -1 with the refusal; the attachment is the caller's to free either
+ * way.
  */
-int prepare_opened(struct holding *holding, int err, struct refusal *ret_refusal);
+int prepare_opened(struct attachment *attachment, int err, struct refusal *ret_refusal);
 
 /*
  * The same for a namespace that the agent held before this broker was born. `own` is the broker's
  * record of it, and `fds` those of the agent's NS_HELD; they are taken over. Return: 0 or -errno.
  */
-int prepare_adopted(struct holding *holding, const struct nsgate_ns_record *own, int *fds,
+int prepare_adopted(struct attachment *attachment, const struct nsgate_ns_record *own, int *fds,
 		    unsigned int fd_count);
 
 /*
  * The same for a namespace whose sockets systemd kept. Return: 0 or -errno, as fdstore_claim().
  */
-int prepare_stored(struct holding *holding, const struct nsgate_ns_record *record);
+int prepare_stored(struct attachment *attachment, const struct nsgate_ns_record *record);
 
 /*
  * The same for a namespace that only a record remembers, by what place_ask() found; the target is
  * taken over. Return: 0, or -1 with the refusal; where
  * its status is NOT_FOUND the namespace is gone or cannot be found again.
  */
-int prepare_restored(struct holding *holding, const struct nsgate_ns_record *record, int target,
-		     struct refusal *ret_refusal);
+int prepare_restored(struct attachment *attachment, const struct nsgate_ns_record *record,
+		     int target, struct refusal *ret_refusal);
 
 #endif

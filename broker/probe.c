@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "broker/broker.h"
-#include "broker/kit.h"
+#include "broker/netns_fds.h"
 #include "log.h"
 #include "queue_proc.h"
 
@@ -25,7 +25,7 @@ void probe_cookie(void)
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct utsname kernel = {.release = "of this machine"};
 	uint64_t inode;
-	int err = fd < 0 ? -errno : kit_identify(fd, &broker_cookie, &inode);
+	int err = fd < 0 ? -errno : netns_fds_identify(fd, &broker_cookie, &inode);
 
 	(void)uname(&kernel);
 	if (err == -ENOPROTOOPT)
@@ -38,8 +38,8 @@ void probe_cookie(void)
 	close(fd);
 }
 
-/* What is missing, from the error of kit_open(). */
-static void explain_kit(int err)
+/* What is missing, from the error of netns_fds_open(). */
+static void explain_netns_fds(int err)
 {
 	if (err == -EPERM)
 		probe_no_rights();
@@ -64,13 +64,13 @@ static void explain_tables(int err)
 
 void probe_kernel(void)
 {
-	struct kit kit = KIT_NONE;
+	struct netns_fds netns = NETNS_FDS_NONE;
 	int err;
 
-	err = kit_open(-1, &kit);
+	err = netns_fds_open(-1, &netns);
 	if (err)
-		explain_kit(err);
-	err = rules_probe(kit.rules, &broker_features);
+		explain_netns_fds(err);
+	err = rules_probe(netns.rules, &broker_features);
 	if (err)
 		explain_tables(err);
 	if (broker_config.plain_tables)
@@ -87,5 +87,5 @@ void probe_kernel(void)
 	if (!broker_features.limit)
 		die(1, "this kernel has not loaded the module nft_limit "
 		       "(CONFIG_NFT_LIMIT): " QUEUE_PROC_REMEDY);
-	kit_close(&kit);
+	netns_fds_close(&netns);
 }

@@ -18,7 +18,7 @@
 #include "broker/enforce.h"
 #include "broker/client.h"
 #include "broker/discard.h"
-#include "broker/holding.h"
+#include "broker/attachment.h"
 #include "ipc.h"
 #include "listen_fds.h"
 #include "log.h"
@@ -106,7 +106,7 @@ static void on_probe(struct client *client, const union nsgate_msg *message, int
 		.backend = broker_features.backend,
 		.owned_tables = broker_features.owned_tables,
 		.label = broker_features.label,
-		.attached = holding_count(),
+		.attached = attachment_count(),
 		.agent = attach_agent_here(),
 	};
 

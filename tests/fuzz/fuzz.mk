@@ -28,7 +28,7 @@ $(BUILD)/tests/fuzz/%.o: override CFLAGS := -O1 -g -fsanitize=address,undefined 
 $(BUILD)/fuzz_turn: NSGATE_LDFLAGS += $(call wrap,recvmmsg recv sendmsg clock_gettime)
 $(BUILD)/fuzz_queue: NSGATE_LDFLAGS += $(call wrap,recvmmsg sendmsg clock_gettime recvfrom recv getsockopt pread)
 # What takes privilege; and time, and who it is.
-$(BUILD)/fuzz_broker: NSGATE_LDFLAGS += $(call wrap,kit_open kit_ask kit_identify enter_call members_find_holding queue_setup queue_unbind \
+$(BUILD)/fuzz_broker: NSGATE_LDFLAGS += $(call wrap,netns_fds_open netns_fds_ask netns_fds_identify enter_call members_find_attachment queue_setup queue_unbind \
 	queue_release rules_install rules_open rules_pause rules_remove rules_changed rules_print \
 	rules_follow_links conntrack_forget conntrack_forget_all loop_now_ms ipc_peer)
 $(BUILD)/tests/fuzz/every_match.o: tests/fuzz/every_match.json

@@ -10,7 +10,7 @@
  * answered, and nothing opened, before the greeting or for a uid that may change nothing; what the
  * agent is sent is right, with the descriptors of its type; a table is installed only for queues
  * that exist and by a specification that is valid; who left is waited for by nobody; no descriptor
- * and no holding is left.
+ * and no attachment is left.
  */
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -25,11 +25,11 @@
 #include "broker/enter.h"
 #include "broker/members.h"
 #include "broker/names.h"
-#include "broker/parting.h"
+#include "broker/deferred_close.h"
 #include "broker/queue_setup.h"
 #include "broker/records.h"
 #include "broker/server.h"
-#include "broker/takeup.h"
+#include "broker/recover.h"
 #include "log.h"
 #include "loop.h"
 #include "messages.h"
@@ -57,12 +57,12 @@ static struct {
 static int64_t now_ms;
 static uid_t next_uid;
 
-int __wrap_kit_open(int target, struct kit *kit);
-void __wrap_kit_ask(struct kit_opening *opening, int target, struct kit *kit,
-		    void (*done)(struct kit_opening *opening, int err));
-int __wrap_kit_identify(int socket_fd, uint64_t *ret_cookie, uint64_t *ret_inode);
+int __wrap_netns_fds_open(int target, struct netns_fds *netns);
+void __wrap_netns_fds_ask(struct netns_opening *opening, int target, struct netns_fds *netns,
+			  void (*done)(struct netns_opening *opening, int err));
+int __wrap_netns_fds_identify(int socket_fd, uint64_t *ret_cookie, uint64_t *ret_inode);
 int __wrap_enter_call(const struct enter_question *question, struct enter_result *ret);
-int __wrap_members_find_holding(int pidfd, struct holding **ret);
+int __wrap_members_find_attachment(int pidfd, struct attachment **ret);
 int __wrap_queue_setup(int fd, uint16_t number, uint16_t stride, uint32_t length);
 void __wrap_queue_unbind(int fd, uint16_t number, uint16_t stride);
 int __wrap_queue_release(int fd, uint16_t number, uint16_t stride, int proc);
@@ -88,40 +88,40 @@ static void lend(int *fd, enum donor donor)
 	MUST(*fd >= 0);
 }
 
-int __wrap_kit_open(int target, struct kit *kit)
+int __wrap_netns_fds_open(int target, struct netns_fds *netns)
 {
-	MUST(fcntl(target, F_GETFD) == FD_CLOEXEC && kit->queue_count <= NSGATE_QUEUES_MAX);
+	MUST(fcntl(target, F_GETFD) == FD_CLOEXEC && netns->queue_count <= NSGATE_QUEUES_MAX);
 	kernel.opened = true;
 	if (kernel.open_error)
 		return -kernel.open_error;
-	for (unsigned int i = 0; i < kit->queue_count; i++)
-		lend(&kit->queues[i], DONOR_NETFILTER);
-	lend(&kit->rules, DONOR_NETFILTER);
-	lend(&kit->aux, DONOR_NETFILTER);
-	lend(&kit->proc, DONOR_PROC);
-	if (kit->route < 0) /* it is read, so it cannot be shared */
-		kit->route = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	for (unsigned int i = 0; i < netns->queue_count; i++)
+		lend(&netns->queues[i], DONOR_NETFILTER);
+	lend(&netns->rules, DONOR_NETFILTER);
+	lend(&netns->aux, DONOR_NETFILTER);
+	lend(&netns->proc, DONOR_PROC);
+	if (netns->route < 0) /* it is read, so it cannot be shared */
+		netns->route = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 	return 0;
 }
 
 static void told(struct enter_pending *pending, int err, struct enter_result *result)
 {
-	struct kit_opening *opening = loop_owner(pending, struct kit_opening, pending);
+	struct netns_opening *opening = loop_owner(pending, struct netns_opening, pending);
 
 	fds_close(result->fds, result->fd_count);
 	opening->done(opening, err);
 }
 
-void __wrap_kit_ask(struct kit_opening *opening, int target, struct kit *kit,
-		    void (*done)(struct kit_opening *opening, int err))
+void __wrap_netns_fds_ask(struct netns_opening *opening, int target, struct netns_fds *netns,
+			  void (*done)(struct netns_opening *opening, int err))
 {
-	const int err = __wrap_kit_open(target, kit);
+	const int err = __wrap_netns_fds_open(target, netns);
 
 	opening->done = done;
 	enter_answer(&opening->pending, err ? err : fcntl(target, F_DUPFD_CLOEXEC, 3), told);
 }
 
-int __wrap_kit_identify(int socket_fd, uint64_t *ret_cookie, uint64_t *ret_inode)
+int __wrap_netns_fds_identify(int socket_fd, uint64_t *ret_cookie, uint64_t *ret_inode)
 {
 	MUST(fcntl(socket_fd, F_GETFD) == FD_CLOEXEC);
 	*ret_cookie = *ret_inode = kernel.namespace;
@@ -140,10 +140,10 @@ int __wrap_enter_call(const struct enter_question *question, struct enter_result
 	return 0;
 }
 
-int __wrap_members_find_holding(int pidfd, struct holding **ret)
+int __wrap_members_find_attachment(int pidfd, struct attachment **ret)
 {
 	MUST(fcntl(pidfd, F_GETFD) == FD_CLOEXEC);
-	*ret = holding_find_cookie(kernel.namespace);
+	*ret = attachment_find_cookie(kernel.namespace);
 	return *ret ? 0 : -ENOENT;
 }
 
@@ -175,27 +175,27 @@ int __wrap_queue_release(int fd, uint16_t number, uint16_t stride, int proc)
 	return kernel.rules_error ? -kernel.rules_error : 7;
 }
 
-static struct holding *holding_of(int rules_fd)
+static struct attachment *attachment_of(int rules_fd)
 {
-	struct holding *holding = holding_first();
+	struct attachment *attachment = attachment_first();
 
-	while (holding && holding->kit.rules != rules_fd)
-		holding = holding->next;
-	MUST(holding);
-	return holding;
+	while (attachment && attachment->netns.rules != rules_fd)
+		attachment = attachment->next;
+	MUST(attachment);
+	return attachment;
 }
 
 int __wrap_rules_install(int fd, const struct rules_queues *queues,
 			 const struct nsgate_rules_spec *spec)
 {
-	const struct holding *holding = holding_of(fd);
+	const struct attachment *attachment = attachment_of(fd);
 
 	MUST(spec->hooks && !(spec->hooks >> NSGATE_HOOK_MAX));
 	MUST(spec->generation >= 1 && spec->generation <= NSGATE_GENERATION_MAX);
 	MUST(queues->backend == NSGATE_BACKEND_NFT_QUEUE ||
 	     queues->backend == NSGATE_BACKEND_NFT_XT);
 	MUST(queues->count >= 1 && queues->first + NSGATE_FLOW_MAX * queues->count <= 0x10000);
-	MUST(queues->cookie == holding->record.cookie);
+	MUST(queues->cookie == attachment->record.cookie);
 	if (queues->ret_generation)
 		*queues->ret_generation = (uint32_t)now_ms;
 	return -kernel.rules_error;
@@ -209,33 +209,33 @@ int __wrap_rules_open(int fd, const struct rules_queues *queues,
 
 int __wrap_rules_pause(int fd)
 {
-	(void)holding_of(fd);
+	(void)attachment_of(fd);
 	return -kernel.rules_error;
 }
 
 int __wrap_rules_remove(int fd)
 {
-	(void)holding_of(fd);
+	(void)attachment_of(fd);
 	return -kernel.rules_error;
 }
 
 int __wrap_rules_changed(int fd, uint32_t *generation)
 {
-	(void)holding_of(fd);
+	(void)attachment_of(fd);
 	return ++*generation % 3 == 0;
 }
 
 /* Now and then somebody was at the rules. */
 int __wrap_rules_print(int fd, uint64_t *ret_print)
 {
-	(void)holding_of(fd);
+	(void)attachment_of(fd);
 	*ret_print = (uint64_t)now_ms / 512;
 	return -kernel.rules_error;
 }
 
 int __wrap_rules_follow_links(int fd, const struct rules_links *links)
 {
-	(void)holding_of(fd);
+	(void)attachment_of(fd);
 	MUST(links->count <= NSGATE_LINKS_MAX);
 	return -kernel.rules_error;
 }
@@ -243,13 +243,13 @@ int __wrap_rules_follow_links(int fd, const struct rules_links *links)
 int __wrap_conntrack_forget(int fd, uint32_t generation)
 {
 	(void)generation;
-	(void)holding_of(fd);
+	(void)attachment_of(fd);
 	return -kernel.rules_error;
 }
 
 int __wrap_conntrack_forget_all(int fd)
 {
-	(void)holding_of(fd);
+	(void)attachment_of(fd);
 	return -kernel.rules_error;
 }
 
@@ -666,11 +666,11 @@ static void end(void)
 		now_ms += 100000; /* past every deadline */
 		run_broker();
 	}
-	while (holding_first()) {
-		MUST(holding_first()->state == HOLDING_IN_FORCE);
-		MUST(!holding_first()->asker && !holding_first()->keeper);
-		records_remove(holding_first()->record.cookie);
-		holding_free(holding_first());
+	while (attachment_first()) {
+		MUST(attachment_first()->state == ATTACHMENT_IN_FORCE);
+		MUST(!attachment_first()->asker && !attachment_first()->keeper);
+		records_remove(attachment_first()->record.cookie);
+		attachment_free(attachment_first());
 	}
 	for (uint64_t cookie = 0; cookie <= NAMESPACES; cookie++)
 		records_remove(cookie);

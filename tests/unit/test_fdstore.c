@@ -103,33 +103,33 @@ static void expect_silence(void)
 	assert_false(read_one(text, &found));
 }
 
-static struct holding made(uint64_t cookie, unsigned int queues, int fd)
+static struct attachment made(uint64_t cookie, unsigned int queues, int fd)
 {
-	static const struct kit none = KIT_NONE;
-	struct holding holding = {.record = {.cookie = cookie}, .kit = none, .watch = -1};
+	static const struct netns_fds none = NETNS_FDS_NONE;
+	struct attachment attachment = {.record = {.cookie = cookie}, .netns = none, .watch = -1};
 
-	holding.kit.rules = fd;
-	holding.kit.queue_count = queues;
+	attachment.netns.rules = fd;
+	attachment.netns.queue_count = queues;
 	for (unsigned int i = 0; i < queues; i++)
-		holding.kit.queues[i] = fd;
-	return holding;
+		attachment.netns.queues[i] = fd;
+	return attachment;
 }
 
 static void test_each_has_a_name(void **state)
 {
 	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	struct holding holding = made(0x1a2b, 2, fd);
+	struct attachment attachment = made(0x1a2b, 2, fd);
 
 	(void)state;
-	holding.watch = fd;
-	fdstore_keep(&holding);
-	fdstore_keep(&holding); /* is stored: nothing is said again */
+	attachment.watch = fd;
+	fdstore_keep(&attachment);
+	fdstore_keep(&attachment); /* is stored: nothing is said again */
 	expect("FDSTORE=1\nFDPOLL=0\nFDNAME=1a2b.r", true);
 	expect("FDSTORE=1\nFDPOLL=0\nFDNAME=1a2b.w", true);
 	expect("FDSTORE=1\nFDPOLL=0\nFDNAME=1a2b.q0", true);
 	expect("FDSTORE=1\nFDPOLL=0\nFDNAME=1a2b.q1", true);
-	fdstore_drop(&holding);
-	fdstore_drop(&holding);
+	fdstore_drop(&attachment);
+	fdstore_drop(&attachment);
 	expect("FDSTOREREMOVE=1\nFDNAME=1a2b.r", false);
 	expect("FDSTOREREMOVE=1\nFDNAME=1a2b.w", false);
 	expect("FDSTOREREMOVE=1\nFDNAME=1a2b.q0", false);
@@ -146,11 +146,11 @@ static void test_full_socket_delays_and_loses_nothing(void **state)
 	(void)state;
 	for (unsigned int i = 0; i < MANY; i++) {
 		int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-		struct holding holding = made(i, 1, fd);
+		struct attachment attachment = made(i, 1, fd);
 
-		fdstore_keep(&holding);
+		fdstore_keep(&attachment);
 		if (i % 2)
-			fdstore_drop(&holding);
+			fdstore_drop(&attachment);
 		close(fd);
 	}
 	for (unsigned int i = 0; i < MANY; i++) {
@@ -167,10 +167,10 @@ static void test_full_socket_delays_and_loses_nothing(void **state)
 	}
 	expect_silence();
 	for (unsigned int i = 0; i < MANY; i += 2) { /* as the next test counts names */
-		struct holding holding = made(i, 1, -1);
+		struct attachment attachment = made(i, 1, -1);
 
-		holding.stored = true;
-		fdstore_drop(&holding);
+		attachment.stored = true;
+		fdstore_drop(&attachment);
 		snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%x.r", i);
 		expect(text, false);
 		snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%x.q0", i);
@@ -184,18 +184,18 @@ static void test_names_fit_into_the_environment(void **state)
 	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	const uint64_t large = UINT64_MAX / 2; /* a cookie of sixteen digits */
 	size_t length = strlen("LISTEN_FDNAMES=");
-	struct holding holding, last = made(0, 0, -1);
+	struct attachment attachment, last = made(0, 0, -1);
 	char text[128];
 	bool with_fd;
 	uint64_t n;
 
 	(void)state;
 	for (n = 0;; n++) {
-		holding = made(large + n, NSGATE_QUEUES_MAX, fd);
-		fdstore_keep(&holding);
-		if (!holding.stored)
+		attachment = made(large + n, NSGATE_QUEUES_MAX, fd);
+		fdstore_keep(&attachment);
+		if (!attachment.stored)
 			break;
-		last = holding;
+		last = attachment;
 		while (read_one(text, &with_fd)) {
 			length += strlen(strstr(text, "FDNAME=") + strlen("FDNAME=")) + 1;
 			assert_int_equal(loop_step(0), 0);
@@ -203,8 +203,8 @@ static void test_names_fit_into_the_environment(void **state)
 	}
 	assert_in_range(length, 100 * 1024, 128 * 1024 - 1); /* MAX_ARG_STRLEN */
 	fdstore_drop(&last);
-	fdstore_keep(&holding);
-	assert_true(holding.stored); /* there is room again */
+	fdstore_keep(&attachment);
+	assert_true(attachment.stored); /* there is room again */
 	close(fd);
 }
 

@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "broker/broker.h"
-#include "broker/holding.h"
+#include "broker/attachment.h"
 #include "netlink.h"
 #include "timer.h"
 
@@ -57,14 +57,14 @@ void *realloc(void *block, size_t size)
 static struct nl_sock *changer;
 static unsigned int told;
 
-static void gone(struct holding *holding)
+static void gone(struct attachment *attachment)
 {
-	(void)holding;
+	(void)attachment;
 }
 
-static void linked(struct holding *holding)
+static void linked(struct attachment *attachment)
 {
-	(void)holding;
+	(void)attachment;
 	told++;
 }
 
@@ -89,10 +89,10 @@ static void remove_link(const char *name)
 	rtnl_link_put(link);
 }
 
-static bool knows(const struct holding *holding, const char *name)
+static bool knows(const struct attachment *attachment, const char *name)
 {
 	unsigned int count, found = 0;
-	const struct nsgate_link *list = links_list(holding->links, &count);
+	const struct nsgate_link *list = links_list(attachment->links, &count);
 
 	for (unsigned int i = 0; i < count; i++)
 		found += strcmp(list[i].name, name) == 0;
@@ -119,58 +119,59 @@ static void wait_for_next_look(void)
 	settle();
 }
 
-static struct holding *watch(void)
+static struct attachment *watch(void)
 {
-	struct holding *holding = holding_new(gone, linked);
+	struct attachment *attachment = attachment_new(gone, linked);
 
-	assert_non_null(holding);
-	holding->kit.route = netlink_open(NETLINK_ROUTE);
-	assert_true(holding->kit.route >= 0);
-	snprintf(holding->record.name, sizeof(holding->record.name), "test");
-	assert_int_equal(holding_watch(holding), 0);
-	assert_true(knows(holding, "lo"));
-	return holding;
+	assert_non_null(attachment);
+	attachment->netns.route = netlink_open(NETLINK_ROUTE);
+	assert_true(attachment->netns.route >= 0);
+	snprintf(attachment->record.name, sizeof(attachment->record.name), "test");
+	assert_int_equal(attachment_watch(attachment), 0);
+	assert_true(knows(attachment, "lo"));
+	return attachment;
 }
 
 static void test_links_come_and_go(void **state)
 {
-	struct holding *holding = watch();
+	struct attachment *attachment = watch();
 
 	(void)state;
 	add_link("one");
 	add_link("two");
 	settle();
-	assert_true(knows(holding, "one") && knows(holding, "two"));
+	assert_true(knows(attachment, "one") && knows(attachment, "two"));
 	remove_link("one");
 	settle();
-	assert_true(!knows(holding, "one") && knows(holding, "two") && knows(holding, "lo"));
+	assert_true(!knows(attachment, "one") && knows(attachment, "two") &&
+		    knows(attachment, "lo"));
 	remove_link("two");
 	settle();
-	assert_string_equal(holding->degraded, "");
-	holding_free(holding);
+	assert_string_equal(attachment->degraded, "");
+	attachment_free(attachment);
 }
 
 /* One failure is nothing that anybody hears of. */
 static void test_link_is_found_at_once_where_memory_is_back(void **state)
 {
-	struct holding *holding;
+	struct attachment *attachment;
 
 	(void)state;
-	holding = watch();
+	attachment = watch();
 	add_link("one");
 	lists_fail = true;
 	assert_int_equal(loop_step(0), 0);
 	lists_fail = false;
 	settle();
-	assert_true(knows(holding, "one"));
-	assert_string_equal(holding->degraded, "");
+	assert_true(knows(attachment, "one"));
+	assert_string_equal(attachment->degraded, "");
 	remove_link("one");
-	holding_free(holding);
+	attachment_free(attachment);
 }
 
 static void link_while_memory_is_short(bool *fails)
 {
-	struct holding *holding = watch();
+	struct attachment *attachment = watch();
 	unsigned int before;
 
 	add_link("old");
@@ -182,21 +183,22 @@ static void link_while_memory_is_short(bool *fails)
 		assert_int_equal(loop_step(0), 0);
 	wait_for_next_look();
 	*fails = false;
-	assert_true(knows(holding, "lo") && !knows(holding, "one"));
-	assert_non_null(strstr(holding->degraded, "memory is short"));
-	assert_true(holding->todo & TODO_STATE);
+	assert_true(knows(attachment, "lo") && !knows(attachment, "one"));
+	assert_non_null(strstr(attachment->degraded, "memory is short"));
+	assert_true(attachment->todo & TODO_STATE);
 
 	before = told;
 	wait_for_next_look();
-	assert_true(knows(holding, "lo") && knows(holding, "one") && !knows(holding, "old"));
-	assert_string_equal(holding->degraded, "");
-	assert_true(holding->todo & TODO_LINKS && told > before);
+	assert_true(knows(attachment, "lo") && knows(attachment, "one") &&
+		    !knows(attachment, "old"));
+	assert_string_equal(attachment->degraded, "");
+	assert_true(attachment->todo & TODO_LINKS && told > before);
 	assert_int_equal(timer_nearest_ms(), -1);
 
 	remove_link("one");
 	settle();
-	assert_false(knows(holding, "one"));
-	holding_free(holding);
+	assert_false(knows(attachment, "one"));
+	attachment_free(attachment);
 }
 
 static void test_link_is_looked_up_again(void **state)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "broker/takeup.h"
+#include "broker/recover.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -35,7 +35,7 @@ static struct {
 	int delay_ms;
 	bool restore; /* what the records say */
 	bool adopt;   /* what the agent holds: it tells a new connection */
-	bool offer;   /* what the agent refused: the holdings that say so */
+	bool offer;   /* what the agent refused: the attachments that say so */
 } again = {.timer.due = do_again};
 
 static void try_again(bool *what)
@@ -78,7 +78,7 @@ static bool is_unadopted(uint64_t cookie)
 	return unadopted.count > UNADOPTED_MAX;
 }
 
-void takeup_agent_lost(void)
+void recover_agent_lost(void)
 {
 	unadopted.count = 0; /* the next one tells everything anew */
 	again.adopt = false;
@@ -88,31 +88,31 @@ void takeup_agent_lost(void)
 
 static void restore_stored(const struct nsgate_ns_record *record)
 {
-	struct holding *holding;
+	struct attachment *attachment;
 	int err;
 
 	if (!fdstore_has(record->cookie))
 		return;
-	holding = holding_new(attach_orphaned, enforce_links);
-	if (!holding)
+	attachment = attachment_new(attach_orphaned, enforce_links);
+	if (!attachment)
 		return;
-	err = prepare_stored(holding, record);
+	err = prepare_stored(attachment, record);
 	if (err) {
 		log_event(LOG_LEVEL_WARNING, "fdstore.unused", "netns", record->name, "error",
 			  log_errno(err), NULL);
-		holding_free(holding);
+		attachment_free(attachment);
 		return;
 	}
-	holding->state = HOLDING_IN_FORCE;
-	enforce_record(holding);
+	attachment->state = ATTACHMENT_IN_FORCE;
+	enforce_record(attachment);
 	log_event(LOG_LEVEL_INFO, "restored", "netns", record->name, "from", "fdstore", NULL);
 }
 
-void takeup_stored(void)
+void recover_stored(void)
 {
 	records_each(restore_stored);
 	/* Where an agent runs it connects at once; where none does, what may pass passes soon. */
-	if (holding_first())
+	if (attachment_first())
 		enforce_agent_lost();
 }
 
@@ -159,7 +159,7 @@ static bool find_record(uint64_t cookie, struct nsgate_ns_record *ret_own)
 	return !err;
 }
 
-void takeup_failed(uint64_t cookie, int err)
+void recover_failed(uint64_t cookie, int err)
 {
 	struct nsgate_ns_record own;
 
@@ -169,34 +169,34 @@ void takeup_failed(uint64_t cookie, int err)
 
 static void adopt(const struct nsgate_ns_record *own, int *fds, unsigned int fd_count)
 {
-	struct holding *holding = holding_new(attach_orphaned, enforce_links);
+	struct attachment *attachment = attachment_new(attach_orphaned, enforce_links);
 	int err;
 
-	if (!holding) {
+	if (!attachment) {
 		fds_close(fds, fd_count);
 		adopt_later(own->cookie);
 		return;
 	}
-	err = prepare_adopted(holding, own, fds, fd_count);
+	err = prepare_adopted(attachment, own, fds, fd_count);
 	if (err) {
-		holding_free(holding);
+		attachment_free(attachment);
 		adopt_failed(own, err);
 		return;
 	}
-	holding->state = HOLDING_IN_FORCE;
-	holding->todo |= TODO_LINKS;
+	attachment->state = ATTACHMENT_IN_FORCE;
+	attachment->todo |= TODO_LINKS;
 	if (own->rules.generation)
-		enforce_record(holding);
-	fdstore_keep(holding);
+		enforce_record(attachment);
+	fdstore_keep(attachment);
 	log_event(LOG_LEVEL_INFO, "adopted", "netns", own->name, NULL);
 }
 
-void takeup_adopt(uint64_t cookie, int *fds, unsigned int fd_count)
+void recover_adopt(uint64_t cookie, int *fds, unsigned int fd_count)
 {
 	struct nsgate_ns_record own;
 
-	if (!owed_has(cookie) &&	    /* detached, and the agent has not heard it yet */
-	    !holding_find_cookie(cookie) && /* ours already: it only lost its connection */
+	if (!owed_has(cookie) &&	       /* detached, and the agent has not heard it yet */
+	    !attachment_find_cookie(cookie) && /* ours already: it only lost its connection */
 	    find_record(cookie, &own))
 		adopt(&own, fds, fd_count);
 	else
@@ -214,7 +214,7 @@ struct search {
 
 static struct search *searches;
 
-bool takeup_seeks(const char *name)
+bool recover_seeks(const char *name)
 {
 	const struct search *search = searches;
 
@@ -225,7 +225,7 @@ bool takeup_seeks(const char *name)
 
 static bool is_ours(const struct nsgate_ns_record *record)
 {
-	return holding_find_cookie(record->cookie) || holding_find(record->name) ||
+	return attachment_find_cookie(record->cookie) || attachment_find(record->name) ||
 	       is_unadopted(record->cookie);
 }
 
@@ -245,25 +245,25 @@ static void not_restored(const struct nsgate_ns_record *record, const struct ref
 static void restore(const struct nsgate_ns_record *record, int target)
 {
 	struct refusal refusal = {.status = NSGATE_STATUS_OK};
-	struct holding *holding = holding_new(attach_orphaned, enforce_links);
+	struct attachment *attachment = attachment_new(attach_orphaned, enforce_links);
 
-	if (!holding) {
+	if (!attachment) {
 		fd_close(&target);
 		try_again(&again.restore);
 		return;
 	}
-	if (prepare_restored(holding, record, target, &refusal) < 0) {
+	if (prepare_restored(attachment, record, target, &refusal) < 0) {
 		not_restored(record, &refusal);
-		holding_free(holding);
+		attachment_free(attachment);
 		return;
 	}
-	holding->state = HOLDING_IN_FORCE;
-	enforce_record(holding);
-	if (holding->record.queue_first != record->queue_first)
-		enforce_queue_moved(holding, record->queue_first);
-	fdstore_keep(holding);
+	attachment->state = ATTACHMENT_IN_FORCE;
+	enforce_record(attachment);
+	if (attachment->record.queue_first != record->queue_first)
+		enforce_queue_moved(attachment, record->queue_first);
+	fdstore_keep(attachment);
 	log_event(LOG_LEVEL_INFO, "restored", "netns", record->name, NULL);
-	holding_offer(holding);
+	attachment_offer(attachment);
 }
 
 static void found(struct place_question *question, int target)
@@ -310,7 +310,7 @@ static void restore_all(void)
 		try_again(&again.restore);
 }
 
-void takeup_rest(void)
+void recover_rest(void)
 {
 	static bool restored;
 
@@ -324,18 +324,19 @@ void takeup_rest(void)
 
 /* ---- again ---- */
 
-void takeup_refused(struct holding *holding)
+void recover_refused(struct attachment *attachment)
 {
-	holding->refused = true;
+	attachment->refused = true;
 	try_again(&again.offer);
 }
 
 static void offer_refused(void)
 {
-	for (struct holding *holding = holding_first(); holding; holding = holding->next) {
-		if (holding->refused && holding->state == HOLDING_IN_FORCE)
-			holding_offer(holding);
-		holding->refused = false;
+	for (struct attachment *attachment = attachment_first(); attachment;
+	     attachment = attachment->next) {
+		if (attachment->refused && attachment->state == ATTACHMENT_IN_FORCE)
+			attachment_offer(attachment);
+		attachment->refused = false;
 	}
 }
 

@@ -3,8 +3,8 @@
  * What the broker needs of a network namespace to govern it: sockets that were opened inside. They
  * go on working from anywhere, so nobody has to stay there.
  */
-#ifndef NSGATE_KIT_H
-#define NSGATE_KIT_H
+#ifndef NSGATE_NETNS_FDS_H
+#define NSGATE_NETNS_FDS_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -12,7 +12,7 @@
 #include "broker/enter.h"
 #include "nsgate/limits.h"
 
-struct kit {
+struct netns_fds {
 	int queues[NSGATE_QUEUES_MAX]; /* NETLINK_NETFILTER, one per queue; they go to the agent */
 	unsigned int queue_count;
 	int rules; /* NETLINK_NETFILTER for nftables; never leaves the broker */
@@ -24,7 +24,7 @@ struct kit {
 	int monitor;	/* NETLINK_NETFILTER for news of rules (audit.h) */
 };
 
-#define KIT_NONE                                                                                   \
+#define NETNS_FDS_NONE                                                                             \
 	{                                                                                          \
 		.queues = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1},        \
 		.rules = -1, .aux = -1, .route = -1, .proc = -1, .monitor = -1                     \
@@ -32,46 +32,48 @@ struct kit {
 
 /*
  * Have nsgate-enter open, in the namespace behind `target` (a netns fd or a pidfd; -1: a fresh,
- * empty one), what `kit` still lacks (members that are -1; `queue_count` queues).
+ * empty one), what `netns` still lacks (members that are -1; `queue_count` queues).
  * Return: 0 or -errno: -ESRCH the process is gone; -EPERM no right to enter; -EINVAL not a
  * namespace; -EMFILE. On failure what was opened is closed, what was there before is kept.
  */
-int kit_open(int target, struct kit *kit);
+int netns_fds_open(int target, struct netns_fds *netns);
 
 /* The same, on its way: what an attach asks for can depend on whoever is root inside. */
-struct kit_opening {
+struct netns_opening {
 	struct enter_pending pending;
-	struct kit *kit;
+	struct netns_fds *netns;
 	int target;
-	void (*done)(struct kit_opening *opening, int err); /* `err` as kit_open() returns it */
+	void (*done)(struct netns_opening *opening,
+		     int err); /* `err` as netns_fds_open() returns it */
 	struct enter_result opened;
-	struct kit before;
+	struct netns_fds before;
 };
 
-/* Kit and target must stay until `done` is called, or kit_forget(). */
-void kit_ask(struct kit_opening *opening, int target, struct kit *kit,
-	     void (*done)(struct kit_opening *opening, int err));
-void kit_forget(struct kit_opening *opening);
+/* The place and the target must stay until `done` is called, or netns_fds_forget(). */
+void netns_fds_ask(struct netns_opening *opening, int target, struct netns_fds *netns,
+		   void (*done)(struct netns_opening *opening, int err));
+void netns_fds_forget(struct netns_opening *opening);
 
-void kit_close(struct kit *kit);
+void netns_fds_close(struct netns_fds *netns);
 
-/* As kit_close() after a table was deleted: nobody waits for the kernel (parting.h). */
-void kit_part(struct kit *kit);
+/* As netns_fds_close() after a table was deleted: nobody waits for the kernel (deferred_close.h).
+ */
+void netns_fds_close_deferred(struct netns_fds *netns);
 
 /*
  * Which namespace does a socket belong to? The cookie (SO_NETNS_COOKIE, never used twice) and the
  * inode of its nsfs file. Return: 0 or -errno.
  */
-int kit_identify(int socket_fd, uint64_t *ret_cookie, uint64_t *ret_inode);
+int netns_fds_identify(int socket_fd, uint64_t *ret_cookie, uint64_t *ret_inode);
 
 /* The namespace of a socket as a descriptor, the caller's to close (SIOCGSKNS). Or -errno. */
-int kit_socket_netns(int socket_fd);
+int netns_of_socket(int socket_fd);
 
 /*
  * Are these descriptors from a process inside what it says they are: netlink sockets of the right
  * protocols, all of one namespace, and the queue's proc file (-1: not given)?
  * Return: 0 or -EINVAL with the reason in *ret_why (static text).
  */
-int kit_check_handed(const int *fds, unsigned int count, const char **ret_why);
+int netns_fds_check_handed(const int *fds, unsigned int count, const char **ret_why);
 
 #endif

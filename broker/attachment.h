@@ -2,7 +2,7 @@
 /*
  * Theory of Operation
  *
- * A holding is one attached namespace as the broker has it. Its life:
+ * An attachment is one attached namespace as the broker has it. Its life:
  *
  *   FOUND     nsgate-enter opens sockets there
  *   OPENED    identified, queues bound; nothing is queued yet. Its name is looked at
@@ -15,13 +15,13 @@
  * when the socket takes it. So nothing grows when the agent is slow, and an agent that comes back
  * is told everything by setting TODO_OFFER again.
  */
-#ifndef NSGATE_HOLDING_H
-#define NSGATE_HOLDING_H
+#ifndef NSGATE_ATTACHMENT_H
+#define NSGATE_ATTACHMENT_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "broker/kit.h"
+#include "broker/netns_fds.h"
 #include "broker/links.h"
 #include "log.h"
 #include "loop.h"
@@ -34,15 +34,15 @@ struct client;
 struct member;
 struct opening;
 
-enum holding_state {
-	HOLDING_FOUND,
-	HOLDING_OPENED,
-	HOLDING_OFFERED,
-	HOLDING_IN_FORCE,
-	HOLDING_DRAINING,
+enum attachment_state {
+	ATTACHMENT_FOUND,
+	ATTACHMENT_OPENED,
+	ATTACHMENT_OFFERED,
+	ATTACHMENT_IN_FORCE,
+	ATTACHMENT_DRAINING,
 };
 
-enum holding_todo {
+enum attachment_todo {
 	TODO_OFFER = 1 << 0,
 	TODO_LINKS = 1 << 1,
 	TODO_STATE = 1 << 2,
@@ -51,12 +51,12 @@ enum holding_todo {
 	TODO_TAMPER = 1 << 5,
 };
 
-struct holding {
-	struct holding *next;
-	enum holding_state state;
-	unsigned int todo; /* enum holding_todo */
+struct attachment {
+	struct attachment *next;
+	enum attachment_state state;
+	unsigned int todo; /* enum attachment_todo */
 	struct nsgate_ns_record record;
-	struct kit kit;
+	struct netns_fds netns;
 	int shm;
 	struct links *links;
 	struct loop_source links_source;
@@ -66,17 +66,17 @@ struct holding {
 	int name_watch; /* of the directory that its name is in (names.h); negative: none */
 	struct names_follower follower;
 	struct place_question look; /* at what it was attached by (follow.h) */
-	void (*checked)(struct holding *holding);
+	void (*checked)(struct attachment *attachment);
 	struct opening *opening; /* of FOUND (opening.h) */
-	void (*gone)(struct holding *holding);
-	void (*linked)(struct holding *holding);
+	void (*gone)(struct attachment *attachment);
+	void (*linked)(struct attachment *attachment);
 	struct timer deadline; /* of OFFERED and DRAINING */
 
 	uint32_t offer_id, remove_id; /* ids of the last NS_ADD and NS_REMOVE */
 	struct client *asker;	      /* who waits for the outcome; NULL: nobody */
 	uint32_t asker_id;
 	struct member *members; /* containers that share it (members.h) */
-	struct client *keeper;	/* a handoff's connection: its end is the end of the holding */
+	struct client *keeper;	/* a handoff's connection: its end is the end of the attachment */
 
 	/* The answer to the agent's last NS_RULES. */
 	uint32_t rules_id;
@@ -111,37 +111,37 @@ struct holding {
 		LINKS_SHORT, /* of memory: they are looked up again */
 		LINKS_LOST   /* their socket has failed */
 	} links_known;
-	char degraded[NSGATE_TEXT_MAX]; /* holding_judge_state() */
+	char degraded[NSGATE_TEXT_MAX]; /* attachment_update_degraded() */
 };
 
-struct holding *holding_first(void);
-struct holding *holding_find(const char *name);
-struct holding *holding_find_cookie(uint64_t cookie);
-unsigned int holding_count(void);
+struct attachment *attachment_first(void);
+struct attachment *attachment_find(const char *name);
+struct attachment *attachment_find_cookie(uint64_t cookie);
+unsigned int attachment_count(void);
 
 /*
- * A new holding in state FOUND that owns nothing yet. `gone` is called when the container behind
+ * A new attachment in state FOUND that owns nothing yet. `gone` is called when the container behind
  * it has ended, `linked` when its links have changed. NULL: no memory.
  */
-struct holding *holding_new(void (*gone)(struct holding *holding),
-			    void (*linked)(struct holding *holding));
+struct attachment *attachment_new(void (*gone)(struct attachment *attachment),
+				  void (*linked)(struct attachment *attachment));
 
 /*
- * Watch links and the container's end; to be called once the kit is open.
+ * Watch links and the container's end; to be called once the netns is open.
  * Return: 0 or -errno.
  */
-int holding_watch(struct holding *holding);
+int attachment_watch(struct attachment *attachment);
 
 /* Is it degraded, and why? To be called when something of that has changed. */
-void holding_judge_state(struct holding *holding);
+void attachment_update_degraded(struct attachment *attachment);
 
 /* Close everything. What the kernel has of it (rules) must be gone or be meant to stay. */
-void holding_free(struct holding *holding);
+void attachment_free(struct attachment *attachment);
 
 /* Everything about it is to be said to the agent. */
-void holding_offer(struct holding *holding);
+void attachment_offer(struct attachment *attachment);
 
-/* The descriptors of NS_ADD in their order, all still the holding's. Return: how many. */
-unsigned int holding_fds(const struct holding *holding, int *ret_fds);
+/* The descriptors of NS_ADD in their order, all still the attachment's. Return: how many. */
+unsigned int attachment_fds(const struct attachment *attachment, int *ret_fds);
 
 #endif

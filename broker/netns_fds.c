@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "broker/kit.h"
+#include "broker/netns_fds.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,37 +19,37 @@
 #include "broker/enter.h"
 #include "ipc.h"
 #include "loop.h"
-#include "broker/parting.h"
+#include "broker/deferred_close.h"
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71 /* asm-generic/socket.h, since Linux 5.14 */
 #endif
 
-/* The places of a kit that are wanted beside queues, in the order of enum nsgate_enter_want. */
-static void list_places(struct kit *kit, int *ret_places[NSGATE_ENTER_WANT_END])
+/* The places of a netns that are wanted beside queues, in the order of enum nsgate_enter_want. */
+static void list_places(struct netns_fds *netns, int *ret_places[NSGATE_ENTER_WANT_END])
 {
-	ret_places[NSGATE_ENTER_RULES] = &kit->rules;
-	ret_places[NSGATE_ENTER_AUX] = &kit->aux;
-	ret_places[NSGATE_ENTER_ROUTE] = &kit->route;
-	ret_places[NSGATE_ENTER_MONITOR] = kit->monitored ? &kit->monitor : NULL;
-	ret_places[NSGATE_ENTER_PROC] = &kit->proc;
+	ret_places[NSGATE_ENTER_RULES] = &netns->rules;
+	ret_places[NSGATE_ENTER_AUX] = &netns->aux;
+	ret_places[NSGATE_ENTER_ROUTE] = &netns->route;
+	ret_places[NSGATE_ENTER_MONITOR] = netns->monitored ? &netns->monitor : NULL;
+	ret_places[NSGATE_ENTER_PROC] = &netns->proc;
 }
 
-/* What the kit still lacks. */
-static void ask_for_missing(struct kit *kit, struct enter_question *ret)
+/* What the netns still lacks. */
+static void ask_for_missing(struct netns_fds *netns, struct enter_question *ret)
 {
 	int *places[NSGATE_ENTER_WANT_END];
 
-	for (unsigned int i = 0; i < kit->queue_count; i++)
-		ret->queues += kit->queues[i] < 0;
-	list_places(kit, places);
+	for (unsigned int i = 0; i < netns->queue_count; i++)
+		ret->queues += netns->queues[i] < 0;
+	list_places(netns, places);
 	for (unsigned int i = 0; i < NSGATE_ENTER_WANT_END; i++)
 		if (places[i] && *places[i] < 0)
 			ret->want |= 1U << i;
 }
 
 /* Put what came where it was missing. Return: false: it is not what was asked for. */
-static bool take_opened(struct kit *kit, const struct enter_question *question,
+static bool take_opened(struct netns_fds *netns, const struct enter_question *question,
 			const struct enter_result *result)
 {
 	const bool no_proc = result->answer.proc_error != 0;
@@ -59,21 +59,21 @@ static bool take_opened(struct kit *kit, const struct enter_question *question,
 
 	if (result->fd_count != count - no_proc)
 		return false;
-	for (unsigned int i = 0; i < kit->queue_count; i++)
-		if (kit->queues[i] < 0)
-			kit->queues[i] = result->fds[n++];
-	list_places(kit, places);
+	for (unsigned int i = 0; i < netns->queue_count; i++)
+		if (netns->queues[i] < 0)
+			netns->queues[i] = result->fds[n++];
+	list_places(netns, places);
 	for (unsigned int i = 0; i < NSGATE_ENTER_WANT_END; i++)
 		if (places[i] && question->want & 1U << i && !(i == NSGATE_ENTER_PROC && no_proc))
 			*places[i] = result->fds[n++];
 	return true;
 }
 
-static struct enter_question missing(int target, struct kit *kit)
+static struct enter_question missing(int target, struct netns_fds *netns)
 {
 	struct enter_question question = {.op = NSGATE_ENTER_OPEN, .fd = target};
 
-	ask_for_missing(kit, &question);
+	ask_for_missing(netns, &question);
 	return question;
 }
 
@@ -83,54 +83,54 @@ static struct enter_question as_owner(int target)
 	return (struct enter_question){.op = NSGATE_ENTER_OPEN_AS_OWNER, .fd = target};
 }
 
-/* Return: 0 or -errno; then the kit is as it was before. */
-static int take_table(struct kit *kit, const struct kit *before, struct enter_result *opened,
-		      int err, const struct enter_result *result)
+/* Return: 0 or -errno; then the netns is as it was before. */
+static int take_table(struct netns_fds *netns, const struct netns_fds *before,
+		      struct enter_result *opened, int err, const struct enter_result *result)
 {
 	if (!err && result->fd_count != 1)
 		err = -EIO;
 	if (!err) {
-		kit->proc = result->fds[0];
+		netns->proc = result->fds[0];
 		return 0;
 	}
-	*kit = *before;
+	*netns = *before;
 	fds_close(opened->fds, opened->fd_count);
 	return err;
 }
 
-int kit_open(int target, struct kit *kit)
+int netns_fds_open(int target, struct netns_fds *netns)
 {
-	const struct enter_question question = missing(target, kit), table = as_owner(target);
-	const struct kit before = *kit;
+	const struct enter_question question = missing(target, netns), table = as_owner(target);
+	const struct netns_fds before = *netns;
 	struct enter_result opened, result;
 	int err = enter_call(&question, &opened);
 
 	if (err)
 		return err;
-	if (!take_opened(kit, &question, &opened)) {
+	if (!take_opened(netns, &question, &opened)) {
 		fds_close(opened.fds, opened.fd_count);
 		return -EIO;
 	}
 	if (!opened.answer.proc_error)
 		return 0;
 	err = enter_call(&table, &result);
-	return take_table(kit, &before, &opened, err, &result);
+	return take_table(netns, &before, &opened, err, &result);
 }
 
 static void table_opened(struct enter_pending *pending, int err, struct enter_result *result)
 {
-	struct kit_opening *opening = loop_owner(pending, struct kit_opening, pending);
+	struct netns_opening *opening = loop_owner(pending, struct netns_opening, pending);
 
-	err = take_table(opening->kit, &opening->before, &opening->opened, err, result);
+	err = take_table(opening->netns, &opening->before, &opening->opened, err, result);
 	opening->done(opening, err);
 }
 
 static void sockets_opened(struct enter_pending *pending, int err, struct enter_result *result)
 {
-	struct kit_opening *opening = loop_owner(pending, struct kit_opening, pending);
+	struct netns_opening *opening = loop_owner(pending, struct netns_opening, pending);
 	const struct enter_question table = as_owner(opening->target);
 
-	if (!err && !take_opened(opening->kit, &pending->question, result)) {
+	if (!err && !take_opened(opening->netns, &pending->question, result)) {
 		fds_close(result->fds, result->fd_count);
 		err = -EIO;
 	}
@@ -141,44 +141,44 @@ static void sockets_opened(struct enter_pending *pending, int err, struct enter_
 		opening->done(opening, err);
 }
 
-void kit_ask(struct kit_opening *opening, int target, struct kit *kit,
-	     void (*done)(struct kit_opening *opening, int err))
+void netns_fds_ask(struct netns_opening *opening, int target, struct netns_fds *netns,
+		   void (*done)(struct netns_opening *opening, int err))
 {
-	const struct enter_question question = missing(target, kit);
+	const struct enter_question question = missing(target, netns);
 
-	opening->kit = kit;
+	opening->netns = netns;
 	opening->target = target;
 	opening->done = done;
-	opening->before = *kit;
+	opening->before = *netns;
 	enter_ask(&opening->pending, &question, sockets_opened);
 }
 
-void kit_forget(struct kit_opening *opening)
+void netns_fds_forget(struct netns_opening *opening)
 {
 	enter_forget(&opening->pending);
 }
 
-void kit_close(struct kit *kit)
+void netns_fds_close(struct netns_fds *netns)
 {
-	fds_close(kit->queues, NSGATE_QUEUES_MAX);
-	fd_close(&kit->rules);
-	fd_close(&kit->aux);
-	fd_close(&kit->route);
-	fd_close(&kit->proc);
-	fd_close(&kit->monitor);
+	fds_close(netns->queues, NSGATE_QUEUES_MAX);
+	fd_close(&netns->rules);
+	fd_close(&netns->aux);
+	fd_close(&netns->route);
+	fd_close(&netns->proc);
+	fd_close(&netns->monitor);
 }
 
-void kit_part(struct kit *kit)
+void netns_fds_close_deferred(struct netns_fds *netns)
 {
 	for (unsigned int i = 0; i < NSGATE_QUEUES_MAX; i++)
-		parting_close(&kit->queues[i]);
-	parting_close(&kit->aux);
-	parting_close(&kit->rules);
-	parting_close(&kit->monitor);
-	kit_close(kit);
+		deferred_close(&netns->queues[i]);
+	deferred_close(&netns->aux);
+	deferred_close(&netns->rules);
+	deferred_close(&netns->monitor);
+	netns_fds_close(netns);
 }
 
-int kit_socket_netns(int socket_fd)
+int netns_of_socket(int socket_fd)
 {
 	int fd = ioctl(socket_fd, SIOCGSKNS);
 
@@ -188,7 +188,7 @@ int kit_socket_netns(int socket_fd)
 	return fd;
 }
 
-int kit_identify(int socket_fd, uint64_t *ret_cookie, uint64_t *ret_inode)
+int netns_fds_identify(int socket_fd, uint64_t *ret_cookie, uint64_t *ret_inode)
 {
 	socklen_t length = sizeof(*ret_cookie);
 	struct stat st;
@@ -197,7 +197,7 @@ int kit_identify(int socket_fd, uint64_t *ret_cookie, uint64_t *ret_inode)
 
 	if (getsockopt(socket_fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length) < 0)
 		return -errno;
-	netns = kit_socket_netns(socket_fd);
+	netns = netns_of_socket(socket_fd);
 	if (netns < 0)
 		return netns;
 	err = fstat(netns, &st) < 0 ? -errno : 0;
@@ -241,7 +241,7 @@ static bool is_proc_queue(int fd)
 	return strcmp(name + length - (sizeof(suffix) - 1), suffix) == 0;
 }
 
-int kit_check_handed(const int *fds, unsigned int count, const char **ret_why)
+int netns_fds_check_handed(const int *fds, unsigned int count, const char **ret_why)
 {
 	static const int protocols[] = {NETLINK_NETFILTER, NETLINK_NETFILTER, NETLINK_NETFILTER,
 					NETLINK_ROUTE};

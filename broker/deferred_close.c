@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "broker/parting.h"
+#include "broker/deferred_close.h"
 
 #include <stdint.h>
 #include <unistd.h>
@@ -7,13 +7,13 @@
 #include "loop.h"
 #include "timer.h"
 
-#define PARTING_MS 100
-#define PARTING_MAX 256
+#define DEFERRED_MS 100
+#define DEFERRED_MAX 256
 
 static struct {
 	int fd;
 	int64_t at_ms;
-} waiting[PARTING_MAX]; /* a ring */
+} waiting[DEFERRED_MAX]; /* a ring */
 
 static unsigned int oldest, count;
 
@@ -24,7 +24,7 @@ static struct timer timer = {.due = close_due};
 static void close_oldest(void)
 {
 	close(waiting[oldest].fd);
-	oldest = (oldest + 1) % PARTING_MAX;
+	oldest = (oldest + 1) % DEFERRED_MAX;
 	count--;
 }
 
@@ -36,17 +36,17 @@ static void close_due(struct timer *due)
 		timer_set(due, waiting[oldest].at_ms);
 }
 
-void parting_close(int *fd)
+void deferred_close(int *fd)
 {
 	unsigned int at;
 
 	if (*fd < 0)
 		return;
-	if (count == PARTING_MAX)
+	if (count == DEFERRED_MAX)
 		close_oldest();
-	at = (oldest + count++) % PARTING_MAX;
+	at = (oldest + count++) % DEFERRED_MAX;
 	waiting[at].fd = *fd;
-	waiting[at].at_ms = loop_now_ms() + PARTING_MS;
+	waiting[at].at_ms = loop_now_ms() + DEFERRED_MS;
 	*fd = -1;
 	if (!timer_is_set(&timer))
 		timer_set(&timer, waiting[oldest].at_ms);

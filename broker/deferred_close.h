@@ -4,10 +4,10 @@
  * table was deleted waits until the kernel has freed the table, tens of milliseconds in which
  * nobody else would be served. After that moment nothing has to be waited for.
  */
-#ifndef NSGATE_PARTING_H
-#define NSGATE_PARTING_H
+#ifndef NSGATE_DEFERRED_CLOSE_H
+#define NSGATE_DEFERRED_CLOSE_H
 
 /* Close it soon; -1 is passed over. Where too many wait, the oldest is closed at once. */
-void parting_close(int *fd);
+void deferred_close(int *fd);
 
 #endif

@@ -7,33 +7,33 @@
  * in NS_HELD; what only the records know, once the agent has told all. Where memory or descriptors
  * are short for one of them, it is tried again, less and less often.
  */
-#ifndef NSGATE_TAKEUP_H
-#define NSGATE_TAKEUP_H
+#ifndef NSGATE_RECOVER_H
+#define NSGATE_RECOVER_H
 
-#include "broker/holding.h"
+#include "broker/attachment.h"
 
 /* What systemd kept for us, and what waits in it, before any agent is there. */
-void takeup_stored(void);
+void recover_stored(void);
 
 /*
  * The agent holds a namespace since before this broker was born: make it ours, as it is on record.
  * One that is not, the agent is told to let go of. `fds` are taken over.
  */
-void takeup_adopt(uint64_t cookie, int *fds, unsigned int fd_count);
+void recover_adopt(uint64_t cookie, int *fds, unsigned int fd_count);
 
 /* The same where its descriptors could not be received: it is told again later. */
-void takeup_failed(uint64_t cookie, int err);
+void recover_failed(uint64_t cookie, int err);
 
 /* The agent that told what it holds is gone. */
-void takeup_agent_lost(void);
+void recover_agent_lost(void);
 
 /* The agent has told all that it holds. */
-void takeup_rest(void);
+void recover_rest(void);
 
 /* Is the namespace that was attached by that name being looked for? It is not to be taken. */
-bool takeup_seeks(const char *name);
+bool recover_seeks(const char *name);
 
 /* The agent will not have it: it is offered again later. */
-void takeup_refused(struct holding *holding);
+void recover_refused(struct attachment *attachment);
 
 #endif
