@@ -13,6 +13,9 @@
 #include "proto/dns_query.h"
 #include "proto/domain.h"
 #include "proto/domain_set.h"
+#include "proto/stream.h"
+#include "proto/tls.h"
+#include "tests/unit/hello_fixture.h"
 
 #define PATTERNS 30000
 
@@ -98,10 +101,59 @@ static unsigned int run_dns_answer(unsigned long turn)
 	       domain_set_match(set, &answer.question.name) == 1;
 }
 
+/* ---- TLS: a hello of curl's size at once, and one of OpenSSL 3.5's in two segments ---- */
+
+#define SEGMENT 1448
+
+static struct hello_bytes hellos[2]; /* with their records */
+static uint8_t scratch[TLS_STREAM_MAX], stored[TLS_STREAM_MAX];
+
+static void set_up_hellos(void)
+{
+	const struct hello_bytes small = hello_make("host-2.example.org", 512),
+				 large = hello_make("host-2.example.org", 1584);
+
+	hellos[0] = hello_records(&small, TLS_STREAM_MAX);
+	hellos[1] = hello_records(&large, TLS_STREAM_MAX);
+}
+
+static unsigned int run_tls_hello(unsigned long turn)
+{
+	struct tls_reader reader;
+	struct tls_hello hello;
+
+	(void)turn;
+	tls_reader_init(&reader, false);
+	return tls_reader_feed(&reader, hellos[0].bytes, hellos[0].length, scratch, &hello) ==
+		       TLS_HELLO &&
+	       hello.name.length == 18;
+}
+
+static unsigned int run_tls_segments(unsigned long turn)
+{
+	const size_t rest = hellos[1].length - SEGMENT;
+	struct tls_reader reader;
+	struct stream stream;
+	struct tls_hello hello;
+	size_t new;
+
+	stream_init(&stream, (uint32_t)turn, stored, sizeof(stored));
+	tls_reader_init(&reader, false);
+	return stream_feed(&stream, stream.next, hellos[1].bytes, SEGMENT, &new) == STREAM_NEW &&
+	       tls_reader_feed(&reader, stored, SEGMENT, scratch, &hello) == TLS_MORE &&
+	       stream_feed(&stream, stream.next, hellos[1].bytes + SEGMENT, rest, &new) ==
+		       STREAM_NEW &&
+	       tls_reader_feed(&reader, stored, stream_length(&stream), scratch, &hello) ==
+		       TLS_HELLO &&
+	       hello.name.length == 18;
+}
+
 static const struct micro_case cases[] = {
 	{"domain", run_domain},
 	{"dns-query", run_dns_query},
 	{"dns-answer", run_dns_answer},
+	{"tls-hello", run_tls_hello},
+	{"tls-segments", run_tls_segments},
 };
 
 /* Return: how many came out right. */
@@ -122,6 +174,7 @@ static int measure(const struct micro_case *micro_case, unsigned long times)
 	unsigned long right;
 
 	set_up_names();
+	set_up_hellos();
 	clock_gettime(CLOCK_MONOTONIC, &from);
 	right = micro_run(micro_case, times);
 	clock_gettime(CLOCK_MONOTONIC, &to);

@@ -55,6 +55,65 @@ def make_dns(put):
         put("fuzz_proto_dns", key, b"\7" + data)
 
 
+# ---- segments ----
+
+
+def make_stream(put):
+    def segment(op, shift, length, change=0, changed=0):
+        return struct.pack("!BHHBB", op, shift, length, change, changed)
+    honest = b"".join(segment(2, 192, 100) + struct.pack("!BH", 0, 384) for _ in range(20))
+    put("fuzz_proto_stream", "honest", struct.pack("!I", 1000) + honest)
+    put("fuzz_proto_stream", "round", struct.pack("!I", 0xffffff00) + honest)
+    put("fuzz_proto_stream", "overlap", struct.pack("!I", 0) + segment(2, 192, 100) + segment(2, 150, 100)
+        + segment(2, 150, 60, 1, 3) + segment(1, 60, 10) + segment(2, 200, 5) + segment(2, 192, 300))
+    put("fuzz_proto_stream", "full", struct.pack("!I", 7) + segment(2, 192, 255) + segment(2, 192, 2)
+        + segment(2, 192, 1) + struct.pack("!BH", 0, 284) + segment(2, 192, 150))
+
+
+# ---- TLS: RFC 8446, 6066, 7301 ----
+
+
+def extension(kind, data):
+    return struct.pack("!HH", kind, len(data)) + data
+
+
+def sni(*names, kind=0):
+    listed = b"".join(bytes([kind]) + struct.pack("!H", len(n)) + n for n in names)
+    return extension(0, struct.pack("!H", len(listed)) + listed)
+
+
+def hello(*extensions, session=32):
+    listed = b"".join(extensions)
+    body = b"\3\3" + bytes(32) + bytes([session]) + bytes(session) + b"\0\4\x13\1\x13\2\1\0" + \
+        struct.pack("!H", len(listed)) + listed
+    return b"\1" + struct.pack("!I", len(body))[1:] + body
+
+
+def records(data, size=16384, kind=22):
+    return b"".join(bytes([kind, 3, 1]) + struct.pack("!H", len(data[i:i + size])) + data[i:i + size]
+                    for i in range(0, len(data), size))
+
+
+VERSIONS, ALPN = extension(43, b"\4\3\4\3\3"), extension(16, b"\0\x0c\2h2\x08http/1.1")
+RETRY = bytes.fromhex("020000300303cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
+
+
+def make_tls(put):
+    plain = hello(sni(b"www.example.org"), VERSIONS, ALPN)
+    for key, data in (
+            ("hello", records(plain)), ("small-records", records(plain, 20)), ("no-name", records(hello(VERSIONS))),
+            ("ech", records(hello(sni(b"a.b"), extension(0xfe0d, b"\0")))), ("two-names", records(hello(sni(b"a.b", b"c.d")))),
+            ("twice", records(hello(sni(b"a.b"), sni(b"a.b")))), ("address", records(hello(sni(b"10.0.0.1")))),
+            ("nul", records(hello(sni(b"a.b\0.c")))), ("kind", records(hello(sni(b"a.b", kind=1)))),
+            ("early", records(plain) + records(b"early", kind=23)), ("http", b"GET / HTTP/1.1\r\n"),
+            ("long", records(hello(sni(b"a.b"), extension(21, bytes(16200))))),
+            ("retry", records(RETRY + bytes(14))), ("warned", records(b"\1\x70", kind=21) + records(RETRY + bytes(14), 9))):
+        put("fuzz_proto_tls", key, b"\6" + data)
+    put("fuzz_proto_tls", "second", b"\5" + records(b"\1", kind=20) + records(b"early", kind=23) + records(plain, 99))
+
+
 def make(put):
     make_domain(put)
     make_dns(put)
+    make_stream(put)
+    make_tls(put)
