@@ -155,8 +155,8 @@ int conntrack_forget(int fd, uint32_t generation)
 {
 	struct label bits = {.bytes = {0}};
 
-	for (unsigned int way = 0; way < NSGATE_WAY_MAX; way++)
-		add_bit(&bits, NSGATE_LABEL_ACCEPTED(generation, way));
+	for (unsigned int path = 0; path < NSGATE_PATH_MAX; path++)
+		add_bit(&bits, NSGATE_LABEL_ACCEPTED(generation, path));
 	return clear_bits(fd, &bits);
 }
 

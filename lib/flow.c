@@ -5,7 +5,7 @@
 
 #include "hash.h"
 
-static_assert(NSGATE_LABEL_ACCEPTED(NSGATE_GENERATION_MAX, NSGATE_WAY_MAX - 1) ==
+static_assert(NSGATE_LABEL_ACCEPTED(NSGATE_GENERATION_MAX, NSGATE_PATH_MAX - 1) ==
 		      NSGATE_LABEL_BITS - 1,
 	      "the bits of the last generation are the last");
 static_assert(NSGATE_LABEL_ACCEPTED(0, 0) == NSGATE_LABEL_PASSED(0),

@@ -30,7 +30,7 @@
  * Packets are lost for want of a queue before it is bound, not while it is, and before its first
  * binding there are no rules. So what is missing once an exact reading was had of a binding, and in
  * the first one, is what the kernel refused to queue: for want of memory, or because the packet
- * shares a conntrack entry that is in no table yet (broker/nft/odd.c).
+ * shares a conntrack entry that is in no table yet (broker/nft/related.c).
  *
  * Looking costs a request for each namespace. In a document of all of them it is made where there
  * is something to find, and else from time to time.

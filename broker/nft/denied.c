@@ -18,13 +18,13 @@
  * moment that the new ones are in force; and the agent tells of no denial by one policy while the
  * rules are of another (agent/ns/policy.c). So what a set holds was denied by the policy in force.
  */
-#include "broker/nft/set.h"
+#include "broker/nft/denied.h"
 
 #include <linux/in.h>
 #include <linux/netfilter.h>
-#include <stdio.h>
 
 #include "nsgate/hook.h"
+#include "broker/nft/rule.h"
 
 /*
  * How long a denial lasts. Long enough for what is tried again (TCP sends most of its SYNs in that
@@ -43,34 +43,14 @@
  */
 #define FLOWS_MAX 768
 
-static const uint8_t protocols[RULES_FAMILIES] = {
-	[RULES_FAMILY_IPV4] = NFPROTO_IPV4,
-	[RULES_FAMILY_IPV6] = NFPROTO_IPV6,
-};
-
-void rules_denied_set_name(char name[RULES_CHAIN_NAME_MAX], enum rules_family family, uint32_t hook)
-{
-	rules_chain_name(name, family == RULES_FAMILY_IPV4 ? "denied4" : "denied6", hook);
-}
-
-bool rules_denies(const struct rules_set *set, uint32_t hook)
-{
-	return set->denied && set->hooks & NSGATE_HOOK_BIT(hook) && rules_hook_offloads(hook);
-}
-
-static bool remembers(const struct rules_set *set, uint32_t hook)
-{
-	return rules_denies(set, hook) && set->sets;
-}
-
-void rules_denied_sets(const struct rules_set *set, uint32_t hook, const bool exist[RULES_FAMILIES])
+void denied_sets_add(const struct rules_set *set, uint32_t hook, const bool exist[RULES_FAMILIES])
 {
 	for (int family = 0; family < RULES_FAMILIES; family++) {
 		char name[RULES_CHAIN_NAME_MAX];
 		const struct nft_set wanted = {
 			.name = name,
-			.key_type = nft_flow_type(protocols[family]),
-			.key_bytes = nft_flow_bytes(protocols[family]),
+			.key_type = rules_flow_type((enum rules_family)family),
+			.key_bytes = rules_flow_bytes((enum rules_family)family),
 			.size = FLOWS_MAX,
 			.timeout_ms = TIMEOUT_MS,
 			.sweep_ms = SWEEP_MS,
@@ -79,98 +59,34 @@ void rules_denied_sets(const struct rules_set *set, uint32_t hook, const bool ex
 		rules_denied_set_name(name, (enum rules_family)family, hook);
 		if (exist[family])
 			nft_delete_set(set->batch, name);
-		if (remembers(set, hook))
+		if (rules_remembers(set, hook))
 			nft_add_set(set->batch, &wanted);
 	}
 }
 
-static enum nsgate_counter denied_counter(uint32_t hook)
+/* Packets that the agent sent round with that answer. */
+static const struct rule denied_rules[] = {
+	{IF_REMEMBERS, {{do_note_denied, RULES_FAMILY_IPV4}}},
+	{IF_REMEMBERS, {{do_note_denied, RULES_FAMILY_IPV6}}},
+	{0, {{do_verdict, NF_DROP}}},
+};
+
+/* Packets of denied flows. The books are by direction and by protocol. */
+static const struct rule dropped_rules[] = {
+	{0, {{do_count_denied}}},
+	{0,
+	 {{on_l4proto, IPPROTO_TCP}, {do_count, NSGATE_COUNTER_DENIED_TCP}, {do_verdict, NF_DROP}}},
+	{0,
+	 {{on_l4proto, IPPROTO_UDP}, {do_count, NSGATE_COUNTER_DENIED_UDP}, {do_verdict, NF_DROP}}},
+	{0, {{do_count, NSGATE_COUNTER_DENIED_OTHER}, {do_verdict, NF_DROP}}},
+};
+
+static const struct rule_chain denied_chains[] = {
+	{ROLE_DENIED, 0, IF_DENIES, RULES(denied_rules)},
+	{ROLE_DROPPED, 0, IF_REMEMBERS, RULES(dropped_rules)},
+};
+
+void denied_chains_add(const struct rules_set *set, uint32_t hook)
 {
-	if (hook == NSGATE_HOOK_FORWARD)
-		return NSGATE_COUNTER_DENIED_FORWARD;
-	return hook == NSGATE_HOOK_IN ? NSGATE_COUNTER_DENIED_IN : NSGATE_COUNTER_DENIED_OUT;
-}
-
-/* chain denied_<hook>: packets that the agent sent round with that answer. */
-static void note_rules(const struct rules_set *set, uint32_t hook)
-{
-	struct nft_batch *batch = set->batch;
-	char chain[RULES_CHAIN_NAME_MAX], name[RULES_CHAIN_NAME_MAX];
-
-	rules_chain_name(chain, "denied", hook);
-	nft_add_chain(batch, chain);
-
-	/* add @denied4_in { ip saddr . ip daddr . meta l4proto . th sport . th dport } */
-	for (int family = 0; remembers(set, hook) && family < RULES_FAMILIES; family++) {
-		rules_denied_set_name(name, (enum rules_family)family, hook);
-		nft_rule_begin(batch, chain);
-		nft_load_flow(batch, protocols[family]);
-		nft_add_element(batch, name);
-		nft_rule_end(batch);
-	}
-
-	/* drop */
-	nft_rule_begin(batch, chain);
-	nft_verdict(batch, NF_DROP);
-	nft_rule_end(batch);
-}
-
-/* chain dropped_<hook>: packets of denied flows. The books are by direction and by protocol. */
-static void drop_rules(const struct rules_set *set, uint32_t hook)
-{
-	static const struct {
-		uint8_t protocol;
-		enum nsgate_counter counter;
-	} counted[] = {
-		{IPPROTO_TCP, NSGATE_COUNTER_DENIED_TCP},
-		{IPPROTO_UDP, NSGATE_COUNTER_DENIED_UDP},
-	};
-	struct nft_batch *batch = set->batch;
-	char chain[RULES_CHAIN_NAME_MAX];
-
-	rules_chain_name(chain, "dropped", hook);
-	nft_add_chain(batch, chain);
-
-	/* counter name denied_in */
-	nft_rule_begin(batch, chain);
-	nft_count(batch, nsgate_counter_names[denied_counter(hook)]);
-	nft_rule_end(batch);
-
-	/* meta l4proto tcp counter name denied_tcp drop */
-	for (size_t i = 0; i < sizeof(counted) / sizeof(counted[0]); i++) {
-		nft_rule_begin(batch, chain);
-		nft_match_protocol(batch, NFT_META_L4PROTO, counted[i].protocol);
-		nft_count(batch, nsgate_counter_names[counted[i].counter]);
-		nft_verdict(batch, NF_DROP);
-		nft_rule_end(batch);
-	}
-
-	/* counter name denied_other drop */
-	nft_rule_begin(batch, chain);
-	nft_count(batch, nsgate_counter_names[NSGATE_COUNTER_DENIED_OTHER]);
-	nft_verdict(batch, NF_DROP);
-	nft_rule_end(batch);
-}
-
-void rules_denied_chains(const struct rules_set *set, uint32_t hook)
-{
-	note_rules(set, hook);
-	if (remembers(set, hook))
-		drop_rules(set, hook);
-}
-
-void rules_denied_drop(const struct rules_set *set, const char *chain, uint32_t hook)
-{
-	char name[RULES_CHAIN_NAME_MAX], dropped[RULES_CHAIN_NAME_MAX];
-
-	rules_chain_name(dropped, "dropped", hook);
-	/* ip saddr . ip daddr . meta l4proto . th sport . th dport @denied4_in goto dropped_in */
-	for (int family = 0; remembers(set, hook) && family < RULES_FAMILIES; family++) {
-		rules_denied_set_name(name, (enum rules_family)family, hook);
-		nft_rule_begin(set->batch, chain);
-		nft_load_flow(set->batch, protocols[family]);
-		nft_lookup(set->batch, name);
-		nft_branch(set->batch, NFT_GOTO, dropped);
-		nft_rule_end(set->batch);
-	}
+	rule_chains_add(set, hook, denied_chains, sizeof(denied_chains) / sizeof(denied_chains[0]));
 }

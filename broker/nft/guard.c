@@ -38,11 +38,9 @@
 
 #include "broker/nft/expr.h"
 #include "nsgate/hook.h"
-#include "broker/nft/set.h"
+#include "broker/nft/rule.h"
 
-#define COUNTER "guard"
 #define GUARD "guard"
-#define FRAGMENTS "guard_out"
 #define LINK_PREFIX "egress_"
 
 static void link_chain(char name[RULES_CHAIN_NAME_MAX], uint32_t ifindex)
@@ -101,13 +99,13 @@ int guard_take_inventory(int fd, const char *table, struct guard_inventory *ret)
 	int r;
 
 	*ret = (struct guard_inventory){.links = NULL};
-	r = look(nft_find_counter(fd, NFPROTO_INET, table, COUNTER), &ret->fragment_counter);
+	r = look(nft_find_counter(fd, NFPROTO_INET, table, GUARD_COUNTER), &ret->fragment_counter);
 	if (r == 0)
 		r = nft_each(fd, NFPROTO_NETDEV, table, note, &search);
 	if (r == -EOPNOTSUPP || r == -EAFNOSUPPORT) /* a kernel without the family */
 		return 0;
 	if (r == 0 && ret->table)
-		r = look(nft_find_counter(fd, NFPROTO_NETDEV, table, COUNTER), &ret->counter);
+		r = look(nft_find_counter(fd, NFPROTO_NETDEV, table, GUARD_COUNTER), &ret->counter);
 	return r < 0 ? r : search.error;
 }
 
@@ -136,68 +134,38 @@ static bool is_link(const struct rules_links *links, uint32_t ifindex)
 
 /* ---- the chain against fragments ---- */
 
-static void drop_fragments(struct nft_batch *batch, const char *chain, uint8_t family)
-{
-	/* ip frag-off & 0x3fff != 0 counter name guard drop / exthdr frag exists ... */
-	nft_rule_begin(batch, chain);
-	nft_match_fragment(batch, family);
-	nft_count(batch, COUNTER);
-	nft_verdict(batch, NF_DROP);
-	nft_rule_end(batch);
-}
+static const struct rule fragment_rules[] = {
+	{0, {{on_fragment, NFPROTO_IPV4}, {do_count_guard}, {do_verdict, NF_DROP}}},
+	{0, {{on_fragment, NFPROTO_IPV6}, {do_count_guard}, {do_verdict, NF_DROP}}},
+};
+
+static const struct rule_chain fragment_chain = {ROLE_FRAGMENTS, RULES_GUARD_PRIORITY, 0,
+						 RULES(fragment_rules)};
 
 void guard_counter(struct nft_batch *batch, bool strict, const struct guard_inventory *before)
 {
 	if (strict && !before->fragment_counter)
-		nft_add_counter(batch, COUNTER);
-}
-
-void guard_drop_fragments(struct nft_batch *batch, const char *chain)
-{
-	drop_fragments(batch, chain, NFPROTO_IPV4);
-	drop_fragments(batch, chain, NFPROTO_IPV6);
+		nft_add_counter(batch, GUARD_COUNTER);
 }
 
 void guard_fragments(struct nft_batch *batch, bool strict)
 {
-	if (!strict)
-		return;
-	nft_add_base_chain(batch, FRAGMENTS, "filter", NSGATE_HOOK_OUT, RULES_GUARD_PRIORITY);
-	guard_drop_fragments(batch, FRAGMENTS);
+	const struct rules_set set = {.batch = batch};
+
+	if (strict)
+		rule_chains_add(&set, NSGATE_HOOK_OUT, &fragment_chain, 1);
 }
 
 /* ---- the chains of the links ---- */
 
-static void guard_rules(struct nft_batch *batch)
-{
-	nft_add_chain(batch, GUARD);
+static const struct rule guard_rules[] = {
+	{0, {{on_route}, {do_verdict, NF_ACCEPT}}},
+	{0, {{on_ethertype, ETH_P_ARP}, {on_owner}, {do_count_guard}, {do_verdict, NF_DROP}}},
+	{0, {{on_ethertype, ETH_P_ARP}, {do_verdict, NF_ACCEPT}}},
+	{0, {{do_count_guard}, {do_verdict, NF_DROP}}},
+};
 
-	/* meta rtclassid >= 0 accept */
-	nft_rule_begin(batch, GUARD);
-	nft_match_routed(batch);
-	nft_verdict(batch, NF_ACCEPT);
-	nft_rule_end(batch);
-
-	/* meta protocol arp meta skuid != 4294967295 counter name guard drop */
-	nft_rule_begin(batch, GUARD);
-	nft_match_ethertype(batch, ETH_P_ARP);
-	nft_match_owned(batch);
-	nft_count(batch, COUNTER);
-	nft_verdict(batch, NF_DROP);
-	nft_rule_end(batch);
-
-	/* meta protocol arp accept */
-	nft_rule_begin(batch, GUARD);
-	nft_match_ethertype(batch, ETH_P_ARP);
-	nft_verdict(batch, NF_ACCEPT);
-	nft_rule_end(batch);
-
-	/* counter name guard drop */
-	nft_rule_begin(batch, GUARD);
-	nft_count(batch, COUNTER);
-	nft_verdict(batch, NF_DROP);
-	nft_rule_end(batch);
-}
+static const struct rule_chain guard_chain = {ROLE_GUARD, 0, 0, RULES(guard_rules)};
 
 static void goto_guard(struct nft_batch *batch, const char *chain)
 {
@@ -236,6 +204,8 @@ static void unbind_links(struct nft_batch *batch, const struct rules_links *link
 void guard_links(struct nft_batch *batch, bool strict, bool owned, const struct rules_links *links,
 		 const struct guard_inventory *before)
 {
+	const struct rules_set set = {.batch = batch};
+
 	if (!strict && !before->table)
 		return;
 	nft_batch_turn(batch, NFPROTO_NETDEV);
@@ -243,8 +213,8 @@ void guard_links(struct nft_batch *batch, bool strict, bool owned, const struct 
 	nft_flush_table(batch);
 	if (strict) {
 		if (!before->counter)
-			nft_add_counter(batch, COUNTER);
-		guard_rules(batch);
+			nft_add_counter(batch, GUARD_COUNTER);
+		rule_chains_add(&set, NSGATE_HOOK_OUT, &guard_chain, 1);
 		unbind_links(batch, links, before);
 		bind_links(batch, links, before, true);
 	}

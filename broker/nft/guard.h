@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The guard of a strict policy as statements of a batch. Private to broker/rules*.c. */
+/* The guard of a strict policy as statements of a batch. Private to broker/nft. */
 #ifndef NSGATE_RULES_GUARD_H
 #define NSGATE_RULES_GUARD_H
 
@@ -24,9 +24,6 @@ void guard_inventory_free(struct guard_inventory *inventory); /* takes what was 
 
 /* Of the table inet: the counter of fragments. Before any rule that counts there. */
 void guard_counter(struct nft_batch *batch, bool strict, const struct guard_inventory *before);
-
-/* Rules for `chain` that drop fragments. */
-void guard_drop_fragments(struct nft_batch *batch, const char *chain);
 
 /*
  * Of the table inet: the chain against fragments, full where `strict`, else empty if it is there.

@@ -9,289 +9,129 @@
  *
  * Where nobody judges and all may pass, just the queue is left out.
  *
- * The kernel counts nowhere what it drops because nobody has bound the queue. So what is to be
- * queued is counted right before (agent/stats/unbound.c says what becomes of it).
- *
  * The order follows the number of packets: one test of the conntrack state sends the rare kinds to
- * odd_<hook> (broker/nft/odd.c), then flows that need no asking leave. Denied flows
+ * odd_<hook> (broker/nft/related.c), then flows that need no asking leave. Denied flows
  * (broker/nft/denied.c) come last: only what would be queued as a packet of the original direction
  * is looked up.
  */
+#include <linux/in.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nf_conntrack_tuple_common.h>
 #include <linux/rtnetlink.h>
 
-#include "nsgate/hook.h"
-#include "broker/nft/guard.h"
-#include "broker/nft/odd.h"
-#include "broker/nft/way.h"
+#include "broker/nft/denied.h"
+#include "broker/nft/related.h"
+#include "broker/nft/rule.h"
 
 #define STATE_NEW NF_CT_STATE_BIT(IP_CT_NEW)
 #define STATE_RELATED NF_CT_STATE_BIT(IP_CT_RELATED)
-
-static enum nsgate_counter offload_counter(uint32_t hook)
-{
-	if (hook == NSGATE_HOOK_FORWARD)
-		return NSGATE_COUNTER_OFFLOADED_FORWARD;
-	return rules_hook_incoming(hook) ? NSGATE_COUNTER_OFFLOADED_IN
-					 : NSGATE_COUNTER_OFFLOADED_OUT;
-}
-
-void rules_accept_offloaded(const struct rules_set *set, uint32_t hook)
-{
-	nft_count(set->batch, nsgate_counter_names[offload_counter(hook)]);
-	nft_verdict(set->batch, NF_ACCEPT);
-	nft_rule_end(set->batch);
-}
-
-void rules_queue(const struct rules_set *set, enum nsgate_flow flow)
-{
-	struct nft_queue_range range = set->queue;
-
-	/* counter name "asked" queue flags bypass,fanout to 40000-40003 */
-	if (set->opened) {
-		nft_count(set->batch, nsgate_counter_names[NSGATE_COUNTER_AGENT_DOWN]);
-		nft_verdict(set->batch, NF_ACCEPT);
-	} else {
-		range.first = (uint16_t)(range.first + nsgate_flow_offset(flow, range.count));
-		nft_count(set->batch, nsgate_counter_names[NSGATE_COUNTER_ASKED]);
-		nft_queue(set->batch, &range);
-	}
-	nft_rule_end(set->batch);
-}
-
-void rules_match_original(const struct rules_set *set, const struct rules_way *way)
-{
-	rules_match_links(set->batch, way->links);
-	nft_match_ct_direction(set->batch, IP_CT_DIR_ORIGINAL);
-}
-
-void rules_match_reply(const struct rules_set *set, const struct rules_way *way)
-{
-	rules_match_links(set->batch, way->links);
-	nft_match_ct_direction(set->batch, IP_CT_DIR_REPLY);
-}
-
-void rules_end_known(const struct rules_set *set, const char *chain, uint32_t hook,
-		     const struct rules_way *way, rules_end *end)
-{
-	nft_rule_begin(set->batch, chain);
-	rules_match_original(set, way);
-	rules_match_accepted(set, 1U << way->own);
-	end(set, hook);
-
-	nft_rule_begin(set->batch, chain);
-	rules_match_reply(set, way);
-	rules_match_accepted(set, way->answers);
-	end(set, hook);
-}
-
-static void accept_known(const struct rules_set *set, const char *chain, uint32_t hook)
-{
-	const struct rules_ways ways = rules_ways(hook);
-
-	for (size_t i = 0; i < ways.count; i++)
-		rules_end_known(set, chain, hook, &ways.list[i], rules_accept_offloaded);
-}
-
-static void begin_replies(const struct rules_set *set, const char *chain,
-			  const struct rules_way *way)
-{
-	nft_rule_begin(set->batch, chain);
-	rules_match_links(set->batch, way->links);
-}
-
-/* Without labels nobody knows how a flow began: the policy is asked what it answers. */
-static void queue_replies(const struct rules_set *set, const char *chain, uint32_t hook)
-{
-	const struct rules_ways ways = rules_ways(hook);
-
-	for (size_t i = 0; set->ct_label && i < ways.count; i++) {
-		const struct rules_way *way = &ways.list[i];
-
-		begin_replies(set, chain, way);
-		rules_match_accepted(set, way->answers);
-		rules_queue(set, NSGATE_FLOW_REPLY_KNOWN);
-
-		begin_replies(set, chain, way);
-		rules_match_passed(set, way->answers, NFT_CMP_NEQ);
-		rules_match_unsure(set);
-		rules_queue(set, NSGATE_FLOW_REPLY_UNSURE);
-
-		begin_replies(set, chain, way);
-		rules_match_passed(set, way->answers, NFT_CMP_NEQ);
-		rules_queue(set, NSGATE_FLOW_REPLY_STALE);
-	}
-	/* A flow that was there before the rules. */
-	if (set->ct_label) {
-		nft_rule_begin(set->batch, chain);
-		rules_match_passed(set, RULES_ANY_WAY, NFT_CMP_EQ);
-		rules_queue(set, NSGATE_FLOW_REPLY_UNSURE);
-	}
-	nft_rule_begin(set->batch, chain);
-	rules_queue(set, set->ct_label ? NSGATE_FLOW_REPLY : NSGATE_FLOW_REPLY_STALE);
-}
-
-/* chain replies_<hook>: packets of the reply direction. */
-static void goto_replies(const struct rules_set *set, const char *chain, uint32_t hook)
-{
-	char replies[RULES_CHAIN_NAME_MAX];
-
-	rules_chain_name(replies, "replies", hook);
-	nft_add_chain(set->batch, replies);
-	queue_replies(set, replies, hook);
-
-	/* ct direction reply goto replies_in */
-	nft_rule_begin(set->batch, chain);
-	nft_match_ct_direction(set->batch, IP_CT_DIR_REPLY);
-	nft_branch(set->batch, NFT_GOTO, replies);
-	nft_rule_end(set->batch);
-}
-
-static void queue_known(const struct rules_set *set, const char *chain, uint32_t hook)
-{
-	const struct rules_ways ways = rules_ways(hook);
-
-	for (size_t i = 0; i < ways.count; i++) {
-		nft_rule_begin(set->batch, chain);
-		rules_match_links(set->batch, ways.list[i].links);
-		rules_match_accepted(set, 1U << ways.list[i].own);
-		rules_queue(set, NSGATE_FLOW_KNOWN);
-	}
-}
-
-static void queue_state(const struct rules_set *set, const char *chain, uint32_t state,
-			enum nsgate_flow flow)
-{
-	nft_rule_begin(set->batch, chain);
-	nft_match_ct(set->batch, NFT_CT_STATE, state, NFT_CMP_NEQ, 0);
-	rules_queue(set, flow);
-}
-
-/* Packets of the original direction. */
-static void queue_originals(const struct rules_set *set, const char *chain, uint32_t hook)
-{
-	queue_state(set, chain, STATE_NEW, NSGATE_FLOW_NEW);
-	if (set->ct_label) {
-		nft_rule_begin(set->batch, chain);
-		rules_match_unsure(set);
-		rules_queue(set, NSGATE_FLOW_UNSURE);
-	}
-	if (set->ct_label && !(set->offload && rules_hook_offloads(hook)))
-		queue_known(set, chain, hook);
-	queue_state(set, chain, STATE_RELATED, NSGATE_FLOW_EXPECTED);
-	/* A flow that was there before the rules. */
-	if (set->ct_label) {
-		nft_rule_begin(set->batch, chain);
-		rules_match_passed(set, RULES_ANY_WAY, NFT_CMP_EQ);
-		rules_queue(set, NSGATE_FLOW_UNSURE);
-	}
-	nft_rule_begin(set->batch, chain);
-	rules_queue(set, NSGATE_FLOW_ORIGINAL);
-}
-
-/* A packet that comes with a mark: the agent's answer to one that it sent round, or anybody's. */
-static void jump_answers(const struct rules_set *set, const char *chain, uint32_t hook)
-{
-	char answers[RULES_CHAIN_NAME_MAX], target[RULES_CHAIN_NAME_MAX];
-
-	rules_chain_name(answers, "answers", hook);
-	nft_add_chain(set->batch, answers);
-
-	rules_reject_chain(set, hook);
-	rules_chain_name(target, "reject", hook);
-	nft_rule_begin(set->batch, answers);
-	rules_match_answer(set, NSGATE_ANSWER_REJECT);
-	nft_branch(set->batch, NFT_GOTO, target);
-	nft_rule_end(set->batch);
-
-	if (rules_denies(set, hook))
-		rules_denied_chains(set, hook);
-	rules_chain_name(target, "denied", hook);
-	nft_rule_begin(set->batch, answers);
-	rules_match_answer(set, NSGATE_ANSWER_DENY);
-	if (rules_denies(set, hook))
-		nft_branch(set->batch, NFT_GOTO, target);
-	else
-		nft_verdict(set->batch, NF_DROP);
-	nft_rule_end(set->batch);
-
-	/* That one is no answer to a packet that goes round: somebody made it up. */
-	nft_rule_begin(set->batch, answers);
-	rules_match_answer(set, NSGATE_ANSWER_REMEMBER);
-	nft_verdict(set->batch, NF_DROP);
-	nft_rule_end(set->batch);
-
-	/* meta mark != 0 jump answers_in */
-	nft_rule_begin(set->batch, chain);
-	nft_match_meta(set->batch, NFT_META_MARK, UINT32_MAX, NFT_CMP_NEQ, 0);
-	nft_branch(set->batch, NFT_JUMP, answers);
-	nft_rule_end(set->batch);
-}
+#define STATE_RARE (NF_CT_STATE_INVALID_BIT | NF_CT_STATE_UNTRACKED_BIT | STATE_RELATED)
 
 /*
  * What is sent to many is copied for whoever listens here, in postrouting, and both share an entry
- * that is in no table yet: the copy would be dropped where it is queued. So such packets are judged
- * in the hook out, before there are two.
+ * that is in no table yet: the copy would be dropped where it is queued. So where postrouting is
+ * judged, such packets are judged in the hook out, before there are two.
  */
-static const uint32_t to_many[] = {RTN_MULTICAST, RTN_BROADCAST};
+static const struct rule judge_rules[] = {
+	{IF_STRICT | IF_OUT,
+	 {{on_fragment, NFPROTO_IPV4}, {do_count_guard}, {do_verdict, NF_DROP}}},
+	{IF_STRICT | IF_OUT,
+	 {{on_fragment, NFPROTO_IPV6}, {do_count_guard}, {do_verdict, NF_DROP}}},
 
-static void accept_looped(const struct rules_set *set, const char *chain)
-{
-	/* iif 0 ct status & confirmed == 0 fib daddr type multicast accept */
-	for (size_t i = 0; set->fib && i < sizeof(to_many) / sizeof(to_many[0]); i++) {
-		nft_rule_begin(set->batch, chain);
-		nft_match_meta(set->batch, NFT_META_IIF, UINT32_MAX, NFT_CMP_EQ, 0);
-		nft_match_ct(set->batch, NFT_CT_STATUS, IPS_CONFIRMED, NFT_CMP_EQ, 0);
-		nft_match_destination(set->batch, NFT_CMP_EQ, to_many[i]);
-		nft_verdict(set->batch, NF_ACCEPT);
-		nft_rule_end(set->batch);
-	}
-}
+	{IF_LOOPED | IF_FIB,
+	 {{on_destination_not, RTN_MULTICAST},
+	  {on_destination_not, RTN_BROADCAST},
+	  {do_verdict, NF_ACCEPT}}},
+	{IF_LOOPED | NOT(IF_FIB), {{do_verdict, NF_ACCEPT}}},
 
-static void accept_if_to_one(const struct rules_set *set, const char *chain)
-{
-	/* fib daddr type != multicast fib daddr type != broadcast accept */
-	nft_rule_begin(set->batch, chain);
-	for (size_t i = 0; set->fib && i < sizeof(to_many) / sizeof(to_many[0]); i++)
-		nft_match_destination(set->batch, NFT_CMP_NEQ, to_many[i]);
-	nft_verdict(set->batch, NF_ACCEPT);
-	nft_rule_end(set->batch);
-}
+	{0, {{on_mark}, {do_jump, ROLE_ANSWERS}}},
 
-static void judge(const struct rules_set *set, uint32_t hook, bool looped_alone)
-{
-	struct nft_batch *batch = set->batch;
-	char chain[RULES_CHAIN_NAME_MAX];
+	{IF_POSTROUTING | IF_FIB | IF_CT,
+	 {{on_local_output},
+	  {on_status_not, IPS_CONFIRMED},
+	  {on_destination, RTN_MULTICAST},
+	  {do_verdict, NF_ACCEPT}}},
+	{IF_POSTROUTING | IF_FIB | IF_CT,
+	 {{on_local_output},
+	  {on_status_not, IPS_CONFIRMED},
+	  {on_destination, RTN_BROADCAST},
+	  {do_verdict, NF_ACCEPT}}},
 
-	rules_chain_name(chain, "judge", hook);
-	nft_add_base_chain(batch, chain, "filter", hook, RULES_JUDGE_PRIORITY);
-	if (set->strict && hook == NSGATE_HOOK_OUT)
-		guard_drop_fragments(batch, chain);
+	{IF_CT, {{on_state, STATE_RARE}, {do_jump, ROLE_ODD}}},
+	{NOT(IF_CT), {{do_jump, ROLE_ODD}}},
 
-	if (looped_alone)
-		accept_if_to_one(set, chain);
-	jump_answers(set, chain, hook);
-	if (hook == NSGATE_HOOK_POSTROUTING && set->ct_state)
-		accept_looped(set, chain);
-	rules_odd(set, chain, hook);
-	if (!set->ct_state)
-		return;
-	if (set->offload && set->ct_label && rules_hook_offloads(hook))
-		accept_known(set, chain, hook);
-	goto_replies(set, chain, hook);
-	if (rules_denies(set, hook))
-		rules_denied_drop(set, chain, hook);
-	queue_originals(set, chain, hook);
-}
+	{EACH_PATH | IF_OFFLOADS,
+	 {{on_path}, {on_direction, IP_CT_DIR_ORIGINAL}, {on_accepted}, {do_accept_offloaded}}},
+	{EACH_PATH | IF_OFFLOADS,
+	 {{on_path}, {on_direction, IP_CT_DIR_REPLY}, {on_accepted_reply}, {do_accept_offloaded}}},
+
+	{IF_CT, {{on_direction, IP_CT_DIR_REPLY}, {do_goto, ROLE_REPLIES}}},
+
+	/* The original direction. */
+	{IF_REMEMBERS, {{on_denied, RULES_FAMILY_IPV4}, {do_goto, ROLE_DROPPED}}},
+	{IF_REMEMBERS, {{on_denied, RULES_FAMILY_IPV6}, {do_goto, ROLE_DROPPED}}},
+	{IF_CT, {{on_state, STATE_NEW}, {do_queue, NSGATE_FLOW_NEW}}},
+	{IF_LABELS, {{on_unsure}, {do_queue, NSGATE_FLOW_UNSURE}}},
+	{EACH_PATH | IF_LABELS | NOT(IF_OFFLOADS),
+	 {{on_path}, {on_accepted}, {do_queue, NSGATE_FLOW_KNOWN}}},
+	{IF_CT, {{on_state, STATE_RELATED}, {do_queue, NSGATE_FLOW_EXPECTED}}},
+	{IF_LABELS, {{on_never_passed}, {do_queue, NSGATE_FLOW_UNSURE}}}, /* older than the rules */
+	{IF_CT, {{do_queue, NSGATE_FLOW_ORIGINAL}}},
+};
+
+/* The reply direction. Without labels nobody knows how a flow began: the policy is asked. */
+static const struct rule replies_rules[] = {
+	{EACH_PATH | IF_LABELS,
+	 {{on_path}, {on_accepted_reply}, {do_queue, NSGATE_FLOW_REPLY_KNOWN}}},
+	{EACH_PATH | IF_LABELS,
+	 {{on_path}, {on_passed_reply}, {on_unsure}, {do_queue, NSGATE_FLOW_REPLY_UNSURE}}},
+	{EACH_PATH | IF_LABELS,
+	 {{on_path}, {on_passed_reply}, {do_queue, NSGATE_FLOW_REPLY_STALE}}},
+	{IF_LABELS, {{on_never_passed}, {do_queue, NSGATE_FLOW_REPLY_UNSURE}}},
+	{IF_LABELS, {{do_queue, NSGATE_FLOW_REPLY}}},
+	{NOT(IF_LABELS), {{do_queue, NSGATE_FLOW_REPLY_STALE}}},
+};
+
+/*
+ * A packet with a mark: the agent's answer to one that it sent round, or anybody's. REMEMBER is no
+ * answer to a packet that goes round: somebody made it up.
+ */
+static const struct rule answers_rules[] = {
+	{0, {{on_answer, NSGATE_ANSWER_REJECT}, {do_goto, ROLE_REJECT}}},
+	{IF_DENIES, {{on_answer, NSGATE_ANSWER_DENY}, {do_goto, ROLE_DENIED}}},
+	{NOT(IF_DENIES), {{on_answer, NSGATE_ANSWER_DENY}, {do_verdict, NF_DROP}}},
+	{0, {{on_answer, NSGATE_ANSWER_REMEMBER}, {do_verdict, NF_DROP}}},
+};
+
+/*
+ * The answer goes to the packet's source, which the sender chose: it is sent only if it comes back
+ * here, or to the link that the packet came by. The kernel takes `reject` in every hook but
+ * postrouting: there, just drop.
+ */
+static const struct rule reject_rules[] = {
+	{IF_POSTROUTING, {{do_verdict, NF_DROP}}},
+	{IF_INCOMING | IF_FIB,
+	 {{on_link_kind, RULES_LOOP_IN}, {on_foreign_source}, {do_verdict, NF_DROP}}},
+	{IF_INCOMING | NOT(IF_FIB), {{on_link_kind, RULES_LOOP_IN}, {do_verdict, NF_DROP}}},
+	{IF_OUT | IF_FIB, {{on_foreign_source}, {do_verdict, NF_DROP}}},
+	{IF_OUT | NOT(IF_FIB), {{do_verdict, NF_DROP}}},
+	{IF_FIB | NOT(IF_OUTGOING),
+	 {{on_link_kind, RULES_LINK_IN}, {on_source_elsewhere}, {do_verdict, NF_DROP}}},
+	{NOT(IF_POSTROUTING), {{on_l4proto, IPPROTO_TCP}, {do_reject_reset}}},
+	{NOT(IF_POSTROUTING), {{do_reject_port}}},
+};
+
+static const struct rule_chain judge_chains[] = {
+	{ROLE_JUDGE, RULES_JUDGE_PRIORITY, 0, RULES(judge_rules)},
+	{ROLE_ANSWERS, 0, 0, RULES(answers_rules)},
+	{ROLE_REJECT, 0, 0, RULES(reject_rules)},
+	{ROLE_REPLIES, 0, IF_CT, RULES(replies_rules)},
+};
 
 void rules_judge(const struct rules_set *set, uint32_t hook)
 {
-	judge(set, hook, false);
-}
-
-void rules_judge_looped(const struct rules_set *set)
-{
-	judge(set, NSGATE_HOOK_OUT, true);
+	denied_chains_add(set, hook);
+	related_chains_add(set, hook);
+	rule_chains_add(set, hook, judge_chains, sizeof(judge_chains) / sizeof(judge_chains[0]));
 }

@@ -8,8 +8,8 @@
  * name that is not as we would have made it was made by somebody inside the namespace, and is
  * replaced whole in the same batch. The agent's answers to packets that waited meanwhile must not
  * be lost either, as a rejection would turn into an acceptance: a hook that is no longer named
- * keeps its settling rules, and a pause leaves them all. In the hooks in, out and forward they are
- * there always.
+ * keeps the rules of settle_<hook>, and a pause leaves them all. In the hooks in, out and forward
+ * they are there always.
  *
  * Sets of denied flows (broker/nft/denied.c) are replaced in the batch, too: rules begin with empty
  * ones.
@@ -34,6 +34,7 @@
 
 #include "nsgate/hook.h"
 #include "nsgate/flow.h"
+#include "broker/nft/denied.h"
 #include "broker/nft/guard.h"
 #include "broker/nft/set.h"
 
@@ -140,14 +141,11 @@ static void build(const struct rules_set *set, bool owned, const struct rules_li
 	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++) {
 		bool named = set->hooks & NSGATE_HOOK_BIT(hook);
 
-		rules_denied_sets(set, hook, inventory->denied[hook]);
-		if (named)
+		denied_sets_add(set, hook, inventory->denied[hook]);
+		if (named || rules_judges_looped(set, hook))
 			rules_judge(set, hook);
-		else if (hook == NSGATE_HOOK_OUT &&
-			 set->hooks & NSGATE_HOOK_BIT(NSGATE_HOOK_POSTROUTING))
-			rules_judge_looped(set);
 		if (named || inventory->hook[hook] || rules_hook_offloads(hook))
-			rules_settle(set, hook);
+			rules_label(set, hook);
 	}
 	guard_fragments(set->batch, set->strict);
 	guard_links(set->batch, set->strict, owned, links, &inventory->guard);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The rule set of one namespace as statements of a batch. Private to broker/rules*.c. */
+/* The rule set of one namespace as statements of a batch. Private to broker/nft. */
 #ifndef NSGATE_RULES_SET_H
 #define NSGATE_RULES_SET_H
 
@@ -14,7 +14,7 @@
 
 /* Priorities of the two base chains of each hook: after conntrack, NAT and everybody's filter. */
 #define RULES_JUDGE_PRIORITY 10
-#define RULES_SETTLE_PRIORITY 20
+#define RULES_LABEL_PRIORITY 20
 
 /*
  * Of the chain against fragments. Behind the others: the kernel takes a packet that waited on at
@@ -22,6 +22,9 @@
  * judged twice.
  */
 #define RULES_GUARD_PRIORITY 21
+
+/* The counter of what the guard drops, in both tables. */
+#define GUARD_COUNTER "guard"
 
 struct rules_set {
 	struct nft_batch *batch;
@@ -46,24 +49,20 @@ struct rules_set {
 #define RULES_CHAIN_NAME_MAX 32
 
 /*
- * Chains and rules of one hook: those that queue its packets, and those that note its flows.
+ * Chains and rules of one hook: those that queue its packets, and those that label their flows.
  * The table must exist in the batch and must have been flushed before.
  */
 void rules_judge(const struct rules_set *set, uint32_t hook);
-
-/*
- * The judging chain of the hook out where postrouting is judged and out is not: for what is sent to
- * many.
- */
-void rules_judge_looped(const struct rules_set *set);
-
-void rules_settle(const struct rules_set *set, uint32_t hook);
+void rules_label(const struct rules_set *set, uint32_t hook);
 
 /* Where there are labels: before anything else of a batch that asks for conntrack. */
 void rules_unsure(const struct rules_set *set);
 
 bool rules_hook_incoming(uint32_t hook); /* in, prerouting */
 bool rules_hook_outgoing(uint32_t hook); /* out, postrouting */
+
+/* A hook that is not judged, but for what is sent to many. */
+bool rules_judges_looped(const struct rules_set *set, uint32_t hook);
 
 /* Hooks where the flow memory can do without asking. */
 bool rules_hook_offloads(uint32_t hook);
@@ -72,28 +71,15 @@ bool rules_hook_offloads(uint32_t hook);
 enum rules_family { RULES_FAMILY_IPV4, RULES_FAMILY_IPV6, RULES_FAMILIES };
 void rules_denied_set_name(char name[RULES_CHAIN_NAME_MAX], enum rules_family family,
 			   uint32_t hook);
+uint32_t rules_flow_type(enum rules_family family); /* of its key, as nft has it */
+uint32_t rules_flow_bytes(enum rules_family family);
+void rules_load_flow(struct nft_batch *batch, enum rules_family family);
 
-/* Is the answer "denied" understood in that hook? */
+/* Is the answer "denied" understood in that hook? And can it be remembered? */
 bool rules_denies(const struct rules_set *set, uint32_t hook);
-
-/*
- * Make them, empty, in the place of those that are there (`exist`), or delete these. The table
- * must exist in the batch and must have been flushed before.
- */
-void rules_denied_sets(const struct rules_set *set, uint32_t hook,
-		       const bool exist[RULES_FAMILIES]);
-
-/* Where rules_denies(): the chains that note a flow, and rules that drop the packets of such. */
-void rules_denied_chains(const struct rules_set *set, uint32_t hook);
-void rules_denied_drop(const struct rules_set *set, const char *chain, uint32_t hook);
+bool rules_remembers(const struct rules_set *set, uint32_t hook);
 
 /* The chain of `hook` whose name begins with `role`, as in "judge_in". */
 void rules_chain_name(char name[RULES_CHAIN_NAME_MAX], const char *role, uint32_t hook);
-
-/* A match: the packet's mark is that answer. */
-void rules_match_answer(const struct rules_set *set, enum nsgate_answer answer);
-
-/* The chain reject_<hook>, where a packet ends that is to be rejected. */
-void rules_reject_chain(const struct rules_set *set, uint32_t hook);
 
 #endif

@@ -16,12 +16,12 @@
  *
  *     32        the first packet seen was none that opens a flow, or the flow was established
  *               before the rules: its direction is a guess
- *     33..37    a packet of the original direction was let pass, by way: any policy
+ *     33..37    a packet of the original direction was let pass, by path: any policy
  *     38..127   the same, accepted by the policy of generation 1..18: five bits for each
  *
- * A way is a hook and the kind of link. A packet of a flow's original direction is known where
- * that direction was accepted the same way; a reply is known where the original direction was
- * accepted by the way that answers take. So a flow that somebody opened over the loopback, with an
+ * A path is a hook and the kind of link. A packet of a flow's original direction is known where
+ * that direction was accepted by the same path; a reply is known where the original direction was
+ * accepted by the path that answers take. So a flow that somebody opened over the loopback, with an
  * address that is not ours, is no licence for packets on a link.
  *
  * **The agent tells by the verdict.** To accept is to accept, and the rules that follow note the
@@ -42,7 +42,7 @@ enum nsgate_flow {
 	NSGATE_FLOW_ORIGINAL,	  /* original direction, established, not accepted yet */
 	NSGATE_FLOW_KNOWN,	  /* original direction, accepted under the generation in force */
 	NSGATE_FLOW_UNSURE,	  /* as ORIGINAL, but which direction it is, is a guess */
-	NSGATE_FLOW_REPLY,	  /* reply direction of a flow that came another way */
+	NSGATE_FLOW_REPLY,	  /* reply direction of a flow that came by another path */
 	NSGATE_FLOW_REPLY_KNOWN,  /* reply of a flow accepted under the generation in force */
 	NSGATE_FLOW_REPLY_STALE,  /* reply of a flow let pass, under whichever policy */
 	NSGATE_FLOW_REPLY_UNSURE, /* reply direction, which may be a guess */
@@ -57,21 +57,21 @@ enum nsgate_flow {
 #define NSGATE_LOOPBACK_INDEX 1 /* of lo in every namespace: include/net/net_namespace.h */
 
 /* How a packet passes a hook. Prerouting counts as in, postrouting as out. */
-enum nsgate_way {
-	NSGATE_WAY_IN_LINK, /* came by a link */
-	NSGATE_WAY_IN_LOOP, /* came by the loopback */
-	NSGATE_WAY_OUT_LINK,
-	NSGATE_WAY_OUT_LOOP,
-	NSGATE_WAY_FORWARD,
-	NSGATE_WAY_MAX
+enum nsgate_path {
+	NSGATE_PATH_IN_LINK, /* came by a link */
+	NSGATE_PATH_IN_LOOP, /* came by the loopback */
+	NSGATE_PATH_OUT_LINK,
+	NSGATE_PATH_OUT_LOOP,
+	NSGATE_PATH_FORWARD,
+	NSGATE_PATH_MAX
 };
 
 #define NSGATE_GENERATION_MAX 18U /* generations run 1..18 and wrap to 1 */
 
 #define NSGATE_LABEL_BITS 128
 #define NSGATE_LABEL_UNSURE 32U
-#define NSGATE_LABEL_PASSED(way) (33U + (way))
-#define NSGATE_LABEL_ACCEPTED(generation, way) (33U + 5U * (generation) + (way))
+#define NSGATE_LABEL_PASSED(path) (33U + (path))
+#define NSGATE_LABEL_ACCEPTED(generation, path) (33U + 5U * (generation) + (path))
 
 /* The marks of an answer. Never 0. */
 enum nsgate_answer {

@@ -84,8 +84,8 @@ static const struct name directions[] = {{IP_CT_DIR_ORIGINAL, "original"},
 static const struct name operators[] = {{NFT_CMP_EQ, ""},   {NFT_CMP_NEQ, "!= "},
 					{NFT_CMP_LT, "< "}, {NFT_CMP_LTE, "<= "},
 					{NFT_CMP_GT, "> "}, {NFT_CMP_GTE, ">= "}};
-static const char *const ways[NSGATE_WAY_MAX] = {"in-link", "in-loop", "out-link", "out-loop",
-						 "forward"};
+static const char *const ways[NSGATE_PATH_MAX] = {"in-link", "in-loop", "out-link", "out-loop",
+						  "forward"};
 static const char *const flows[NSGATE_FLOW_MAX] = {
 	"new",		"original", "known", "unsure",	    "reply",   "reply-known", "reply-stale",
 	"reply-unsure", "expected", "error", "error-known", "invalid", "untracked"};
@@ -243,7 +243,7 @@ static void print_hex(FILE *out, const unsigned char *bytes, uint32_t size)
 		fprintf(out, "%02x", bytes[i]);
 }
 
-#define PASSED_ANY (((1U << NSGATE_WAY_MAX) - 1) << (NSGATE_LABEL_PASSED(0) - 32))
+#define PASSED_ANY (((1U << NSGATE_PATH_MAX) - 1) << (NSGATE_LABEL_PASSED(0) - 32))
 
 static void print_label(FILE *out, const uint32_t words[4])
 {
@@ -254,7 +254,7 @@ static void print_label(FILE *out, const uint32_t words[4])
 		return;
 	}
 	for (unsigned int bit = 0; bit < NSGATE_LABEL_BITS; bit++) {
-		const unsigned int way = (bit - NSGATE_LABEL_PASSED(0)) % NSGATE_WAY_MAX;
+		const unsigned int way = (bit - NSGATE_LABEL_PASSED(0)) % NSGATE_PATH_MAX;
 
 		if (!(words[bit / 32] & 1U << bit % 32))
 			continue;

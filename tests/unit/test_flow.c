@@ -54,7 +54,7 @@ static void no_bit_of_a_label_is_two_things(void **state)
 
 	(void)state;
 	taken[NSGATE_LABEL_UNSURE] = true;
-	for (unsigned int way = 0; way < NSGATE_WAY_MAX; way++) {
+	for (unsigned int way = 0; way < NSGATE_PATH_MAX; way++) {
 		assert_false(taken[NSGATE_LABEL_PASSED(way)]);
 		taken[NSGATE_LABEL_PASSED(way)] = true;
 		for (unsigned int generation = 1; generation <= NSGATE_GENERATION_MAX;
@@ -70,7 +70,7 @@ static void no_bit_of_a_label_is_two_things(void **state)
 		assert_int_equal(taken[bit], bit >= 32); /* the lower ones are the namespace's */
 		bits += taken[bit];
 	}
-	assert_int_equal(bits, 1 + NSGATE_WAY_MAX * (1 + NSGATE_GENERATION_MAX));
+	assert_int_equal(bits, 1 + NSGATE_PATH_MAX * (1 + NSGATE_GENERATION_MAX));
 }
 
 static void no_number_is_two_queues(void **state)

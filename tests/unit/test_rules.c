@@ -16,9 +16,10 @@
 #include <string.h>
 
 #include "broker/nft/rules.h"
+#include "broker/nft/denied.h"
 #include "broker/nft/guard.h"
 #include "broker/nft/set.h"
-#include "broker/nft/way.h"
+#include "broker/nft/path.h"
 #include "nsgate/hook.h"
 #include "nsgate/flow.h"
 
@@ -39,10 +40,10 @@ static void names_fit(void **state)
 	assert_string_equal(name, "notices_postrouting");
 }
 
-/* ---- ways ---- */
+/* ---- paths ---- */
 
-#define BIT(way) (1U << (way))
-#define LOOPS (BIT(NSGATE_WAY_IN_LOOP) | BIT(NSGATE_WAY_OUT_LOOP))
+#define BIT(path) (1U << (path))
+#define LOOPS (BIT(NSGATE_PATH_IN_LOOP) | BIT(NSGATE_PATH_OUT_LOOP))
 
 static bool is_loop(enum rules_link_kind kind)
 {
@@ -54,17 +55,18 @@ static void loopback_and_links_are_apart(void **state)
 {
 	(void)state;
 	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++) {
-		const struct rules_ways ways = rules_ways(hook);
+		const struct rules_paths paths = rules_paths(hook);
 		unsigned int loops = 0;
 
-		assert_true(ways.count > 0);
-		for (size_t i = 0; i < ways.count; i++) {
-			const struct rules_way *way = &ways.list[i];
+		assert_true(paths.count > 0);
+		for (size_t i = 0; i < paths.count; i++) {
+			const struct rules_path *path = &paths.list[i];
 
-			loops += is_loop(way->links);
-			assert_int_equal(is_loop(way->links), (BIT(way->own) & LOOPS) != 0);
-			assert_int_not_equal(way->answers, 0);
-			assert_int_equal(way->answers & (is_loop(way->links) ? ~LOOPS : LOOPS), 0);
+			loops += is_loop(path->links);
+			assert_int_equal(is_loop(path->links), (BIT(path->own) & LOOPS) != 0);
+			assert_int_not_equal(path->answers, 0);
+			assert_int_equal(path->answers & (is_loop(path->links) ? ~LOOPS : LOOPS),
+					 0);
 		}
 		/* Nothing is forwarded from or to it. */
 		assert_int_equal(loops, hook != NSGATE_HOOK_FORWARD);
@@ -72,15 +74,15 @@ static void loopback_and_links_are_apart(void **state)
 }
 
 /* What comes in answers what went out, what goes out what came in, what is forwarded itself. */
-static void replies_come_the_way_back(void **state)
+static void replies_come_by_the_path_back(void **state)
 {
-	static const uint32_t incoming = BIT(NSGATE_WAY_IN_LINK) | BIT(NSGATE_WAY_IN_LOOP);
-	static const uint32_t outgoing = BIT(NSGATE_WAY_OUT_LINK) | BIT(NSGATE_WAY_OUT_LOOP);
-	static const uint32_t forwarded = BIT(NSGATE_WAY_FORWARD);
+	static const uint32_t incoming = BIT(NSGATE_PATH_IN_LINK) | BIT(NSGATE_PATH_IN_LOOP);
+	static const uint32_t outgoing = BIT(NSGATE_PATH_OUT_LINK) | BIT(NSGATE_PATH_OUT_LOOP);
+	static const uint32_t forwarded = BIT(NSGATE_PATH_FORWARD);
 
 	(void)state;
 	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++) {
-		const struct rules_ways ways = rules_ways(hook);
+		const struct rules_paths paths = rules_paths(hook);
 		const uint32_t own = hook == NSGATE_HOOK_FORWARD ? forwarded
 				     : rules_hook_incoming(hook) ? incoming
 								 : outgoing;
@@ -94,9 +96,9 @@ static void replies_come_the_way_back(void **state)
 				: 0;
 		uint32_t all = 0, answers = 0;
 
-		for (size_t i = 0; i < ways.count; i++) {
-			all |= BIT(ways.list[i].own);
-			answers |= ways.list[i].answers;
+		for (size_t i = 0; i < paths.count; i++) {
+			all |= BIT(paths.list[i].own);
+			answers |= paths.list[i].answers;
 		}
 		assert_int_equal(all, own);
 		assert_int_equal(answers, back | through);
@@ -106,16 +108,16 @@ static void replies_come_the_way_back(void **state)
 /* In postrouting what was made here is told from what came by a link: that one answers less. */
 static void what_is_ours_answers_nothing_forwarded(void **state)
 {
-	const struct rules_ways ways = rules_ways(NSGATE_HOOK_POSTROUTING);
+	const struct rules_paths paths = rules_paths(NSGATE_HOOK_POSTROUTING);
 	unsigned int ours = 0, forwarded = 0;
 
 	(void)state;
-	for (size_t i = 0; i < ways.count; i++) {
-		const bool answers = ways.list[i].answers & BIT(NSGATE_WAY_FORWARD);
+	for (size_t i = 0; i < paths.count; i++) {
+		const bool answers = paths.list[i].answers & BIT(NSGATE_PATH_FORWARD);
 
-		ours += ways.list[i].links == RULES_LINK_OUT_OURS && !answers;
-		forwarded += ways.list[i].links == RULES_FORWARDED && answers;
-		assert_int_equal(answers, ways.list[i].links == RULES_FORWARDED);
+		ours += paths.list[i].links == RULES_LINK_OUT_OURS && !answers;
+		forwarded += paths.list[i].links == RULES_FORWARDED && answers;
+		assert_int_equal(answers, paths.list[i].links == RULES_FORWARDED);
 	}
 	assert_int_equal(ours, 1);
 	assert_int_equal(forwarded, 1);
@@ -227,10 +229,10 @@ static void build_hooks(struct rules_set *set, struct nft_batch *batch)
 	if (set->ct_label)
 		rules_unsure(set);
 	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++) {
-		rules_denied_sets(set, hook, no_sets);
+		denied_sets_add(set, hook, no_sets);
 		if (set->hooks & NSGATE_HOOK_BIT(hook))
 			rules_judge(set, hook);
-		rules_settle(set, hook);
+		rules_label(set, hook);
 	}
 	assert_int_equal(batch->error, 0);
 	assert_null(batch->rule);
@@ -440,20 +442,20 @@ static void sets_of_denied_flows_are_replaced(void **state)
 	(void)state;
 	nft_batch_begin(&batch, "nsgate");
 	set.batch = &batch;
-	rules_denied_sets(&set, NSGATE_HOOK_OUT, no_sets);
+	denied_sets_add(&set, NSGATE_HOOK_OUT, no_sets);
 	assert_int_equal(SETS(&batch, NFT_MSG_NEWSET, "denied"), 2);
 	assert_int_equal(SETS(&batch, NFT_MSG_DELSET, "denied"), 0);
-	rules_denied_sets(&set, NSGATE_HOOK_OUT, both_sets);
+	denied_sets_add(&set, NSGATE_HOOK_OUT, both_sets);
 	assert_int_equal(SETS(&batch, NFT_MSG_NEWSET, "denied4_out"), 2);
 	assert_int_equal(SETS(&batch, NFT_MSG_DELSET, "denied4_out"), 1);
 	assert_int_equal(SETS(&batch, NFT_MSG_DELSET, "denied6_out"), 1);
 	/* Not named, or a hook that sees what others see, too. */
-	rules_denied_sets(&set, NSGATE_HOOK_IN, both_sets);
-	rules_denied_sets(&set, NSGATE_HOOK_PREROUTING, no_sets);
+	denied_sets_add(&set, NSGATE_HOOK_IN, both_sets);
+	denied_sets_add(&set, NSGATE_HOOK_PREROUTING, no_sets);
 	assert_int_equal(SETS(&batch, NFT_MSG_NEWSET, "denied"), 4);
 	assert_int_equal(SETS(&batch, NFT_MSG_DELSET, "denied4_in"), 1);
 	set.denied = false;
-	rules_denied_sets(&set, NSGATE_HOOK_OUT, both_sets);
+	denied_sets_add(&set, NSGATE_HOOK_OUT, both_sets);
 	assert_int_equal(SETS(&batch, NFT_MSG_NEWSET, "denied"), 4);
 	assert_int_equal(SETS(&batch, NFT_MSG_DELSET, "denied4_out"), 2);
 	assert_int_equal(batch.error, 0);
@@ -492,7 +494,7 @@ static void every_hook_knows_the_answers(void **state)
 }
 
 /* A hook that is not named queues nothing, but notes what passes it, and knows late answers. */
-static void hooks_that_are_not_named_settle_all_the_same(void **state)
+static void hooks_that_are_not_named_label_all_the_same(void **state)
 {
 	struct rules_set set = {.generation = 1,
 				.ct_state = true,
@@ -536,7 +538,7 @@ static void a_failed_batch_stays_failed(void **state)
 	batch.error = -ENOMEM;
 	set.batch = &batch;
 	rules_judge(&set, NSGATE_HOOK_OUT);
-	rules_settle(&set, NSGATE_HOOK_OUT);
+	rules_label(&set, NSGATE_HOOK_OUT);
 	assert_null(batch.rule);
 	assert_int_equal(nft_batch_commit(&batch, -1), -ENOMEM);
 }
@@ -731,7 +733,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(names_fit),
 		cmocka_unit_test(loopback_and_links_are_apart),
-		cmocka_unit_test(replies_come_the_way_back),
+		cmocka_unit_test(replies_come_by_the_path_back),
 		cmocka_unit_test(what_is_ours_answers_nothing_forwarded),
 		cmocka_unit_test(every_rule_set_is_one_small_batch),
 		cmocka_unit_test(marks_are_let_alone),
@@ -740,7 +742,7 @@ int main(void)
 		cmocka_unit_test(opened_rules_queue_nothing),
 		cmocka_unit_test(sets_of_denied_flows_are_replaced),
 		cmocka_unit_test(every_hook_knows_the_answers),
-		cmocka_unit_test(hooks_that_are_not_named_settle_all_the_same),
+		cmocka_unit_test(hooks_that_are_not_named_label_all_the_same),
 		cmocka_unit_test(a_failed_batch_stays_failed),
 		cmocka_unit_test(nonsense_is_refused),
 		cmocka_unit_test(every_link_has_a_chain_in_one_batch),

@@ -138,7 +138,12 @@ static const struct golden {
 	 .flags = NSGATE_RULES_BYPASS | DENIED,
 	 .opened = true},
 	{.name = "no_fib", .hooks = HOOK(OUT) | HOOK(POSTROUTING), .flags = 0, .no_fib = true},
+	{.name = "post_no_fib", .hooks = HOOK(POSTROUTING), .flags = 0, .no_fib = true},
 	{.name = "no_sets", .hooks = HOOK(OUT), .flags = DENIED, .no_sets = true},
+	{.name = "forward_opened",
+	 .hooks = HOOK(FORWARD),
+	 .flags = NSGATE_RULES_BYPASS,
+	 .opened = true},
 	{.name = "no_labels", .hooks = HOOK(OUT), .flags = DENIED, .no_labels = true},
 	{.name = "no_conntrack", .hooks = HOOK(OUT), .flags = DENIED, .no_conntrack = true},
 };
