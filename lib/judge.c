@@ -17,6 +17,10 @@
  * With a raw socket anybody can make packets that look like a server's answers; a strict policy,
  * which is against such, takes those of unknown direction that leave as they are, and rejects none
  * that it would accept the other way.
+ *
+ * A rejection in the middle of a connection is for both of its ends, where there is one for
+ * certain: conntrack has seen both speak, or the packet is a local socket's, or for one. Of what is
+ * forwarded, and of what a raw socket may have made, nobody knows that.
  */
 #include "judge.h"
 
@@ -28,6 +32,7 @@
 #define IPV6_HEADER_BYTES 40 /* RFC 8200 3 */
 #define IPV4_LOOPBACK_NET 127
 #define TCP_FLAG_SYN 0x02
+#define TCP_FLAG_RST 0x04
 
 /* Where local ports of connections begin: net.ipv4.ip_local_port_range, as the kernel has it. */
 #define EPHEMERAL_FIRST 32768
@@ -40,15 +45,25 @@ static const struct flow_meaning {
 	bool is_reply;	   /* pass if what it answers would be accepted now */
 	bool is_unsure;	   /* its direction is not known */
 	bool never_reject; /* it may belong to a connection that is alive and allowed */
+	bool both_spoke;   /* conntrack has seen packets both ways, and let the flow pass */
 } meanings[NSGATE_FLOW_MAX] = {
 	[NSGATE_FLOW_NEW] = {.ct = PKT_CT_NEW, .is_original = true},
-	[NSGATE_FLOW_ORIGINAL] = {.ct = PKT_CT_ESTABLISHED, .is_original = true},
-	[NSGATE_FLOW_KNOWN] = {.ct = PKT_CT_ESTABLISHED},
-	[NSGATE_FLOW_UNSURE] = {.ct = PKT_CT_ESTABLISHED, .is_original = true, .is_unsure = true},
+	[NSGATE_FLOW_ORIGINAL] = {.ct = PKT_CT_ESTABLISHED,
+				  .is_original = true,
+				  .both_spoke = true},
+	[NSGATE_FLOW_KNOWN] = {.ct = PKT_CT_ESTABLISHED, .both_spoke = true},
+	[NSGATE_FLOW_UNSURE] = {.ct = PKT_CT_ESTABLISHED,
+				.is_original = true,
+				.is_unsure = true,
+				.both_spoke = true},
 	[NSGATE_FLOW_REPLY] = {.ct = PKT_CT_ESTABLISHED | PKT_CT_REPLY},
 	[NSGATE_FLOW_REPLY_KNOWN] = {.ct = PKT_CT_ESTABLISHED | PKT_CT_REPLY, .is_known = true},
-	[NSGATE_FLOW_REPLY_STALE] = {.ct = PKT_CT_ESTABLISHED | PKT_CT_REPLY, .is_reply = true},
-	[NSGATE_FLOW_REPLY_UNSURE] = {.ct = PKT_CT_ESTABLISHED | PKT_CT_REPLY, .is_unsure = true},
+	[NSGATE_FLOW_REPLY_STALE] = {.ct = PKT_CT_ESTABLISHED | PKT_CT_REPLY,
+				     .is_reply = true,
+				     .both_spoke = true},
+	[NSGATE_FLOW_REPLY_UNSURE] = {.ct = PKT_CT_ESTABLISHED | PKT_CT_REPLY,
+				      .is_unsure = true,
+				      .both_spoke = true},
 	[NSGATE_FLOW_EXPECTED] = {.ct = PKT_CT_RELATED, .is_original = true},
 	[NSGATE_FLOW_ERROR] = {.ct = PKT_CT_RELATED},
 	[NSGATE_FLOW_ERROR_KNOWN] = {.ct = PKT_CT_RELATED, .is_known = true},
@@ -90,6 +105,17 @@ static bool is_stray_loopback(const struct judge_packet *packet)
 	if (pkt->family == AF_INET)
 		return pkt->dst.bytes[0] == IPV4_LOOPBACK_NET;
 	return memcmp(&pkt->dst, &ipv6_loopback, sizeof(ipv6_loopback)) == 0;
+}
+
+/*
+ * A reset for a socket here, whose segment was rejected as it left: it comes over the loopback.
+ * Conntrack calls no segment of TCP related but one that the kernel made about another.
+ */
+static bool is_rejection(const struct judge_packet *packet)
+{
+	return packet->flow == NSGATE_FLOW_ERROR &&
+	       (packet->to_loopback || packet->from_loopback) &&
+	       packet->pkt.have & PKT_HAVE_TCP_FLAGS && packet->pkt.tcp_flags & TCP_FLAG_RST;
 }
 
 /* ---- verdicts ---- */
@@ -254,6 +280,40 @@ static bool may_go_back(struct judge_policy *judge, const struct judge_packet *p
 	return !is_taken_as_it_is(judge, packet) && might_go_back(judge, packet);
 }
 
+/* ---- both ends ---- */
+
+/*
+ * Is one end of the packet's connection here? Who sends it has one. For what comes by a link the
+ * kernel looks up the connection's socket before the hook in, so that it has an owner; over the
+ * loopback it does not, but then the other end is here. What is forwarded has no end here.
+ */
+static bool has_an_end_here(const struct judge_packet *packet)
+{
+	if (packet->pkt.hook == NSGATE_HOOK_IN)
+		return packet->from_loopback || packet->pkt.have & PKT_HAVE_UID;
+	return packet->pkt.hook == NSGATE_HOOK_OUT;
+}
+
+/*
+ * Is the packet one of a TCP connection at work, whose other end may be told that it is over? A raw
+ * socket's is not, where the policy is against such. Over the loopback that is told by a packet
+ * which `in` has to see as well: else the rules would take it for accepted.
+ */
+static bool is_midway(const struct judge_policy *judge, const struct judge_packet *packet)
+{
+	const struct pkt *pkt = &packet->pkt;
+
+	if (!(pkt->have & PKT_HAVE_TCP_FLAGS) || pkt->tcp_flags & TCP_FLAG_SYN ||
+	    pkt->have & PKT_HAVE_FRAGMENT)
+		return false;
+	if (is_taken_as_it_is(judge, packet) && !packet->is_transports)
+		return false;
+	if (packet->to_loopback && !is_policed(judge, PKT_DIRECTION_IN))
+		return false;
+	return meanings[packet->flow].both_spoke ||
+	       (packet->flow == NSGATE_FLOW_NEW && has_an_end_here(packet));
+}
+
 /* ---- deciding ---- */
 
 static bool is_accepting(const struct policy_decision *decision)
@@ -292,11 +352,13 @@ static void judge_by_policy(struct judge_policy *judge, struct judge_packet *pac
 	    might_go_back(judge, packet))
 		decision->verdict = POLICY_VERDICT_DROP;
 	conclude(judge, packet, ret);
+	ret->is_midway = ret->verdict == JUDGE_VERDICT_REJECT && is_midway(judge, packet);
 }
 
 void judge_packet(struct judge_policy *judge, struct judge_packet *packet, struct judge_result *ret)
 {
 	ret->remember = false;
+	ret->is_midway = false;
 	if (!read_packet(packet))
 		drop(ret, JUDGE_REASON_MALFORMED);
 	else if (is_stray_loopback(packet))
@@ -305,7 +367,7 @@ void judge_packet(struct judge_policy *judge, struct judge_packet *packet, struc
 		drop(ret, JUDGE_REASON_NO_POLICY);
 	else if (!judge->policy)
 		accept_as_is(packet, ret, JUDGE_REASON_NO_POLICY);
-	else if (meanings[packet->flow].is_known ||
+	else if (meanings[packet->flow].is_known || is_rejection(packet) ||
 		 (meanings[packet->flow].is_reply && answers_accepted(judge, &packet->pkt)))
 		accept_as_is(packet, ret, JUDGE_REASON_REPLY);
 	else

@@ -26,6 +26,8 @@ struct judge_policy {
 struct judge_packet {
 	enum nsgate_flow flow;
 	bool to_loopback;    /* it leaves by the loopback link */
+	bool from_loopback;  /* it came by it */
+	bool is_transports;  /* the kernel's transport made it: no raw socket can have */
 	const uint8_t *data; /* from the IP header on; NULL where nothing was copied */
 	uint32_t caplen;     /* bytes of it; pkt.length are on the wire */
 	/*
@@ -56,8 +58,9 @@ enum judge_reason {
 struct judge_result {
 	enum judge_verdict verdict;
 	enum judge_reason reason;
-	bool remember; /* ACCEPT: the rules have to be told to note the flow */
-	uint32_t mark; /* ACCEPT, QUEUE: the whole mark that the packet is to have */
+	bool remember;	/* ACCEPT: the rules have to be told to note the flow */
+	bool is_midway; /* REJECT: of a connection at work, whose other end is to be told as well */
+	uint32_t mark;	/* ACCEPT, QUEUE: the whole mark that the packet is to have */
 	/* Who decided, how to rewrite it, who wants it logged. */
 	struct policy_decision decision;
 };

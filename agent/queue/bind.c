@@ -239,6 +239,15 @@ static uint32_t wanted_flags(const struct policy_info *info)
 }
 
 /*
+ * Of a packet that is new to conntrack and comes in, the owner tells that it is of a connection:
+ * the kernel has found its socket (end.c).
+ */
+static uint32_t wanted_new_flags(const struct policy_info *info)
+{
+	return wanted_flags(info) | (info->rejects ? NFQA_CFG_F_UID_GID : 0);
+}
+
+/*
  * Without the id nothing can be marked: packets copied too short are malformed then. A packet has
  * its id a moment before it counts as pending, so all numbers are marked, which costs nothing where
  * nothing waits.
@@ -255,13 +264,13 @@ static void mark_stale(struct queue *queue)
 	}
 }
 
-/* All of a queue's numbers are configured alike. */
 static bool append_config(const struct queue *queue, struct nfq_batch *batch, uint32_t copy_range,
-			  uint32_t flags)
+			  uint32_t flags, uint32_t new_flags)
 {
 	for (unsigned int flow = 0; flow < NSGATE_FLOW_MAX; flow++)
 		if (!nfq_append_config(batch, queue_number_of(queue, (enum nsgate_flow)flow),
-				       copy_range, flags, CONFIG_MASK))
+				       copy_range, flow == NSGATE_FLOW_NEW ? new_flags : flags,
+				       CONFIG_MASK))
 			return false;
 	return true;
 }
@@ -273,7 +282,7 @@ static bool append_config(const struct queue *queue, struct nfq_batch *batch, ui
 void queue_configure(struct queue *queue)
 {
 	const struct policy_info *info = policy_info(queue->in_force.policy);
-	const uint32_t flags = wanted_flags(info);
+	const uint32_t flags = wanted_flags(info), new_flags = wanted_new_flags(info);
 	const uint32_t copy_range =
 		info->copy_length < QUEUE_COPY_MAX ? info->copy_length : QUEUE_COPY_MAX;
 	const bool sees_less = copy_range > queue->copy_range ||
@@ -284,9 +293,10 @@ void queue_configure(struct queue *queue)
 	int err;
 
 	queue->config_owed = false;
-	if (flags == queue->config_flags && copy_range == queue->copy_range)
+	if (flags == queue->config_flags && new_flags == queue->new_flags &&
+	    copy_range == queue->copy_range)
 		return;
-	if (!append_config(queue, &batch, copy_range, flags))
+	if (!append_config(queue, &batch, copy_range, flags, new_flags))
 		return;
 	err = queue_send(queue, &batch);
 	if (err) {
@@ -295,6 +305,7 @@ void queue_configure(struct queue *queue)
 		return;
 	}
 	queue->config_flags = flags;
+	queue->new_flags = new_flags;
 	queue->copy_range = copy_range;
 	if (sees_less)
 		mark_stale(queue);

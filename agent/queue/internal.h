@@ -49,6 +49,14 @@ struct queue_run {
 	struct queue_verdict verdict;
 };
 
+/* A flow of which a segment became a reset (end.c). */
+struct queue_ended {
+	uint64_t flow;	/* hash */
+	uint64_t at_ns; /* 0: none */
+};
+#define QUEUE_ENDED_SETS 1024
+#define QUEUE_ENDED_WAYS 4
+
 struct queue_buffers {
 	uint8_t *slab;
 	size_t stride; /* of the receive slots now */
@@ -64,6 +72,8 @@ struct queue_buffers {
 	struct nfq_batch batch;
 	uint32_t batch_flows; /* mask of 1 << flow: of whose packets it has verdicts */
 	uint32_t batch_last_id[NSGATE_FLOW_MAX]; /* of these */
+
+	struct queue_ended ended[QUEUE_ENDED_SETS * QUEUE_ENDED_WAYS];
 };
 
 /* Decide a packet. Sends what has been gathered where the batch is full. */
@@ -95,6 +105,16 @@ int queue_send(const struct queue *queue, const struct nfq_batch *batch);
 /* Decide and count one packet, of whose flow the kernel knows that. */
 void queue_judge(struct queue *queue, struct queue_buffers *buffers, enum nsgate_flow flow,
 		 const struct nfq_packet *in, struct queue_verdict *ret);
+
+/* ---- both ends of a connection (end.c) ---- */
+
+/*
+ * A segment of a connection at work is rejected. Return: true where the other end is told by it,
+ * or by what its sender will send again, and `ret` says what becomes of it; false where it is to be
+ * rejected.
+ */
+bool queue_end_other(struct queue *queue, struct queue_buffers *buffers, enum nsgate_flow flow,
+		     const struct nfq_packet *in, const struct pkt *pkt, struct queue_verdict *ret);
 
 /* ---- packets that open the same flow (agent/queue/clash.c) ---- */
 

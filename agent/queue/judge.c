@@ -63,6 +63,8 @@ static void describe(const struct queue *queue, enum nsgate_flow flow, const str
 {
 	ret->flow = flow;
 	ret->to_loopback = in->oif == NSGATE_LOOPBACK_INDEX;
+	ret->from_loopback = in->iif == NSGATE_LOOPBACK_INDEX;
+	ret->is_transports = in->skbinfo & NFQA_SKB_CSUMNOTREADY;
 	ret->data = in->data;
 	ret->caplen = in->caplen;
 	ret->pkt = (struct pkt){
@@ -123,6 +125,16 @@ static void send_round(struct judgement *j, enum nsgate_answer answer)
 	if (j->in->mark != mark)
 		*j->out = (struct queue_verdict){
 			.verdict = NF_REPEAT, .set_mark = true, .mark = mark};
+}
+
+static void reject(struct judgement *j)
+{
+	const bool went_round = j->in->mark == j->queue->answers[NSGATE_ANSWER_REJECT];
+
+	if (j->result.is_midway && !went_round &&
+	    queue_end_other(j->queue, j->buffers, j->packet.flow, j->in, &j->packet.pkt, j->out))
+		return;
+	send_round(j, NSGATE_ANSWER_REJECT);
 }
 
 /* Return: 0 or -errno where the packet cannot be rewritten (only a whole one can). */
@@ -236,7 +248,7 @@ static void carry_out(struct judgement *j)
 		send_round(j, NSGATE_ANSWER_DENY);
 		break;
 	case JUDGE_VERDICT_REJECT:
-		send_round(j, NSGATE_ANSWER_REJECT);
+		reject(j);
 		count_fate(j, SHM_FATE_REJECTED);
 		break;
 	case JUDGE_VERDICT_QUEUE:

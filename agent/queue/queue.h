@@ -89,6 +89,7 @@ struct queue {
 	bool broken;	      /* the socket failed for good: no longer polled */
 	bool kernel_only;     /* nobody but the kernel can have sent what is to be read */
 	uint32_t config_flags, copy_range; /* as last told to the kernel */
+	uint32_t new_flags;		   /* the flags of NSGATE_FLOW_NEW, which has more */
 	struct consumer consumers[CONSUMERS_KNOWN];
 	struct queue_clash clashes[QUEUE_CLASHES];
 	bool has_unsent_clash;

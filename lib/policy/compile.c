@@ -189,8 +189,12 @@ static void compile_info(struct policy *policy, const struct policy_doc *doc)
 		policy->ifpattern_list[i] = policy->ifpatterns[i];
 	info->ifpatterns = policy->ifpattern_list;
 	info->ifpattern_count = doc->ifpattern_count;
-	for (int i = 0; i < PKT_DIRECTION_MAX; i++)
+	for (int i = 0; i < PKT_DIRECTION_MAX; i++) {
 		policy->defaults[i] = (uint8_t)doc->defaults[i];
+		info->rejects |= doc->defaults[i] == POLICY_ACTION_REJECT;
+	}
+	for (size_t i = 0; i < doc->rule_count; i++)
+		info->rejects |= doc->rules[i].action == POLICY_ACTION_REJECT;
 }
 
 static int compile_doc(struct policy *policy, const struct policy_doc *doc)

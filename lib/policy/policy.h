@@ -107,6 +107,7 @@ struct policy_info {
 	bool strict; /* what leaves past the hooks is dropped */
 	bool open_on_agent_down;
 	bool open_on_overload;
+	bool rejects;		       /* some rule or default does */
 	uint32_t hooks;		       /* mask of NSGATE_HOOK_BIT() */
 	uint32_t needs;		       /* enum policy_need: of its matches, and of rewriting */
 	uint32_t copy_length;	       /* bytes of a packet that are to be copied, by these */

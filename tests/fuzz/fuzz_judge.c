@@ -18,6 +18,8 @@
 #define HOW_ACCEPT 2
 #define HOW_LOOPBACK 4
 #define HOW_NOTHING 8 /* no bytes of the packet */
+#define HOW_FROM_LOOPBACK 16
+#define HOW_TRANSPORTS 32
 
 struct question {
 	struct policy *policy; /* or NULL */
@@ -49,6 +51,8 @@ static struct question read_question(struct input *input)
 		question.policy = NULL;
 	packet->flow = (enum nsgate_flow)(input_take(input, 1) % NSGATE_FLOW_MAX);
 	packet->to_loopback = question.how & HOW_LOOPBACK;
+	packet->from_loopback = question.how & HOW_FROM_LOOPBACK;
+	packet->is_transports = question.how & HOW_TRANSPORTS;
 	pkt->hook = (uint8_t)(input_take(input, 1) % (NSGATE_HOOK_MAX + 1));
 	pkt->mark = input_take(input, 1);
 	pkt->iif_bits = input_take(input, 1);
@@ -147,6 +151,7 @@ static void check(const struct question *question, const struct judge_result *re
 	case JUDGE_REASON_MAX:
 		MUST(false);
 	}
+	MUST(!result->is_midway || result->verdict == JUDGE_VERDICT_REJECT);
 	MUST(!result->remember || (result->verdict == JUDGE_VERDICT_ACCEPT && result->mark == 0));
 }
 

@@ -180,6 +180,26 @@ static bool is_noted_denied(const struct queue *queue)
 	       verdict->mark == queue->answers[NSGATE_ANSWER_DENY] && !verdict->payload;
 }
 
+/* What a rejected segment becomes for its receiver: headers alone, and no flag but RST. */
+static bool is_reset(const struct verdict *verdict)
+{
+	const size_t ip = verdict->payload && verdict->payload[0] >> 4 == 4 ? 20 : 40;
+
+	return (verdict->verdict == NF_STOP || verdict->verdict == NF_ACCEPT) &&
+	       !verdict->set_mark && verdict->payload && verdict->payload_length == ip + 20 &&
+	       verdict->payload[ip + 13] == 4;
+}
+
+/* Or it waits for its sender to send one that can become that. */
+static bool ends_both(const struct nfq_packet *packet)
+{
+	const struct verdict *verdict = &kernel.verdict;
+
+	if (verdict->verdict == NF_DROP && packet->skbinfo & NFQA_SKB_GSO)
+		return !verdict->payload;
+	return is_reset(verdict);
+}
+
 static void check_fate(const struct queue *queue, const struct nfq_packet *packet)
 {
 	static const uint32_t of_fate[SHM_FATE_MAX] = {
@@ -201,6 +221,8 @@ static void check_fate(const struct queue *queue, const struct nfq_packet *packe
 			MUST(verdict->verdict == NF_DROP);
 			continue;
 		}
+		if (i == SHM_FATE_REJECTED && ends_both(packet))
+			return;
 		MUST((verdict->verdict & NF_VERDICT_MASK) == of_fate[i]);
 		if (i == SHM_FATE_REJECTED)
 			MUST(verdict->set_mark && verdict->mark == reject);

@@ -886,6 +886,19 @@ for each, bits in (("syn", SYN), ("ack", ACK), ("psh_ack", PSH | ACK), ("rst", R
     raw_segment(each, bits)
 
 
+def speaking_segment(go):
+    """Of no connection; its numbers are the marker, for whoever sees no more than its headers."""
+    signs = go.marker if go.family == 6 else bytes([239]) + go.marker[:7]  # as an address
+    return go.packet(frames.tcp(go.here, go.there, SENDER, go.forbidden, PSH | ACK, data=b"x",
+                                numbers=struct.unpack("!II", signs)), 6)
+
+
+@attack(caps="raw")
+def raw_segment_whose_numbers_speak(go):
+    packet = speaking_segment(go)
+    go.raw(packet[20 if go.family == 4 else 40:], 6)
+
+
 @attack(caps="raw", both=True)
 def raw_segment_of_a_served_port(go):
     """Of no connection: it only looks as if the accomplice had asked."""
@@ -1188,6 +1201,7 @@ for each, bits in (("syn", SYN), ("ack", ACK), ("psh_ack", PSH | ACK), ("rst", R
     # Where only what comes in is judged, it may be of a connection that went out.
     in_frame(lambda go, bits=bits: go.packet(go.segment(bits), 6), f"in_segment_{each}",
              both=not bits & SYN)
+in_frame(speaking_segment, "in_segment_whose_numbers_speak", both=True)
 for each, start in ((2, b"\x16" + bytes(7)), (4, b"\x45"), (41, b"\x60"), (47, bytes(4)),
                     (253, b"")):
     in_frame(lambda go, each=each, start=start: go.packet(start + go.payload, each),
@@ -1249,6 +1263,7 @@ def through(make, name, **keys):
 through(lambda go: go.packet(go.datagram(), 17), "through_datagram")
 through(lambda go: go.packet(go.segment(SYN), 6), "through_segment_syn")
 through(lambda go: go.packet(go.segment(PSH | ACK), 6), "through_segment_ack")
+through(speaking_segment, "through_segment_whose_numbers_speak")
 through(lambda go: go.packet(go.segment(PSH | ACK, sport=UDP_OPEN), 6),
         "through_segment_from_an_allowed_port")
 through(lambda go: go.packet(go.datagram(sport=UDP_OPEN), 17),

@@ -38,8 +38,8 @@ def udp(src, dst, sport, dport, data=b"x" * 20):
     return header[:6] + struct.pack("!H", total) + data
 
 
-def tcp(src, dst, sport, dport, flags=2, offset=5, data=b""):
-    header = struct.pack("!HHIIBBHHH", sport, dport, 1, 0, offset << 4, flags, 65535, 0, 0)
+def tcp(src, dst, sport, dport, flags=2, offset=5, data=b"", numbers=(1, 0)):
+    header = struct.pack("!HHIIBBHHH", sport, dport, *numbers, offset << 4, flags, 65535, 0, 0)
     total = checksum(pseudo(src, dst, 6, 20 + len(data)) + header + data)
     return header[:16] + struct.pack("!H", total) + header[18:] + data
 

@@ -246,6 +246,9 @@ static int read_attribute(const struct nlattr *attr, void *data)
 	case NFQA_UID:
 		packet->has_uid = true;
 		break;
+	case NFQA_SKB_INFO:
+		packet->skbinfo = ntohl(mnl_attr_get_u32(attr));
+		break;
 	case NFQA_PAYLOAD:
 		packet->length = mnl_attr_get_payload_len(attr);
 		read_headers(packet, payload);

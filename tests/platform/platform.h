@@ -69,7 +69,8 @@ struct platform_packet {
 	uint8_t tcp_flags;
 	uint8_t icmp_type, icmp_code;
 	bool has_uid;
-	size_t length; /* bytes copied */
+	uint32_t skbinfo; /* NFQA_SKB_* */
+	size_t length;	  /* bytes copied */
 };
 
 struct platform_queue {

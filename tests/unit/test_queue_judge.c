@@ -5,6 +5,8 @@
 #include "policy_fixture.h"
 
 #include <linux/netfilter.h>
+#include <linux/netfilter/nfnetlink_queue.h>
+#include <netinet/tcp.h>
 
 #define DROPPING "{'version':1,'hooks':['in'],'default':'drop'}"
 #define ACCEPTING "{'version':1,'hooks':['in'],'default':'accept'}"
@@ -318,6 +320,115 @@ static void another_answer_s_mark_is_no_hindrance(void **test)
 	verdict = judge(&scene, NSGATE_FLOW_NEW);
 	assert_int_equal(verdict.verdict, NF_REPEAT);
 	assert_int_equal(verdict.mark, REJECT_MARK);
+	scene_close(&scene);
+}
+
+/* ---- both ends ---- */
+
+enum { FLAGS_AT = 33, HEADERS = 40, HOUR_S = 3600 };
+
+/* A segment of 20 bytes from that port to port 100. */
+static void segment_from(struct scene *scene, uint16_t port, uint8_t flags)
+{
+	ipv4(scene, IPPROTO_TCP);
+	scene->data[20] = (uint8_t)(port >> 8);
+	scene->data[21] = (uint8_t)port;
+	scene->data[FLAGS_AT] = flags;
+	scene->packet.has_uid = true;
+}
+
+static bool becomes_a_reset(struct scene *scene, enum nsgate_flow flow, uint32_t how)
+{
+	const struct queue_verdict verdict = judge(scene, flow);
+
+	assert_fate(scene, SHM_FATE_REJECTED);
+	if (!verdict.payload)
+		return false;
+	assert_int_equal(verdict.verdict, how);
+	assert_false(verdict.set_mark);
+	assert_int_equal(verdict.payload_length, HEADERS);
+	assert_int_equal(verdict.payload[FLAGS_AT], TH_RST);
+	return true;
+}
+
+static void a_rejected_segment_ends_it_at_both_ends(void **test)
+{
+	struct scene scene = scene_open("{'version':1,'hooks':['in','out'],'default':'reject'}");
+	uint64_t *now_ns = &scene.queue.in_force.state.now_ns;
+
+	(void)test;
+	*now_ns = 1;
+	segment_from(&scene, 2560, TH_ACK);
+	assert_true(becomes_a_reset(&scene, NSGATE_FLOW_NEW, NF_STOP));
+	/* What is sent again is rejected at its sender. */
+	assert_false(becomes_a_reset(&scene, NSGATE_FLOW_NEW, NF_STOP));
+	assert_int_equal(judge(&scene, NSGATE_FLOW_NEW).mark, REJECT_MARK);
+	*now_ns += HOUR_S * UINT64_C(1000000000) - 1;
+	assert_false(becomes_a_reset(&scene, NSGATE_FLOW_NEW, NF_STOP));
+	*now_ns += 1;
+	assert_true(becomes_a_reset(&scene, NSGATE_FLOW_NEW, NF_STOP));
+	/* The other way is another flow, and notes nothing. */
+	segment_from(&scene, 2561, TH_FIN | TH_ACK);
+	assert_true(becomes_a_reset(&scene, NSGATE_FLOW_REPLY_STALE, NF_ACCEPT));
+	scene_close(&scene);
+}
+
+static void nobody_is_told_twice_or_in_vain(void **test)
+{
+	struct scene scene = scene_open(REJECTING);
+	struct queue_verdict verdict;
+
+	(void)test;
+	scene.queue.in_force.state.now_ns = 1;
+	segment_from(&scene, 2560, TH_ACK);
+	scene.packet.length = scene.packet.caplen = scene.data[3] = HEADERS;
+	assert_false(becomes_a_reset(&scene, NSGATE_FLOW_KNOWN, NF_STOP));
+	segment_from(&scene, 2560, TH_SYN);
+	assert_false(becomes_a_reset(&scene, NSGATE_FLOW_KNOWN, NF_STOP));
+	segment_from(&scene, 2560, TH_ACK);
+	assert_false(becomes_a_reset(&scene, NSGATE_FLOW_REPLY, NF_STOP));
+	scene.packet.mark = REJECT_MARK; /* no rule was there that knows it */
+	verdict = judge(&scene, NSGATE_FLOW_KNOWN);
+	assert_int_equal(verdict.verdict, NF_DROP);
+	assert_null(verdict.payload);
+	scene.packet.mark = 5; /* the namespace's own stays */
+	assert_true(becomes_a_reset(&scene, NSGATE_FLOW_KNOWN, NF_STOP));
+	scene_close(&scene);
+}
+
+static void what_the_kernel_has_yet_to_cut_is_waited_for(void **test)
+{
+	struct scene scene = scene_open("{'version':1,'hooks':['in','forward'],"
+					"'default':'reject'}");
+	struct queue_verdict verdict;
+
+	(void)test;
+	scene.queue.in_force.state.now_ns = 1;
+	segment_from(&scene, 2560, TH_ACK);
+	scene.packet.skbinfo = NFQA_SKB_GSO;
+	assert_true(becomes_a_reset(&scene, NSGATE_FLOW_KNOWN, NF_STOP)); /* it is not sent on */
+	scene.packet.hook = NSGATE_HOOK_FORWARD;
+	verdict = judge(&scene, NSGATE_FLOW_KNOWN);
+	assert_int_equal(verdict.verdict, NF_DROP);
+	assert_fate(&scene, SHM_FATE_REJECTED);
+	scene.packet.skbinfo = 0;
+	assert_true(becomes_a_reset(&scene, NSGATE_FLOW_KNOWN, NF_STOP));
+	scene_close(&scene);
+}
+
+/* Beyond what there is room for the end that speaks is told. */
+static void so_many_are_told_an_hour(void **test)
+{
+	struct scene scene = scene_open(REJECTING);
+	unsigned int told = 0, room = QUEUE_ENDED_SETS * QUEUE_ENDED_WAYS;
+
+	(void)test;
+	scene.queue.in_force.state.now_ns = 1;
+	for (uint32_t port = 1; port <= UINT16_MAX; port++) {
+		segment_from(&scene, (uint16_t)port, TH_ACK);
+		told += becomes_a_reset(&scene, NSGATE_FLOW_KNOWN, NF_STOP);
+	}
+	assert_true(told > room / 2 && told <= room);
 	scene_close(&scene);
 }
 
@@ -923,6 +1034,10 @@ int main(void)
 		cmocka_unit_test(not_what_depends_on_the_packet),
 		cmocka_unit_test(rejected_packets_go_round_once),
 		cmocka_unit_test(another_answer_s_mark_is_no_hindrance),
+		cmocka_unit_test(a_rejected_segment_ends_it_at_both_ends),
+		cmocka_unit_test(nobody_is_told_twice_or_in_vain),
+		cmocka_unit_test(what_the_kernel_has_yet_to_cut_is_waited_for),
+		cmocka_unit_test(so_many_are_told_an_hour),
 		cmocka_unit_test(the_number_is_what_rules_see_of_the_flow),
 		cmocka_unit_test(a_reply_is_established_too),
 		cmocka_unit_test(what_belongs_to_known_flows_passes_whatever_the_policy),

@@ -401,35 +401,73 @@ def forbidden_midway(stage, first):
 FORBIDDEN = {4: (False, True, True), 6: (False, True, True)}
 
 
-def told_midway(stage, first, patience=PATIENCE):
+ACTS = {
+    "speaks": lambda sock: sock.sendall(b"line"),
+    "pours": lambda sock: sock.send(b"x" * 65000),  # of several segments
+    "ends": lambda sock: sock.shutdown(socket.SHUT_WR),
+    "aborts": lambda sock: (sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                                            struct.pack("=ii", 1, 0)), sock.close()),
+}
+TOLD_WITHIN = 2.0  # seconds: what is sent again after 0.2 of them comes in time
+
+
+def told_midway(stage, where, first, act="speaks", verdict="reject"):
     """
-    As forbidden_midway(), but neither end is used after the one that spoke first. That one is told
-    at once, the other one by its own next packet, of which there is none here: it stays.
+    A policy forbids a connection at work: one end does one thing, the other one waits and does
+    nothing, and both are told. `where`: policed is an end of it that has just been attached
+    ("attached"), or had a policy before that accepted it ("changed"); both ends ("loopback"); or
+    the router between them ("forwarded").
     """
-    box, peer = stage.pair()
+    client, server, policed, address = meeting(stage, where)
+    tight = {"default": verdict, "rules": [{"name": "sql", "action": "accept", "direction": "in",
+                                            "protocol": "tcp", "dport": 5432}]}
+    if where == "attached":
+        stage.policy = tight
+    else:  # the policy before has seen it work
+        stage.policy = {"default": "accept", "hooks": ["in", "out", "forward"]}
+        stage.police(policed)
     pairs = {}
     for version in FAMILIES:
-        with contextlib.closing(box.tcp_listen(5433, FAMILY[version])) as listener:
-            pairs[version] = connect(peer, listener, version, here(version), 5433)
-    stage.police(box)
+        with contextlib.closing(server.tcp_listen(5433, FAMILY[version])) as listener:
+            pairs[version] = connect(client, listener, version, address(version), 5433)
+        assert [say(*pairs[version]), say(*pairs[version][::-1])] == ["line"] * 2
+    if where == "attached":
+        stage.police(policed)
+    else:
+        stage.change(**tight)
     outcome = {}
-    for version, (outside, inside) in pairs.items():
-        speaker, other = (inside, outside) if first == "inside" else (outside, inside)
-        speaker.sendall(b"line")
-        outcome[version] = (notices_end(speaker, patience), notices_end(other, IN_VAIN),
-                            ended(other, patience))
+    for version, ends in pairs.items():
+        speaker, other = ends if first == "client" else ends[::-1]
+        patience = TOLD_WITHIN if verdict == "reject" else IN_VAIN
+        ACTS[act](speaker)
+        outcome[version] = (act == "aborts" or told_end(speaker, patience),
+                            told_end(other, patience))
     return outcome
 
 
-TOLD = {4: (True, False, True), 6: (True, False, True)}
-IN_SILENCE = {4: (False, False, False), 6: (False, False, False)}
+def meeting(stage, where):
+    """Return: the namespaces of client and server, which of them all is policed, an address."""
+    if where == "forwarded":
+        left, router, right = stage.router()
+        return left, right, router, {4: "10.77.2.2", 6: "fd77:2::2"}.get
+    box, peer = stage.pair()
+    if where == "loopback":
+        return box, box, box, {4: "127.0.0.1", 6: "::1"}.get
+    return peer, box, box, here
 
 
-def notices_end(sock, timeout):
-    """Whether the end of the connection is told to one who only waits."""
+RESET = {version: ("ECONNRESET",) * 2 for version in FAMILIES}
+OTHER_RESET = {version: (True, "ECONNRESET") for version in FAMILIES}
+IN_SILENCE = {version: ("silence",) * 2 for version in FAMILIES}
+
+
+def told_end(sock, timeout):
+    """What one who only waits is told of the end of the connection."""
     poller = select.poll()
-    poller.register(sock, select.POLLERR | select.POLLHUP | select.POLLRDHUP)
-    return bool(poller.poll(timeout * 1000))
+    poller.register(sock, select.POLLERR | select.POLLHUP)
+    if not poller.poll(timeout * 1000):
+        return "silence"
+    return errno.errorcode.get(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
 
 
 def ended(sock, timeout=PATIENCE):
