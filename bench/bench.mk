@@ -24,7 +24,7 @@ MICRO_SOURCES := agent/queue/nfq.c $(wildcard lib/*.c lib/policy/*.c)
 $(BUILD)/bench/micro: bench/micro.c $(MICRO_SOURCES) $(BUILD)/lib/policy/schema.o $(wildcard lib/*.h lib/policy/*.h agent/queue/nfq.h)
 	@mkdir -p $(@D)
 	$(micro) $(LIBS_lib) -lseccomp
-$(BUILD)/bench/micro_proto: bench/micro_proto.c $(wildcard lib/proto/*.c lib/proto/*.h) tests/unit/hello_fixture.h
+$(BUILD)/bench/micro_proto: bench/micro_proto.c $(wildcard lib/proto/*.c lib/proto/*.h) $(wildcard tests/unit/*_fixture.h)
 	@mkdir -p $(@D)
 	$(micro) $(LIBS_proto)
 

@@ -13,9 +13,10 @@
 #include "proto/dns_query.h"
 #include "proto/domain.h"
 #include "proto/domain_set.h"
+#include "proto/quic.h"
 #include "proto/stream.h"
 #include "proto/tls.h"
-#include "tests/unit/hello_fixture.h"
+#include "tests/unit/quic_fixture.h"
 
 #define PATTERNS 30000
 
@@ -148,12 +149,65 @@ static unsigned int run_tls_segments(unsigned long turn)
 	       hello.name.length == 18;
 }
 
+/* ---- QUIC: a hello in the first datagram, and one of Chromium's size in two ---- */
+
+static struct hello_bytes datagrams[3];
+
+static void set_up_datagram(struct hello_bytes *datagram, const struct hello_bytes *hello,
+			    size_t from, size_t upto)
+{
+	const struct quic_id id = {(const uint8_t *)"01234567", 8};
+	struct hello_bytes frames = {.length = 0};
+
+	quic_put_crypto(&frames, hello, from, upto);
+	quic_pad(&frames, 1162);
+	quic_put_initial(datagram, QUIC_VERSION_1, &id, &id, 0, &frames);
+}
+
+static void set_up_datagrams(void)
+{
+	const struct hello_bytes small = hello_make("host-2.example.org", 512),
+				 large = hello_make("host-2.example.org", 1951);
+
+	set_up_datagram(&datagrams[0], &small, 0, 512);
+	set_up_datagram(&datagrams[1], &large, 0, 1000);
+	set_up_datagram(&datagrams[2], &large, 1000, 1951);
+}
+
+static enum quic_result read_datagram(struct quic_reader *reader, int i, struct tls_hello *hello)
+{
+	return quic_reader_feed(reader, datagrams[i].bytes, datagrams[i].length, scratch, hello);
+}
+
+static unsigned int run_quic_initial(unsigned long turn)
+{
+	struct quic_reader reader;
+	struct tls_hello hello;
+
+	(void)turn;
+	quic_reader_init(&reader, stored);
+	return read_datagram(&reader, 0, &hello) == QUIC_HELLO && hello.name.length == 18;
+}
+
+static unsigned int run_quic_two(unsigned long turn)
+{
+	struct quic_reader reader;
+	struct tls_hello hello;
+
+	(void)turn;
+	quic_reader_init(&reader, stored);
+	return read_datagram(&reader, 2, &hello) == QUIC_MORE &&
+	       read_datagram(&reader, 1, &hello) == QUIC_HELLO && hello.name.length == 18;
+}
+
 static const struct micro_case cases[] = {
 	{"domain", run_domain},
 	{"dns-query", run_dns_query},
 	{"dns-answer", run_dns_answer},
 	{"tls-hello", run_tls_hello},
 	{"tls-segments", run_tls_segments},
+	{"quic-initial", run_quic_initial},
+	{"quic-two", run_quic_two},
 };
 
 /* Return: how many came out right. */
@@ -175,6 +229,7 @@ static int measure(const struct micro_case *micro_case, unsigned long times)
 
 	set_up_names();
 	set_up_hellos();
+	set_up_datagrams();
 	clock_gettime(CLOCK_MONOTONIC, &from);
 	right = micro_run(micro_case, times);
 	clock_gettime(CLOCK_MONOTONIC, &to);

@@ -12,8 +12,8 @@ packages_of()
 	case $1 in
 	build)
 		echo make gcc libc6-dev linux-libc-dev libmnl-dev libnetfilter-queue-dev libnftnl-dev \
-			libnl-3-dev libnl-route-3-dev libnftables-dev libjson-c-dev libidn2-dev libmicrohttpd-dev \
-			libcap-dev libseccomp-dev
+			libnl-3-dev libnl-route-3-dev libnftables-dev libjson-c-dev libidn2-dev nettle-dev libmicrohttpd-dev \
+			libcap-dev libseccomp-dev nettle-dev
 		# Any of libcurl's flavours will do, and apt would replace one by another.
 		installed libcurl4-openssl-dev || installed libcurl4-nss-dev || echo libcurl4-gnutls-dev
 		;;
@@ -81,7 +81,7 @@ packages_elsewhere()
 {
 	case $1:$2 in
 	dnf:build) echo make gcc kernel-headers libmnl-devel libnetfilter_queue-devel libnftnl-devel libnl3-devel \
-		nftables-devel json-c-devel libidn2-devel libmicrohttpd-devel libcap-devel libseccomp-devel libcurl-devel ;;
+		nftables-devel json-c-devel libidn2-devel nettle-devel libmicrohttpd-devel libcap-devel libseccomp-devel libcurl-devel ;;
 	dnf:demo) echo python3 iproute jq util-linux ;;
 	dnf:test) echo libcmocka-devel libasan libubsan python3 python3-pytest python3-jsonschema iproute \
 		nftables procps-ng setup socat curl jq util-linux ;;

@@ -35,6 +35,9 @@
 #if !__has_include(<microhttpd.h>)
 	"libmicrohttpd: libmicrohttpd-dev (Debian, Alpine), libmicrohttpd-devel (Fedora)"
 #endif
+#if !__has_include(<nettle/gcm.h>)
+	"nettle: nettle-dev (Debian, Alpine), nettle-devel (Fedora)"
+#endif
 #if !__has_include(<curl/curl.h>)
 	"libcurl: libcurl4-gnutls-dev (Debian), libcurl-devel (Fedora), curl-dev (Alpine)"
 #endif

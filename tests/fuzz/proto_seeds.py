@@ -112,8 +112,36 @@ def make_tls(put):
     put("fuzz_proto_tls", "second", b"\5" + records(b"\1", kind=20) + records(b"early", kind=23) + records(plain, 99))
 
 
+# ---- QUIC: RFC 9000, 9001 ----
+
+
+def crypto(data, begin, end):
+    return b"\6" + struct.pack("!HH", 0x4000 | begin, 0x4000 | end - begin) + data[begin:end]
+
+
+def make_quic(put):
+    def datagram(how, data):
+        return struct.pack("!BH", how, len(data)) + data
+    first, second = hello(sni(b"www.example.org"), VERSIONS, ALPN), hello(sni(b"b.c"), VERSIONS)
+    size, both = len(first), first + second
+    scattered = b"".join(crypto(first, i * 10, i * 10 + 10) + b"\1\0\0" for i in (3, 1, 7, 0, 5, 2, 9, 4, 8, 6))
+    for key, datagrams in (
+            ("one", [(1, crypto(first, 0, size) + bytes(20))]), ("version-2", [(3, crypto(first, 0, size))]),
+            ("two", [(1, crypto(first, 80, size)), (1, crypto(first, 0, 90))]), ("scattered", [(1, scattered), (1, crypto(first, 90, size))]),
+            ("conflict", [(1, crypto(first, 0, 90)), (1, crypto(bytes(200), 50, 90))]),
+            ("other", [(1, crypto(first, 0, 9)), (5, crypto(first, 0, 9)), (9, crypto(first, 0, size))]),
+            ("ack", [(1, b"\2\5\0\1\0\1\2\3\5\0\0\0\1\2\3\x1c\0\0\3bye")]),
+            ("retry", [(1, crypto(both, 0, size)), (1, crypto(both, size, len(both)))]),
+            ("many", [(1, crypto(first, 0, 9))] * 9),
+            ("pieces", [(1, b"".join(crypto(first, i, i + 1) for i in range(0, 70, 2)))]),
+            ("raw", [(0, bytes.fromhex("c00000000108") + bytes(8) + b"\0\0\x40\x20" + bytes(32)),
+                     (0, b"\xd0\0\0\0\1\1a\0\4abcd"), (0, b"\x40abc"), (0, b"\xf0\0\0\0\1\1a\3new")])):
+        put("fuzz_proto_quic", key, b"".join(datagram(*d) for d in datagrams))
+
+
 def make(put):
     make_domain(put)
     make_dns(put)
     make_stream(put)
     make_tls(put)
+    make_quic(put)
