@@ -6,15 +6,17 @@ The policy allows the database's port and rejects all else; the connections are 
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 
-from lab import end, until
+from lab import SLOW, end, until
 from transparent.daemons import Daemon, client, directory
 
 BIN = "/usr/lib/postgresql/15/bin"
 AS_POSTGRES = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-SECONDS = 8  # of pgbench, in which all of the below has its time
+LONGEST = 600  # seconds that pgbench would work; it is told when to end
+ENDS = 24  # seconds within which it has, or somebody else
 SERVER = {"default": "reject", "rules": [
     {"name": "sql", "action": "accept", "direction": "in", "protocol": "tcp", "dport": 5432}]}
 CLIENT = {"default": "reject", "rules": [
@@ -96,6 +98,21 @@ def trouble(stage, box):
     stage.police(box)
 
 
+def cut_off(stage, cluster, asker, address):
+    """
+    A policy that forbids the database, while a client waits for its answer: both ends are told when
+    that is sent. Return: were they?
+    """
+    waiting = asker.popen(*AS_POSTGRES, f"{BIN}/psql", "-h", address, "-c", "select pg_sleep(2)",
+                          "postgres", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    asleep = "select count(*) from pg_stat_activity where query = 'select pg_sleep(2)'"
+    until(lambda: cluster.ask(asleep) == "1", "the client to wait")
+    stage.change(rules=[])
+    told = waiting.communicate(timeout=ENDS * SLOW)[1]
+    until(lambda: cluster.ask(asleep) == "0", "the server to have given it up")
+    return "closed the connection" in told or "reset by peer" in told
+
+
 def at_work(stage, policed):
     box, peer = stage.pair()
     server, asker, address = ((box, peer, "10.77.0.1") if policed == "server" else
@@ -103,15 +120,16 @@ def at_work(stage, policed):
     cluster = Cluster(stage, server, asker, address)
     stage.policy = SERVER if policed == "server" else CLIENT
     sender = cluster.walsender()
-    seconds = 2 if stage.mode == "plain" else SECONDS
-    bench = asker.popen(*AS_POSTGRES, f"{BIN}/pgbench", "-h", address, "-T", seconds, "-c", "4",
+    bench = asker.popen(*AS_POSTGRES, f"{BIN}/pgbench", "-h", address, "-T", LONGEST, "-c", "4",
                         "-j", "2", "postgres", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                         text=True, env={**os.environ, "PGOPTIONS": "-c synchronous_commit=on"})
     pause()
     if stage.mode != "plain":
         trouble(stage, box)
+    pause()
+    bench.send_signal(signal.SIGALRM)  # by which it ends itself when its time is over
     try:
-        text = bench.communicate(timeout=3 * SECONDS)[0]
+        text = bench.communicate(timeout=ENDS * SLOW)[0]
     except subprocess.TimeoutExpired:
         text = "it hangs"
     failed = re.search(r"failed transactions: (\d+)", text)
@@ -120,8 +138,10 @@ def at_work(stage, policed):
                "worked": bool(done) and int(done[1]) > 100,
                "replication lives": cluster.walsender() == sender}
     until(cluster.caught_up, "the standby to have caught up")
+    if stage.mode != "plain":
+        outcome["cut off"] = cut_off(stage, cluster, asker, address)
     cluster.stop()
-    return outcome
+    return {"cut off": True, **outcome}
 
 
-AT_WORK = {"exit": 0, "failed": "0", "worked": True, "replication lives": True}
+AT_WORK = {"exit": 0, "failed": "0", "worked": True, "replication lives": True, "cut off": True}
