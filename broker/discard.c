@@ -3,10 +3,8 @@
  * Theory of Operation
  *
  * The broker passes the connection, closes its own copy, and says so: had the other closed it by
- * then, the broker's would be the last. The process that closes has a child for each connection.
- * The child has a copy of every descriptor; when the parent has closed its own of the bad one, and
- * then its end of a pipe, the child ends: the kernel does not linger for a process that ends
- * (inet_release() in net/ipv4/af_inet.c). One that is held up by FUSE holds up nobody.
+ * then, the broker's would be the last. The process that closes has a child for each connection
+ * (fd_discard.h).
  */
 #include "broker/discard.h"
 
@@ -21,6 +19,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "fd_discard.h"
 #include "fdmsg.h"
 #include "filter.h"
 #include "ipc.h"
@@ -61,21 +60,10 @@ static bool confine(int from)
 	return done && filter_allow(&list) == 0;
 }
 
-static void close_by_child(int fd)
+static void discard_pending(int fd)
 {
-	int gate[2];
-	char none;
-
-	if (pipe2(gate, O_CLOEXEC) < 0)
-		return;
-	if (fork() == 0) {
-		close(gate[1]);
-		(void)!read(gate[0], &none, 1);
-		_exit(0);
-	}
-	close(fd);
-	close(gate[0]);
-	close(gate[1]);
+	if (fd_discard(fd) < 0)
+		close(fd);
 }
 
 static void run(int from) __attribute__((noreturn));
@@ -94,7 +82,7 @@ static void run(int from)
 	/* By the next message, whatever it is, the broker has closed its own. */
 	while (fdmsg_receive(from, &byte, 1, &fd, 1, 0, &about) == 0 && about.length) {
 		if (pending >= 0)
-			close_by_child(pending);
+			discard_pending(pending);
 		pending = about.fd_count ? fd : -1;
 	}
 	_exit(0);

@@ -17,7 +17,7 @@
 #include "fdmsg.h"
 #include "ipc.h"
 #include "loop.h"
-#include "broker/program.h"
+#include "program.h"
 
 #define PATIENCE_MS (NSGATE_ENTER_KERNEL_MS + 1000) /* it tells by itself what took too long */
 

@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "broker/program.h"
+#include "program.h"
 
 #define ARGUMENTS_MAX 80
 #define STOP_FD 3 /* as supervise/main.c has it: a word in it means stop, its end nothing */

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "broker/enter.h"
-#include "broker/program.h"
+#include "program.h"
 #include "fdmsg.h"
 
 int program_find(const char *name, char *ret, size_t size)

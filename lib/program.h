@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 /*
- * Where the broker's helper of that name is: beside it in the build directory, in its own where it
+ * Where a daemon's helper of that name is: beside it in the build directory, in its own where it
  * is installed. Return: 0; -ENOENT; -errno.
  */
 int program_find(const char *name, char *ret, size_t size);
