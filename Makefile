@@ -45,13 +45,14 @@ LIBS_agent := -lmnl -lnetfilter_queue -ljson-c -lmicrohttpd -lcap -lseccomp
 LIBS_ctl := -ljson-c -lmnl -lcurl -lmicrohttpd -lnftables -lnl-route-3 -lnl-3
 LIBS_enter := -lseccomp
 LIBS_supervise := -lseccomp
+LIBS_front := -lseccomp
 LIBS_handoff := -lcap
 LIBS_hook := -ljson-c
 LIBS_cni := -ljson-c -lcurl
 
 DAEMONS := nsgate-broker nsgate-agent
 COMMANDS := nsgatectl nsgate-handoff
-HELPERS := nsgate-enter nsgate-supervise oci-hook nsgate-runc
+HELPERS := nsgate-enter nsgate-supervise nsgate-front oci-hook nsgate-runc
 BINARIES := $(DAEMONS:%=$(BUILD)/%) $(COMMANDS:%=$(BUILD)/%) $(HELPERS:%=$(BUILD)/%) $(BUILD)/nsgate-cni
 
 sources = $(wildcard $(1)/*.c $(1)/*/*.c)
@@ -61,6 +62,7 @@ BROKER_OBJS := $(call objects,broker)
 AGENT_OBJS := $(call objects,agent)
 ENTER_OBJS := $(call objects,enter)
 SUPERVISE_OBJS := $(call objects,supervise)
+FRONT_OBJS := $(call objects,front)
 CTL_OBJS := $(call objects,ctl)
 CNI_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard runtimes/cni*.c))
 
@@ -91,6 +93,8 @@ $(BUILD)/nsgate-enter: $(ENTER_OBJS) $(BUILD)/libnsgate.a
 	$(link) $(LIBS_enter)
 $(BUILD)/nsgate-supervise: $(SUPERVISE_OBJS) $(BUILD)/libnsgate.a
 	$(link) $(LIBS_supervise)
+$(BUILD)/nsgate-front: $(FRONT_OBJS) $(BUILD)/libnsgate.a
+	$(link) $(LIBS_front)
 $(BUILD)/nsgate-agent: $(AGENT_OBJS) $(BUILD)/libnsgate.a
 	$(link) $(LIBS_agent)
 $(BUILD)/nsgatectl: $(CTL_OBJS) $(BUILD)/libnsgate.a
@@ -256,8 +260,8 @@ deps:
 
 # ---- linters: each of them counts as one test in .ci/run ----
 
-SOURCES := $(call sources,lib) $(call sources,agent) $(call sources,broker) $(call sources,ctl) $(wildcard $(addsuffix /*.c,enter supervise runtimes bench bench/peers tests/unit tests/model tests/platform tests/netns/runtimes tests/fuzz tests/faults tests/captured))
-HEADERS := $(wildcard $(addsuffix /*.h,$(foreach part,lib agent broker ctl,$(part) $(part)/*) enter supervise runtimes include/nsgate bench bench/peers tests/unit tests/platform tests/fuzz tests/faults tests/captured))
+SOURCES := $(call sources,lib) $(call sources,agent) $(call sources,broker) $(call sources,ctl) $(wildcard $(addsuffix /*.c,enter supervise front runtimes bench bench/peers tests/unit tests/model tests/platform tests/netns/runtimes tests/fuzz tests/faults tests/captured))
+HEADERS := $(wildcard $(addsuffix /*.h,$(foreach part,lib agent broker ctl,$(part) $(part)/*) enter supervise front runtimes include/nsgate bench bench/peers tests/unit tests/platform tests/fuzz tests/faults tests/captured))
 SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/debian/nsgate.p* deploy/completion/* tests/*.sh tests/lines tests/tsan tests/fuzz/run tests/upgrade/build tests/netns/run tests/kernels/guest-init tests/userlands/enter tests/userlands/musl)
 MAN := $(wildcard doc/man/*.[1578])
 

@@ -34,6 +34,7 @@
 #include "agent/broker_link.h"
 #include "agent/confine.h"
 #include "agent/event.h"
+#include "agent/front.h"
 #include "daemon.h"
 #include "ipc.h"
 #include "listen_fds.h"
@@ -49,6 +50,8 @@
 #include "agent/worker/worker.h"
 
 #define WORKERS_MAX 64
+#define LISTEN_TRIES 100
+#define LISTEN_PAUSE_NS 10000000L
 
 struct agent_status agent_status;
 
@@ -65,6 +68,7 @@ static struct {
 } config = {.runtime_dir = NSGATE_RUNTIME_DIR, .config_dir = NSGATE_CONFIG_DIR};
 
 static volatile bool stopping;
+static bool failed;
 static struct worker *workers[2 * WORKERS_MAX]; /* the second half for flooded queues */
 static unsigned int worker_count;
 
@@ -194,11 +198,27 @@ static int listen_on(const char *name, int type, mode_t mode, gid_t group)
 	}
 	daemon_must(options_path(config.runtime_dir, name, path, sizeof(path)),
 		    "the runtime directory's path is too long for a socket");
-	fd = ipc_listen(path, type, mode, geteuid(), group);
+	/* What stood before an agent that was just killed may listen for a moment longer. */
+	for (int tries = 0; tries <= LISTEN_TRIES; tries++) {
+		fd = ipc_listen(path, type, mode, geteuid(), group);
+		if (fd != -EADDRINUSE)
+			break;
+		nanosleep(&(const struct timespec){.tv_nsec = LISTEN_PAUSE_NS}, NULL);
+	}
 	if (fd < 0)
 		die(1, "cannot listen on %s: %s%s", path, strerror(-fd),
 		    geteuid() ? ": run as root, or have the socket passed" : "");
 	return fd;
+}
+
+static void start_front(int fds[NSGATE_FRONT_MAX])
+{
+	const int err = front_open(fds, config.uid, config.gid);
+
+	if (err == -ENOENT)
+		die(1, "nsgate-front is neither beside this program nor in ../libexec/nsgate, and "
+		       "this kernel needs it: install it, and mount /proc");
+	daemon_must(err, "cannot start nsgate-front");
 }
 
 /* Worth an entry in the log, and no reason to judge no packets. */
@@ -240,6 +260,7 @@ static void policy_problem(const char *name, const char *problem)
 /* ---- the control thread's sources ---- */
 
 static struct loop_source api_source, store_source, event_sources[2 * WORKERS_MAX];
+static struct loop_source front_sources[NSGATE_FRONT_MAX];
 
 /* What the broker said before somebody asks is known when he is answered. */
 static void serve_api(void)
@@ -311,6 +332,26 @@ static void watch_sources(void)
 	store_source.ready = store_ready;
 	daemon_must(loop_add(&api_source, api_fd(), EPOLLIN), "epoll");
 	daemon_must(loop_add(&store_source, store_inotify_fd(), EPOLLIN), "epoll");
+}
+
+/* Nobody can ask any more. Whoever starts the agent starts both again, and no packet is lost. */
+static void front_gone(struct loop_source *source, uint32_t events)
+{
+	(void)source;
+	(void)events;
+	if (!failed)
+		log_event(LOG_LEVEL_ERROR, "front.gone", "remedy",
+			  "nsgate-front has ended, and so nsgate-agent does: start it again", NULL);
+	failed = stopping = true;
+}
+
+/* What it says is the API's to read; that it has ended comes unasked. */
+static void watch_front(const int fds[NSGATE_FRONT_MAX])
+{
+	for (unsigned int i = 0; front_is_open() && i < NSGATE_FRONT_MAX; i++) {
+		front_sources[i].ready = front_gone;
+		daemon_must(loop_add(&front_sources[i], fds[i], 0), "epoll");
+	}
 }
 
 /* In the thread that it is called in. `arg`: int *, what confine_files() says. */
@@ -388,7 +429,7 @@ static void run(void)
 int main(int argc, char **argv)
 {
 	struct api_config api = {.admins = &config.admins};
-	int agent_fd;
+	int agent_fd, clients[NSGATE_FRONT_MAX];
 	uid_t started_by = geteuid();
 
 	log_setup("nsgate-agent", LOG_LEVEL_INFO);
@@ -419,16 +460,20 @@ int main(int argc, char **argv)
 	daemon_must(store_open(config.config_dir, config.uid, config.gid, policy_changed),
 		    "cannot open the policy directory");
 	open_last_good();
-	api.api_listen_fd = listen_on("api.sock", SOCK_STREAM, 0660, config.socket_gid);
-	api.stats_listen_fd = listen_on("stats.sock", SOCK_STREAM, 0660, config.socket_gid);
+	clients[NSGATE_FRONT_API] = listen_on("api.sock", SOCK_STREAM, 0660, config.socket_gid);
+	clients[NSGATE_FRONT_STATS] = listen_on("stats.sock", SOCK_STREAM, 0660, config.socket_gid);
 	agent_fd = listen_on("agent.sock", SOCK_SEQPACKET, 0600, getegid());
 	(void)listen_fds_close();
+	start_front(clients);
+	api.api_fd = clients[NSGATE_FRONT_API];
+	api.stats_fd = clients[NSGATE_FRONT_STATS];
 	confine();
 	store_on_problem(policy_problem);
 	store_load();
 	daemon_must(api_start(&api), "cannot start the API");
 	daemon_must(broker_link_open(agent_fd), "epoll");
 	watch_sources();
+	watch_front(clients);
 
 	agent_status.started_at = time(NULL);
 	log_event(LOG_LEVEL_INFO, "started", "version", NSGATE_VERSION, "runtime_dir",
@@ -448,5 +493,5 @@ int main(int argc, char **argv)
 	store_close();
 	store_good_close();
 	loop_close();
-	return 0;
+	return failed;
 }

@@ -21,6 +21,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "agent/api/change.h"
@@ -28,6 +29,7 @@
 #include "agent/api/peers.h"
 #include "agent/api/ready.h"
 #include "agent/api/request.h"
+#include "agent/front.h"
 #include "log.h"
 #include "agent/stats/socket.h"
 
@@ -36,6 +38,8 @@
 
 static struct MHD_Daemon *daemon_;
 static int epoll_fd = -1;
+static int front_fd = -1; /* where nsgate-front hands clients over; -1: the library listens */
+static bool taking;	  /* they are waited for */
 
 /* ---- a request ---- */
 
@@ -277,18 +281,25 @@ static void log_daemon(void *context, const char *format, va_list args)
 		  NULL);
 }
 
-static int start_daemon(const struct api_config *config)
+/* `listen_fd` -1: it is given its connections. */
+static int start_daemon(int listen_fd)
 {
+	const struct MHD_OptionItem listens[] = {
+		{listen_fd < 0 ? MHD_OPTION_END : MHD_OPTION_LISTEN_SOCKET, listen_fd, NULL},
+		{MHD_OPTION_END, 0, NULL},
+	};
+	const unsigned int without = listen_fd < 0 ? MHD_USE_NO_LISTEN_SOCKET : 0;
+
 	errno = 0;
-	daemon_ = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0,
-				   NULL, NULL, handle, NULL, MHD_OPTION_EXTERNAL_LOGGER, log_daemon,
-				   NULL, MHD_OPTION_LISTEN_SOCKET, config->api_listen_fd,
-				   MHD_OPTION_CONNECTION_LIMIT, (unsigned int)API_CONNECTIONS_MAX,
-				   MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int)API_IDLE_S,
-				   MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)API_HEADER_BYTES_MAX,
-				   MHD_OPTION_NOTIFY_COMPLETED, completed, NULL,
-				   MHD_OPTION_NOTIFY_CONNECTION, api_peers_notify, NULL,
-				   MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL, MHD_OPTION_END);
+	daemon_ = MHD_start_daemon(
+		without | MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL,
+		NULL, handle, NULL, MHD_OPTION_EXTERNAL_LOGGER, log_daemon, NULL, MHD_OPTION_ARRAY,
+		listens, MHD_OPTION_CONNECTION_LIMIT, (unsigned int)API_CONNECTIONS_MAX,
+		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int)API_IDLE_S,
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)API_HEADER_BYTES_MAX,
+		MHD_OPTION_NOTIFY_COMPLETED, completed, NULL, MHD_OPTION_NOTIFY_CONNECTION,
+		api_peers_notify, NULL, MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,
+		MHD_OPTION_END);
 	if (!daemon_)
 		return errno ? -errno : -EIO;
 	return 0;
@@ -307,14 +318,16 @@ int api_start(const struct api_config *config)
 	int err;
 
 	api_peers_start(config->admins);
+	front_fd = front_is_open() ? config->api_fd : -1;
+	taking = true;
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (epoll_fd < 0)
 		return -errno;
 	err = api_events_start();
 	if (!err)
-		err = stats_socket_start(config->stats_listen_fd);
+		err = stats_socket_start(config->stats_fd);
 	if (!err)
-		err = start_daemon(config);
+		err = start_daemon(front_is_open() ? -1 : config->api_fd);
 	if (!err) {
 		info = MHD_get_daemon_info(daemon_, MHD_DAEMON_INFO_EPOLL_FD);
 		err = info ? watch(info->epoll_fd) : -EIO;
@@ -323,6 +336,8 @@ int api_start(const struct api_config *config)
 		err = watch(stats_socket_fd());
 	if (!err)
 		err = watch(api_events_fd());
+	if (!err && front_fd >= 0)
+		err = watch(front_fd);
 	if (err)
 		api_stop();
 	return err;
@@ -337,7 +352,7 @@ void api_stop(void)
 	api_ready_stop();
 	if (daemon_) {
 		(void)MHD_run(daemon_); /* lets streams end rather than break */
-		/* It closes the listening socket unless told to leave it alone. */
+		/* It closes a listening socket unless told to leave it alone. */
 		(void)MHD_quiesce_daemon(daemon_);
 		MHD_stop_daemon(daemon_);
 	}
@@ -361,6 +376,33 @@ static unsigned int connection_count(void)
 	return info ? info->num_connections : 0;
 }
 
+/* ---- clients that nsgate-front hands over ---- */
+
+static void take_while_room(void)
+{
+	const bool wanted = connection_count() < API_CONNECTIONS_MAX;
+	struct epoll_event event = {.events = wanted ? EPOLLIN : 0, .data.fd = front_fd};
+
+	if (front_fd >= 0 && wanted != taking &&
+	    epoll_ctl(epoll_fd, EPOLL_CTL_MOD, front_fd, &event) == 0)
+		taking = wanted;
+}
+
+static void take_clients(void)
+{
+	static const struct sockaddr address = {.sa_family = AF_UNIX};
+	unsigned int room = API_CONNECTIONS_MAX - connection_count();
+	uid_t uid;
+	int fd;
+
+	for (; room > 0 && (fd = front_accept(front_fd, &uid)) >= 0; room--)
+		if (api_peers_expect(fd, uid))
+			/* It closes what it cannot have. */
+			(void)MHD_add_connection(daemon_, fd, &address, sizeof(address));
+		else
+			close(fd);
+}
+
 void api_run(void)
 {
 	unsigned int before;
@@ -369,6 +411,8 @@ void api_run(void)
 	api_ready_expire();
 	api_events_run();
 	stats_socket_run();
+	if (front_fd >= 0)
+		take_clients();
 	/*
 	 * At its limit the library stops listening, and when a connection ends it listens again
 	 * only in the run after: no event would cause that one.
@@ -378,6 +422,8 @@ void api_run(void)
 		api_resume_done();
 		(void)MHD_run(daemon_);
 	} while (connection_count() < before);
+	api_peers_expect_none();
+	take_while_room();
 }
 
 static int sooner(int one, int other)

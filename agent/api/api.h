@@ -12,8 +12,8 @@
 #include "agent/event.h"
 
 struct api_config {
-	int api_listen_fd;		    /* AF_UNIX stream, listening, non-blocking */
-	int stats_listen_fd;		    /* the same */
+	int api_fd;			    /* front_accept()'s */
+	int stats_fd;			    /* the same */
 	const struct daemon_admins *admins; /* may change things, beside uid 0 */
 };
 

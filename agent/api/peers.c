@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <sys/socket.h>
 
+#include "agent/front.h"
 #include "ipc.h"
 #include "log.h"
 
@@ -17,22 +18,91 @@ static struct peer {
 	uid_t uid;
 } peers[API_CONNECTIONS_MAX];
 
+/* Connections that nsgate-front handed over, and whose they are. */
+static struct handed {
+	int fd; /* -1: a free place */
+	bool begun;
+	uid_t uid;
+} handed[API_CONNECTIONS_MAX];
+
 void api_peers_start(const struct daemon_admins *admins)
 {
 	admins_ = admins;
+	for (unsigned int i = 0; i < API_CONNECTIONS_MAX; i++)
+		handed[i].fd = -1;
+}
+
+/* ---- handed over ---- */
+
+/* `fd` -1: a free place. Return: NULL where there is none. */
+static struct handed *find_handed(int fd)
+{
+	for (unsigned int i = 0; i < API_CONNECTIONS_MAX; i++)
+		if (handed[i].fd == fd)
+			return &handed[i];
+	return NULL;
+}
+
+bool api_peers_expect(int fd, uid_t uid)
+{
+	struct handed *place = find_handed(-1);
+
+	if (place)
+		*place = (struct handed){.fd = fd, .uid = uid};
+	return place != NULL;
+}
+
+void api_peers_expect_none(void)
+{
+	for (unsigned int i = 0; i < API_CONNECTIONS_MAX; i++)
+		if (!handed[i].begun)
+			handed[i].fd = -1;
+}
+
+static bool uid_handed(int fd, uid_t *ret_uid)
+{
+	struct handed *it = find_handed(fd);
+
+	if (!it)
+		return false;
+	it->begun = true;
+	*ret_uid = it->uid;
+	return true;
+}
+
+/* ---- connected ---- */
+
+static int fd_of(struct MHD_Connection *connection)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+
+	return info ? info->connect_fd : -1;
 }
 
 /* Return: its descriptor, or -1. */
 static int peer_of(struct MHD_Connection *connection, uid_t *ret_uid)
 {
-	const union MHD_ConnectionInfo *info =
-		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	const int fd = fd_of(connection);
 	gid_t gid;
 	pid_t pid;
 
-	if (!info || ipc_peer(info->connect_fd, ret_uid, &gid, &pid) < 0)
+	if (fd < 0)
 		return -1;
-	return info->connect_fd;
+	if (front_is_open())
+		return uid_handed(fd, ret_uid) ? fd : -1;
+	return ipc_peer(fd, ret_uid, &gid, &pid) < 0 ? -1 : fd;
+}
+
+static void peer_gone(struct MHD_Connection *connection, struct peer *peer)
+{
+	const int fd = fd_of(connection);
+	struct handed *it = fd < 0 ? NULL : find_handed(fd);
+
+	if (it)
+		it->fd = -1;
+	if (peer)
+		peer->used = false;
 }
 
 static bool may_change(uid_t uid)
@@ -98,8 +168,7 @@ void api_peers_notify(void *context, struct MHD_Connection *connection, void **s
 
 	(void)context;
 	if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
-		if (peer)
-			peer->used = false;
+		peer_gone(connection, peer);
 		return;
 	}
 	fd = peer_of(connection, &uid);

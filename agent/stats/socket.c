@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "ipc.h"
+#include "agent/front.h"
 #include "agent/json_writer.h"
 #include "log.h"
 #include "agent/stats/stats.h"
@@ -122,13 +122,14 @@ static struct client *accept_client(void)
 	struct client *client = clients;
 	static struct log_limit limit;
 	unsigned int suppressed;
+	uid_t uid;
 	int fd;
 
 	if (client_count == STATS_CLIENTS_MAX)
 		return NULL;
-	fd = ipc_accept(listener);
+	fd = front_accept(listener, &uid);
 	if (fd < 0) {
-		if (fd != -EAGAIN && fd != -ECONNABORTED && fd != -EINTR &&
+		if (fd != -EAGAIN && fd != -ECONNABORTED && fd != -EINTR && fd != -ENOTCONN &&
 		    log_allowed(&limit, 1, &suppressed))
 			log_event(LOG_LEVEL_WARNING, "stats.accept_failed", "error", log_errno(fd),
 				  "suppressed", log_number(suppressed), NULL);

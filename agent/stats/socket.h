@@ -7,10 +7,13 @@
 #ifndef NSGATE_STATS_SOCKET_H
 #define NSGATE_STATS_SOCKET_H
 
-#define STATS_CLIENTS_MAX 64
+#include "nsgate/front.h"
+
+#define STATS_CLIENTS_MAX NSGATE_STATS_CLIENTS_MAX
 #define STATS_CLIENT_MS 5000
 
-int stats_socket_start(int listen_fd); /* the fd stays the caller's. 0 or -errno */
+/* `fd`: front_accept()'s; it stays the caller's. Return: 0 or -errno. */
+int stats_socket_start(int fd);
 void stats_socket_stop(void);
 
 int stats_socket_fd(void); /* an epoll fd: readable means call stats_socket_run() */

@@ -47,7 +47,8 @@ QUEUE_NUMBERS = 13  # of a queue: one for each thing that the kernel knows of a 
 libc = ctypes.CDLL(None, use_errno=True)
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.path.abspath(os.environ.get("NSGATE_BUILD") or os.path.join(HERE, "..", "..", "build"))
-PROGRAMS = ("nsgate-broker", "nsgate-enter", "nsgate-supervise", "nsgate-agent", "nsgatectl", "nsgate-handoff", "oci-hook",
+OLDER = ("/usr/bin/python3", os.path.join(HERE, "older.py"))  # as on a kernel before 6.16
+PROGRAMS = ("nsgate-broker", "nsgate-enter", "nsgate-supervise", "nsgate-front", "nsgate-agent", "nsgatectl", "nsgate-handoff", "oci-hook",
             "nsgate-runc", "nsgate-cni")
 
 
@@ -520,6 +521,8 @@ class Lab:
         self.broker = self.agent = None
         self.links = itertools.count()
         self.through = {}  # commands that start a program, by its name
+        if os.environ.get("NSGATE_TEST_OLDER"):
+            self.through["nsgate-agent"] = OLDER
         self.environments = {}  # what it is started with, by its name; none: what we have
 
     # ---- daemons ----

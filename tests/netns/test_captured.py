@@ -19,7 +19,8 @@ import time
 import ipc
 import pytest
 from captured import FORGE_FD, FORGE_HOOKS, KEEP, KEPT, LIBRARY, NUMBERS, SAY_AGAIN, Captured
-from lab import Arrivals, connect_stream, end, fd_count, run, until
+from lab import (Arrivals, OLDER, UnixHTTP, connect_stream, end, fd_count, run,
+                 until)
 
 SO_ATTACH_FILTER, SO_LOCK_FILTER, SO_PASSRIGHTS = 26, 44, 83
 F_SETLEASE, F_SETOWN, F_SETSIG, F_DUPFD = 1024, 8, 10, 0
@@ -28,7 +29,6 @@ PROT_READ, PROT_WRITE, PROT_EXEC, MAP_SHARED = 1, 2, 4, 1
 O_WRONLY_CREAT = os.O_WRONLY | os.O_CREAT
 RLIMIT_FSIZE = resource.RLIMIT_FSIZE
 MIB = 1 << 20
-OLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "older.py")
 REFUSED = -errno.EPERM
 
 
@@ -110,6 +110,92 @@ def can_refuse_rights():
         except OSError:
             return False
     return True
+
+
+@pytest.fixture
+def older(captured):
+    """nsgate-front stands before it."""
+    lab = captured.lab
+    lab.through["nsgate-agent"] = OLDER
+    lab.start()
+    lab.inner = lab.pair("web")[0]
+    lab.attach(lab.inner, default="accept")
+    return captured
+
+
+def front_of(pid):
+    return int(run("pgrep", "-P", str(pid), "-x", "nsgate-front").stdout)
+
+
+def send_fd(client, fd, data=b"x", flags=0):
+    client.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))], flags)
+
+
+def cut_off(client):
+    """Has it been ended, whatever it was sent before?"""
+    with contextlib.suppress(ConnectionError):
+        while client.recv(65536):
+            pass
+    return True
+
+
+EVENTS = b"GET /v1/events HTTP/1.1\r\nHost: a\r\n\r\n"
+WAYS = {  # (what is sent before, what comes with the descriptor, flags)
+    "at once": (b"", EVENTS, 0),
+    "amid a request": (EVENTS[:20], EVENTS[20:], 0),
+    "later": (EVENTS, b"x", 0),
+    "out of band": (b"", b"x", socket.MSG_OOB),
+    "out of band later": (EVENTS, b"x", socket.MSG_OOB),
+}
+# stats.sock sends what it has and closes.
+PATHS = [("api.sock", way) for way in WAYS] + [("stats.sock", way) for way in ("at once", "out of band")]
+
+
+@pytest.mark.parametrize("path, way", PATHS)
+def test_foreign_descriptors_do_not_get_past_the_front(older, path, way):
+    lab = older.lab
+    first, data, flags = WAYS[way]
+    client = connect_stream(f"{lab.runtime}/{path}")
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as accomplice:
+        foreign = f"socket:[{os.fstat(accomplice.fileno()).st_ino}]"
+        with contextlib.suppress(BrokenPipeError):  # it has all of the statistics
+            client.sendall(first)
+            if path == "api.sock" and first == EVENTS:
+                assert client.recv(16)
+            send_fd(client, accomplice.fileno(), data, flags)
+        for fd in older.fds("socket:"):
+            message, room = older.message(bytes(64), control=64)
+            older.recvmsg(fd, message, socket.MSG_DONTWAIT)
+            assert struct.unpack("=Q", older.bytes_at(room, 8))[0] == 0  # no control message
+        assert cut_off(client)
+        assert foreign not in held(lab.agent.pid) | held(front_of(lab.agent.pid))
+    if path == "api.sock":
+        assert "event=api.descriptors uid=0" in lab.log("nsgate-agent")
+    assert lab.names() == [lab.inner.name]
+
+
+def held(pid):
+    found = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    return found
+
+
+def test_behind_the_front_it_has_no_socket_of_strangers(older):
+    """Neither those that listen nor those that clients are connected to."""
+    lab = older.lab
+    client = UnixHTTP(f"{lab.runtime}/api.sock")
+    client.request("GET", "/healthz")
+    assert client.getresponse().status == 200
+    strangers = set()
+    for pid in ("self", lab.agent.pid):  # connected in our namespace, listening in the agent's
+        with open(f"/proc/{pid}/net/unix", encoding="ascii") as file:
+            strangers |= {f"socket:[{line.split()[6]}]" for line in file if line.rstrip().endswith(
+                (f"{lab.runtime}/api.sock", f"{lab.runtime}/stats.sock"))}
+    assert len(strangers & held(front_of(lab.agent.pid))) == 3
+    assert not strangers & held(lab.agent.pid)
+    client.close()
 
 
 def test_commands_of_descriptors_are_few(attached):
@@ -266,7 +352,7 @@ def test_successor_says_that_nothing_comes(own_lab):
 @pytest.fixture(params=["now", "before 6.16"])
 def kernel(request, own_lab):
     if request.param != "now":
-        own_lab.through["nsgate-broker"] = ("/usr/bin/python3", OLDER)
+        own_lab.through["nsgate-broker"] = OLDER
     return request.param
 
 
@@ -316,6 +402,66 @@ def test_strangers_descriptors_hold_up_nobody(own_lab, kernel, messages):
     until(lambda: fd_count(lab.broker.pid) in before, "the broker to have closed it")
     if kernel != "now":
         assert "descriptors from one who may change nothing" in lab.log("nsgate-broker")
+    lab.peer.close()
+
+
+@pytest.mark.parametrize("path, way", PATHS)
+def test_traps_hold_up_neither_the_front_nor_the_agent(own_lab, path, way):
+    """All who had a copy are gone when nsgate-front comes to look."""
+    lab = own_lab
+    lab.through["nsgate-agent"] = OLDER
+    lab.start()
+    bad = lingering(lab)
+    front = front_of(lab.agent.pid)
+    first, data, flags = WAYS[way]
+    clients = [connect_stream(f"{lab.runtime}/{path}") for _ in range(30 if first else 0)]
+    for client in clients:
+        client.sendall(first)
+        assert first != EVENTS or client.recv(16)
+    os.kill(front, signal.SIGSTOP)
+    try:
+        clients += [connect_stream(f"{lab.runtime}/{path}") for _ in range(0 if first else 100)]
+        for client in clients:
+            send_fd(client, bad.fileno(), data, flags)
+            client.close()
+        bad.close()
+    finally:
+        os.kill(front, signal.SIGCONT)
+    started = time.monotonic()
+    assert lab.get("/healthz")["status"] == "ok"
+    lab.stats_sock()
+    assert time.monotonic() - started < 5
+    until(lambda: len(os.listdir(f"/proc/{front}/fd")) <= 8, "the front to have closed all")
+    assert "event=api.descriptors" in lab.log("nsgate-agent")
+    lab.peer.close()
+
+
+def test_trap_behind_the_last_word(own_lab):
+    """It comes when nobody reads any more: the agent has closed, and its answer is not all taken."""
+    lab = own_lab
+    lab.through["nsgate-agent"] = OLDER
+    lab.start()
+    bad = lingering(lab)
+    lab.put_policy("large", default="accept", rules=[
+        {"name": f"{number}-" + "x" * 50, "action": "accept"} for number in range(3500)])
+    front = front_of(lab.agent.pid)
+    before = len(held(lab.agent.pid))
+    client = connect_stream(f"{lab.runtime}/api.sock")
+    client.sendall(b"GET /v1/policies/large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    until(lambda: len(client.recv(1 << 20, socket.MSG_PEEK)) > 100000, "half of the answer")
+    until(lambda: len(held(lab.agent.pid)) == before, "the agent to have closed")
+    client.sendall(b"x")
+    send_fd(client, bad.fileno())
+    os.kill(front, signal.SIGSTOP)
+    try:
+        client.close()
+        bad.close()
+    finally:
+        os.kill(front, signal.SIGCONT)
+    started = time.monotonic()
+    assert lab.get("/healthz")["status"] == "ok"
+    assert time.monotonic() - started < 5
+    until(lambda: "event=api.descriptors" in lab.log("nsgate-agent"), "it to be noticed")
     lab.peer.close()
 
 

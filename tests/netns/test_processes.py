@@ -8,7 +8,7 @@ import re
 import signal
 
 from captured import NUMBERS
-from lab import HERE, end, until
+from lab import HERE, OLDER, end, until
 
 import pytest
 
@@ -90,7 +90,7 @@ def test_processes_are_what_the_page_says(own_lab):
     lab = own_lab
     if not NUMBERS:
         pytest.skip("older.py does not know this machine")
-    lab.through["nsgate-broker"] = ("/usr/bin/python3", f"{HERE}/older.py")
+    lab.through["nsgate-broker"] = OLDER
     lab.start_broker("--supervise", "--", "--user", "nobody", "--group", "daemon", wait=False)
     until(lambda: os.path.exists(f"{lab.runtime}/api.sock"), "an agent")
     lab.wait_ready()

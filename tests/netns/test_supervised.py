@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from lab import QUEUE, Arrivals, answers, end, freeze, program, until
+from lab import OLDER, QUEUE, Arrivals, answers, end, freeze, program, run, until
 from nfqueue import Consumer
 from test_restarts import POLICY, Stream
 
@@ -37,8 +37,9 @@ os.execv(sys.argv[2], sys.argv[2:])
 class Service:
     """A daemon, started again and again, with what it has stored."""
 
-    def __init__(self, lab, name, *args, watchdog_us=None, build=None):
+    def __init__(self, lab, name, *args, watchdog_us=None, build=None, through=()):
         self.lab = lab
+        self.through = through  # the command that starts it
         self.build = build  # where the program is; None: where all are
         self.name = name
         self.args = args
@@ -64,7 +65,7 @@ class Service:
     def start(self, wait=True):
         passed = {name: made.fileno() for name, made in self.sockets.items()} | self.store
         path = os.path.join(self.build, self.name) if self.build else program(self.name)
-        command = [path, "--runtime-dir", self.lab.runtime, "--config-dir",
+        command = [*self.through, path, "--runtime-dir", self.lab.runtime, "--config-dir",
                    self.lab.config, *self.args]
         with open(f"{self.lab.dir}/{self.name}.log", "ab") as log:
             self.process = subprocess.Popen(
@@ -261,6 +262,50 @@ def test_supervised_agent_that_hangs_is_replaced(own_lab):
     lab.wait_ready()
     lab.expect(name, {"packets.accepted": 100})
     assert lab.log("nsgate-broker").count("event=supervise.hung") >= 2
+    end(lab.broker, signal.SIGTERM)
+
+
+def pid_of(name, parent):
+    return int(run("pgrep", "-P", str(parent), "-x", name).stdout)
+
+
+def has_ended(pid):
+    """Whether or not the machine's init has noticed."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.parametrize("victim", ["front", "agent"])
+def test_front_and_agent_end_together_and_no_packet_is_lost(own_lab, victim):
+    """On a kernel before 6.16."""
+    lab = own_lab
+    lab.through["nsgate-broker"] = OLDER
+    lab.start_broker("--supervise", "--", "--user", "nobody", "--group", "daemon", wait=False)
+    until(lambda: answers(f"{lab.runtime}/api.sock"), "an agent")
+    lab.wait_ready()
+    inner, outside = lab.pair("web")
+    lab.attach(inner, default="accept")
+    supervisor = pid_of("nsgate-supervis", lab.broker.pid)  # as long as the kernel has it
+    agent = pid_of("nsgate-agent", supervisor)
+    front = pid_of("nsgate-front", agent)
+    arrived = Arrivals(inner, 7)
+    outside.send("10.77.0.1", 7, 10)
+    arrived.wait(10)
+    os.kill(front if victim == "front" else agent, signal.SIGKILL)
+    for _ in range(100):
+        outside.send("10.77.0.1", 7, 1)
+        time.sleep(0.002)
+    arrived.wait(110)
+    until(lambda: answers(f"{lab.runtime}/api.sock"), "the next agent")
+    lab.wait_ready()
+    assert lab.get("/healthz")["status"] == "ok"
+    assert has_ended(front) and has_ended(agent)
+    assert pid_of("nsgate-front", pid_of("nsgate-agent", supervisor)) != front
+    if victim == "front":
+        assert "event=front.gone" in lab.log("nsgate-broker")
     end(lab.broker, signal.SIGTERM)
 
 
@@ -509,6 +554,37 @@ def test_passed_sockets_are_served_and_stay(own_lab):
                           for n in (*broker.sockets, *agent.sockets)]
         assert answers(f"{lab.runtime}/broker.sock", socket.SOCK_SEQPACKET)
     broker.close()
+    agent.close()
+
+
+# As the units start it: a user with one capability, and nothing to give up.
+AS_UNIT = ("/usr/bin/setpriv", "--reuid=65534", "--regid=1", "--clear-groups",
+           "--inh-caps=-all,+net_admin", "--ambient-caps=-all,+net_admin",
+           "--bounding-set=-all,+net_admin", "--no-new-privs", *OLDER)
+
+
+@pytest.mark.parametrize("through", [OLDER, AS_UNIT], ids=["root", "unit"])
+def test_passed_sockets_go_to_the_front(own_lab, through):
+    """On a kernel before 6.16."""
+    lab = own_lab
+    os.chown(lab.policies, 65534, 1)
+    agent = Service(lab, "nsgate-agent", through=through)
+    os.chmod(agent.path, 0o777)
+    for name, kind in (("agent.sock", socket.SOCK_SEQPACKET), ("api.sock", socket.SOCK_STREAM),
+                       ("stats.sock", socket.SOCK_STREAM)):
+        agent.listen(name, kind)
+    lab.start_broker()
+    for _ in range(2):
+        restart(lab, agent)
+        inner = lab.netns()
+        lab.attach(inner, **POLICY)
+        assert inner.name in lab.stats_sock()["namespaces"]
+        with open(f"/proc/{pid_of('nsgate-front', agent.process.pid)}/status",
+                  encoding="ascii") as file:
+            status = dict(line.split(":\t", 1) for line in file)
+        assert {int(status[name], 16) for name in ("CapPrm", "CapEff", "CapAmb")} == {0}
+        assert status["Uid"].split() == 4 * [status["Uid"].split()[0]] != 4 * ["0"]
+        assert agent.kill(signal.SIGTERM) == 0
     agent.close()
 
 

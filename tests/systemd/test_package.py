@@ -156,7 +156,8 @@ def test_content(lab, packages):
     assert hook in files
     for program in ("/usr/bin/nsgatectl", "/usr/bin/nsgate-handoff", "/usr/sbin/nsgate-broker",
                     "/usr/sbin/nsgate-agent", "/usr/lib/cni/nsgate", hook,
-                    "/usr/libexec/nsgate/nsgate-enter", "/usr/libexec/nsgate/nsgate-supervise"):
+                    "/usr/libexec/nsgate/nsgate-enter", "/usr/libexec/nsgate/nsgate-supervise",
+                    "/usr/libexec/nsgate/nsgate-front"):
         assert machine.run(program, "--version").stdout.startswith("nsgate"), program
     assert "/usr/libexec/nsgate/nsgate-runc" in files
     for page in (ROOT / "doc" / "man").iterdir():
