@@ -315,7 +315,7 @@ static bool on_ns_tamper(const union nsgate_msg *message, int *fds, unsigned int
 	if (!ipc_text_valid(tamper->text, sizeof(tamper->text)))
 		return false;
 	if (ns)
-		ns_tampered(ns, tamper->kind, tamper->repairs, tamper->text);
+		ns_tampered(ns, tamper);
 	return true;
 }
 

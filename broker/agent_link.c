@@ -153,6 +153,8 @@ static bool say_tamper(struct attachment *attachment)
 		.cookie = attachment->record.cookie,
 		.kind = attachment->tamper,
 		.repairs = attachment->record.repairs,
+		.table_inet = attachment->record.table_inet,
+		.table_netdev = attachment->record.table_netdev,
 	};
 
 	ipc_header(&message.header, NSGATE_MSG_NS_TAMPER, ++agent.next_id);

@@ -343,7 +343,7 @@ static void finish(struct attachment *attachment)
 	if (attachment->keeper)
 		client_detached(attachment->keeper, attachment->record.name);
 	answer(attachment, err ? NSGATE_STATUS_FAILED : NSGATE_STATUS_OK,
-	       err ? "detached, but the table inet nsgate could not be deleted: see the broker's "
+	       err ? "detached, but its nftables table could not be deleted: see the broker's "
 		     "log"
 		   : "");
 	if (!attachment->orphaned)
@@ -505,7 +505,7 @@ static void rules_failed(struct attachment *attachment, int err, bool known)
 	snprintf(attachment->rules_text, sizeof(attachment->rules_text),
 		 "cannot install the rules in %s: %s%s", attachment->record.name,
 		 err == -ENOSYS ? "strict" : strerror(-err),
-		 err == -EPERM	  ? ": the table inet nsgate belongs to another live program there"
+		 err == -EPERM	  ? ": somebody there takes every table that rules could be in"
 		 : err == -ENOSYS ? ": " ENFORCE_NO_GUARD
 		 : err == -E2BIG  ? ": more links than a strict policy can guard"
 		 : !known	  ? ": hooks, flags or a generation that this nsgate-broker does "

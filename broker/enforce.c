@@ -12,6 +12,7 @@
 #include "log.h"
 #include "loop.h"
 #include "nsgate/shm.h"
+#include "nsgate/table.h"
 #include "broker/queue_setup.h"
 #include "record.h"
 #include "broker/records.h"
@@ -203,6 +204,36 @@ void enforce_queue_moved(struct attachment *attachment, uint16_t before)
 	note_tamper(attachment, NSGATE_TAMPER_QUEUE, "queue.moved", what);
 }
 
+/* "inet nsgate-1a2b3c4d" */
+static void name_table(char text[32], const char *family, uint32_t number)
+{
+	char name[NSGATE_TABLE_NAME_MAX];
+
+	nsgate_table_name(name, number);
+	snprintf(text, 32, "%s %s", family, name);
+}
+
+/* Somebody there can own a table of our name; then ours has another one. */
+static void note_tables(struct attachment *attachment)
+{
+	struct nsgate_ns_record *record = &attachment->record;
+	struct rules_table_numbers now;
+	char what[NSGATE_TEXT_MAX], inet[32], netdev[32];
+
+	if (rules_table_numbers(attachment->netns.rules, &now) < 0 ||
+	    (now.inet == record->table_inet && now.netdev == record->table_netdev))
+		return;
+	record->table_inet = now.inet;
+	record->table_netdev = now.netdev;
+	name_table(inet, "inet", now.inet);
+	name_table(netdev, "netdev", now.netdev);
+	snprintf(what, sizeof(what), "%s: the rules are in %s and %s now",
+		 now.inet || now.netdev ? "another program there owns a table of that name"
+					: "the names of the tables are free again",
+		 inet, netdev);
+	note_tamper(attachment, NSGATE_TAMPER_TABLE, "table.moved", what);
+}
+
 /* ---- rules that could not be installed ---- */
 
 static void rules_owe(struct attachment *attachment, int error)
@@ -241,6 +272,9 @@ void enforce_record(struct attachment *attachment)
 		(void)rules_print(attachment->netns.rules, &after);
 	if (err)
 		rules_owe(attachment, err);
+	else if (record.table_inet != attachment->record.table_inet ||
+		 record.table_netdev != attachment->record.table_netdev)
+		return; /* that has been told */
 	else if (was_changed(&record, before, after) || found == CUSTODY_MENDED)
 		note_tamper(attachment, NSGATE_TAMPER_RULES, "repaired",
 			    "the rules were changed while no nsgate-broker ran, or are those of "
@@ -326,6 +360,7 @@ int enforce_rules(struct attachment *attachment, const struct nsgate_rules_spec 
 	attachment->custody = CUSTODY_INTACT;
 	rules_paid(attachment);
 	attachment->record.rules = *spec;
+	note_tables(attachment);
 	save(attachment);
 	if (tampered)
 		note_tamper(attachment, NSGATE_TAMPER_RULES, "repaired", TAMPERED);

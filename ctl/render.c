@@ -9,6 +9,7 @@
 #include "client/document.h"
 #include "client/failure.h"
 #include "ctl/table.h"
+#include "nsgate/table.h"
 
 static enum table_tone tone_of_state(const char *state)
 {
@@ -142,6 +143,9 @@ static void print_head(struct json_object *stats, FILE *to, bool colour)
 		 document_count(stats, "queue.flushed"),
 		 document_count(stats, "queue.unbound_dropped"));
 	print_pair(to, "", line, TABLE_TONE_PLAIN, colour);
+	snprintf(line, sizeof(line), "inet %s", document_text(stats, "table", NSGATE_TABLE));
+	if (strcmp(line, "inet " NSGATE_TABLE) != 0)
+		print_pair(to, "table", line, TABLE_TONE_WARN, colour);
 	if (document_count(stats, "repairs") > 0) {
 		snprintf(line, sizeof(line), "%" PRIu64 ", see nsgate-broker's log",
 			 document_count(stats, "repairs"));

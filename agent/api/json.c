@@ -9,6 +9,7 @@
 #include "agent/json_writer.h"
 #include "agent/ns/ns.h"
 #include "nsgate/hook.h"
+#include "nsgate/table.h"
 #include "policy/policy.h"
 #include "agent/store/store.h"
 
@@ -120,6 +121,14 @@ void api_write_ns_identity(struct jw *w, const struct ns *ns)
 	write_attached_at(w, ns);
 }
 
+void api_write_ns_table(struct jw *w, const struct ns *ns)
+{
+	char table[NSGATE_TABLE_NAME_MAX];
+
+	nsgate_table_name(table, ns->record.table_inet);
+	jw_string(w, "table", table);
+}
+
 void api_write_ns(struct jw *w, const struct ns *ns)
 {
 	jw_open(w, NULL, '{');
@@ -132,6 +141,7 @@ void api_write_ns(struct jw *w, const struct ns *ns)
 	jw_uint(w, "count", ns->record.queue_count);
 	jw_string(w, "backend", api_backend_name(ns->record.backend));
 	jw_close(w, '}');
+	api_write_ns_table(w, ns);
 	write_labels(w, ns->record.labels, sizeof(ns->record.labels));
 	write_attached_at(w, ns);
 	jw_close(w, '}');

@@ -21,6 +21,9 @@ void api_time(int64_t seconds, long nanoseconds, char ret[API_TIME_MAX]);
 void api_write_ns_head(struct jw *w, const struct ns *ns);
 void api_write_ns_identity(struct jw *w, const struct ns *ns);
 
+/* "table" */
+void api_write_ns_table(struct jw *w, const struct ns *ns);
+
 /* NS, the whole object. */
 void api_write_ns(struct jw *w, const struct ns *ns);
 

@@ -597,12 +597,17 @@ void ns_set_state(struct ns *ns, bool orphaned, bool degraded, const char *text)
 }
 
 /* The broker says it at most twice a second for a namespace; more than that was one. */
-void ns_tampered(struct ns *ns, uint32_t kind, uint32_t repairs, const char *text)
+void ns_tampered(struct ns *ns, const struct nsgate_msg_ns_tamper *tamper)
 {
-	if (repairs > ns->record.repairs)
-		ns->record.repairs = repairs;
-	ns_log(LOG_LEVEL_WARNING, kind == NSGATE_TAMPER_QUEUE ? "queue.moved" : "repaired", ns,
-	       text);
+	if (tamper->repairs > ns->record.repairs)
+		ns->record.repairs = tamper->repairs;
+	ns->record.table_inet = tamper->table_inet;
+	ns->record.table_netdev = tamper->table_netdev;
+	ns_log(LOG_LEVEL_WARNING,
+	       tamper->kind == NSGATE_TAMPER_QUEUE   ? "queue.moved"
+	       : tamper->kind == NSGATE_TAMPER_TABLE ? "table.moved"
+						     : "repaired",
+	       ns, tamper->text);
 }
 
 void ns_broker_connected(void)

@@ -121,7 +121,7 @@ void ns_set_links(struct ns *ns, const struct nsgate_link *links, uint32_t count
 void ns_set_state(struct ns *ns, bool orphaned, bool degraded, const char *text);
 
 /* Somebody was at its rules or its queue (enum nsgate_tamper); `repairs` of that since attach. */
-void ns_tampered(struct ns *ns, uint32_t kind, uint32_t repairs, const char *text);
+void ns_tampered(struct ns *ns, const struct nsgate_msg_ns_tamper *tamper);
 
 /* The descriptors of NS_HELD in their order, all still the namespace's. Return: how many. */
 unsigned int ns_fds(const struct ns *ns, int *ret_fds);

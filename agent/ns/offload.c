@@ -16,7 +16,6 @@
 
 #include "netlink.h"
 
-#define TABLE "nsgate"
 #define REQUEST_BYTES 128
 
 static void note_counter(const struct nlattr *data, struct shm_count *ret)
@@ -67,8 +66,10 @@ static void note_object(const struct nlmsghdr *nlh, void *context)
 	}
 }
 
-static int dump_counters(int fd, uint8_t family, netlink_handler handler, void *context)
+static int dump_counters(int fd, uint8_t family, uint32_t table, netlink_handler handler,
+			 void *context)
 {
+	char name[NSGATE_TABLE_NAME_MAX];
 	_Alignas(struct nlmsghdr) char request[REQUEST_BYTES];
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(request);
 	struct nfgenmsg *genmsg;
@@ -81,16 +82,17 @@ static int dump_counters(int fd, uint8_t family, netlink_handler handler, void *
 	genmsg = mnl_nlmsg_put_extra_header(nlh, sizeof(*genmsg));
 	genmsg->nfgen_family = family;
 	genmsg->version = NFNETLINK_V0;
-	mnl_attr_put_strz(nlh, NFTA_OBJ_TABLE, TABLE);
+	nsgate_table_name(name, table);
+	mnl_attr_put_strz(nlh, NFTA_OBJ_TABLE, name);
 	mnl_attr_put_u32(nlh, NFTA_OBJ_TYPE, htonl(NFT_OBJECT_COUNTER));
 	exchange.length = nlh->nlmsg_len;
 	return netlink_exchange(fd, &exchange);
 }
 
-int offload_read(int fd, struct offload_counts *ret)
+int offload_read(int fd, uint32_t table, struct offload_counts *ret)
 {
 	struct offload_counts counts = {0};
-	int err = dump_counters(fd, NFPROTO_INET, note_object, &counts);
+	int err = dump_counters(fd, NFPROTO_INET, table, note_object, &counts);
 
 	if (!err)
 		*ret = counts;
@@ -114,14 +116,16 @@ static void note_guard(const struct nlmsghdr *nlh, void *context)
 	search->found = true;
 }
 
-int offload_read_guard(int fd, struct offload_guard *ret)
+int offload_read_guard(int fd, uint32_t table_inet, uint32_t table_netdev,
+		       struct offload_guard *ret)
 {
+	const uint32_t tables[OFFLOAD_GUARDS] = {table_inet, table_netdev};
 	static const uint8_t families[OFFLOAD_GUARDS] = {NFPROTO_INET, NFPROTO_NETDEV};
 	struct offload_guard guard = {.found = {false}};
 
 	for (int i = 0; i < OFFLOAD_GUARDS; i++) {
 		struct guard_search search = {.found = false};
-		int err = dump_counters(fd, families[i], note_guard, &search);
+		int err = dump_counters(fd, families[i], tables[i], note_guard, &search);
 
 		if (err && err != -EOPNOTSUPP && err != -ENOENT)
 			return err;

@@ -14,6 +14,7 @@
 
 #include "nsgate/counter.h"
 #include "nsgate/shm.h"
+#include "nsgate/table.h"
 
 struct offload_counts {
 	struct shm_count of[NSGATE_COUNTER_MAX];
@@ -21,10 +22,10 @@ struct offload_counts {
 };
 
 /*
- * Read them over a NETLINK_NETFILTER socket of the namespace.
- * Return: 0 (even where none exists); -errno, with *ret untouched.
+ * Read them over a NETLINK_NETFILTER socket of the namespace. `table`: the number of its name
+ * (nsgate/table.h). Return: 0 (even where none exists); -errno, with *ret untouched.
  */
-int offload_read(int fd, struct offload_counts *ret);
+int offload_read(int fd, uint32_t table, struct offload_counts *ret);
 
 #define OFFLOAD_GUARDS 2 /* inet, netdev */
 
@@ -34,6 +35,7 @@ struct offload_guard {
 };
 
 /* The same for the guard. A table that is not there is no error. */
-int offload_read_guard(int fd, struct offload_guard *ret);
+int offload_read_guard(int fd, uint32_t table_inet, uint32_t table_netdev,
+		       struct offload_guard *ret);
 
 #endif

@@ -127,6 +127,7 @@ void stats_write(struct jw *w, const char *key, const struct ns *ns, const struc
 	write_count(w, "no_policy", stats->no_policy);
 	write_count(w, "guard", stats->guard);
 	jw_uint(w, "repairs", ns->record.repairs);
+	api_write_ns_table(w, ns);
 	jw_open(w, "verdict_latency_us", '{');
 	jw_uint(w, "p50", stats_latency(stats, 50));
 	jw_uint(w, "p90", stats_latency(stats, 90));

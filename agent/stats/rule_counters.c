@@ -51,7 +51,7 @@ bool rule_counters_read(struct ns *ns)
 
 	if (ns->aux_fd < 0 || loop_now_ms() < ns->last.ask_again_at_ms)
 		return false;
-	err = offload_read(ns->aux_fd, &counts);
+	err = offload_read(ns->aux_fd, ns->record.table_inet, &counts);
 	if (err == -ETIMEDOUT)
 		ns->last.ask_again_at_ms = loop_now_ms() + AGAIN_MS;
 	if (err)
@@ -94,7 +94,8 @@ void rule_counters_read_guard(struct ns *ns)
 {
 	struct offload_guard guard;
 
-	if (ns->aux_fd < 0 || offload_read_guard(ns->aux_fd, &guard) < 0)
+	if (ns->aux_fd < 0 || offload_read_guard(ns->aux_fd, ns->record.table_inet,
+						 ns->record.table_netdev, &guard) < 0)
 		return;
 	for (int i = 0; i < OFFLOAD_GUARDS; i++)
 		if (guard.found[i])

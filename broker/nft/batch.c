@@ -67,7 +67,12 @@ void nft_batch_begin_at(struct nft_batch *batch, const char *table, uint32_t gen
 	struct nlmsghdr *nlh;
 
 	*batch = (struct nft_batch){
-		.table = table, .family = NFPROTO_INET, .buffer = malloc(BATCH_BYTES)};
+		.table = table,
+		.inet = table,
+		.netdev = table,
+		.family = NFPROTO_INET,
+		.buffer = malloc(BATCH_BYTES),
+	};
 	if (!batch->buffer)
 		batch->error = -ENOMEM;
 	nlh = message_begin(batch, NFNL_MSG_BATCH_BEGIN, 0);
@@ -87,6 +92,12 @@ void nft_batch_begin(struct nft_batch *batch, const char *table)
 void nft_batch_turn(struct nft_batch *batch, uint8_t family)
 {
 	batch->family = family;
+	batch->table = family == NFPROTO_NETDEV ? batch->netdev : batch->inet;
+}
+
+void nft_batch_name_netdev(struct nft_batch *batch, const char *table)
+{
+	batch->netdev = table;
 }
 
 /* Where that is forbidden the message is refused, which is told. */
@@ -284,13 +295,36 @@ static struct nlmsghdr *find_begin(void *buffer, uint16_t type, uint8_t family)
 	return nlh;
 }
 
-int nft_find_table(int fd, uint8_t family, const char *table)
+int nft_get_table(int fd, uint8_t family, const char *table, netlink_handler handler, void *data)
 {
 	_Alignas(struct nlmsghdr) char buffer[FIND_BYTES];
 	struct nlmsghdr *nlh = find_begin(buffer, NFT_MSG_GETTABLE, family);
+	int r;
 
 	mnl_attr_put_strz(nlh, NFTA_TABLE_NAME, table);
-	return netlink_request(fd, nlh, NULL, NULL);
+	r = netlink_request(fd, nlh, handler, data);
+	return r == -ENOENT ? 0 : r;
+}
+
+/* `table`: as far as the kernel looks at it; NULL: all. */
+static int dump(int fd, uint8_t family, uint16_t type, const char *table, netlink_handler handler,
+		void *data)
+{
+	_Alignas(struct nlmsghdr) char buffer[FIND_BYTES];
+	struct netlink_exchange exchange = {.request = buffer, .handler = handler, .data = data};
+	struct nlmsghdr *nlh = find_begin(buffer, type, family);
+
+	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	nlh->nlmsg_seq = exchange.first = exchange.last = netlink_sequence();
+	if (table)
+		mnl_attr_put_strz(nlh, NFTA_CHAIN_TABLE, table);
+	exchange.length = nlh->nlmsg_len;
+	return netlink_exchange(fd, &exchange);
+}
+
+int nft_each_table(int fd, uint8_t family, netlink_handler handler, void *data)
+{
+	return dump(fd, family, NFT_MSG_GETTABLE, NULL, handler, data);
 }
 
 int nft_find_counter(int fd, uint8_t family, const char *table, const char *name)
@@ -379,24 +413,11 @@ static void take_one(const struct nlmsghdr *nlh, void *data)
 int nft_each(int fd, uint8_t family, const char *table, netlink_handler handler, void *data)
 {
 	static const uint16_t dumps[] = {NFT_MSG_GETCHAIN, NFT_MSG_GETRULE};
-	_Alignas(struct nlmsghdr) char buffer[FIND_BYTES];
 	struct each each = {.table = table, .handler = handler, .data = data};
-	struct nlmsghdr *nlh = find_begin(buffer, NFT_MSG_GETTABLE, family);
-	int r;
+	int r = nft_get_table(fd, family, table, take_one, &each);
 
-	mnl_attr_put_strz(nlh, NFTA_TABLE_NAME, table);
-	r = netlink_request(fd, nlh, take_one, &each);
-	for (size_t i = 0; i < sizeof(dumps) / sizeof(dumps[0]) && r == 0; i++) {
-		struct netlink_exchange exchange = {
-			.request = buffer, .handler = take_one, .data = &each};
-
-		nlh = find_begin(buffer, dumps[i], family);
-		nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-		nlh->nlmsg_seq = exchange.first = exchange.last = netlink_sequence();
-		mnl_attr_put_strz(nlh, NFTA_CHAIN_TABLE, table);
-		exchange.length = nlh->nlmsg_len;
-		r = netlink_exchange(fd, &exchange);
-	}
+	for (size_t i = 0; i < sizeof(dumps) / sizeof(dumps[0]) && r == 0; i++)
+		r = dump(fd, family, dumps[i], table, take_one, &each);
 	return r == -ENOENT ? 0 : r;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A batch of nftables changes to the tables of one name, in the families inet and netdev: the
+ * A batch of nftables changes to one table of family inet and one of family netdev: the
  * kernel makes all of them or none. Building it cannot fail visibly; the first error is kept and
  * nft_batch_commit() returns it.
  */
@@ -22,8 +22,9 @@
 struct nftnl_rule;
 
 struct nft_batch {
-	const char *table;
-	uint8_t family; /* NFPROTO_INET, or NFPROTO_NETDEV */
+	const char *table;	   /* of that family */
+	const char *inet, *netdev; /* its names */
+	uint8_t family;		   /* NFPROTO_INET, or NFPROTO_NETDEV */
 	char *buffer;
 	size_t used;		 /* bytes of `buffer` */
 	uint32_t first;		 /* sequence number of the batch's begin */
@@ -44,6 +45,9 @@ void nft_batch_begin_at(struct nft_batch *batch, const char *table, uint32_t gen
 
 /* Return: the generation of a rule set after one more change. */
 uint32_t nft_generation_after(uint32_t generation);
+
+/* The table of family netdev has another name. It must outlive the batch, too. */
+void nft_batch_name_netdev(struct nft_batch *batch, const char *table);
 
 /* What follows is about the table of that family. */
 void nft_batch_turn(struct nft_batch *batch, uint8_t family);
@@ -104,9 +108,14 @@ void nft_flush_chain(struct nft_batch *batch, const char *chain);
 void nft_rule_begin(struct nft_batch *batch, const char *chain);
 void nft_rule_end(struct nft_batch *batch);
 
-/* Return: 0 where the table, or the named counter, chain or set, exists, -ENOENT, or another
- * -errno. */
-int nft_find_table(int fd, uint8_t family, const char *table);
+/*
+ * Have `handler` called with the kernel's message of the table of that name, or of every table of
+ * the family in the order in which they were made. Return: 0, also where there is none, or -errno.
+ */
+int nft_get_table(int fd, uint8_t family, const char *table, netlink_handler handler, void *data);
+int nft_each_table(int fd, uint8_t family, netlink_handler handler, void *data);
+
+/* Return: 0 where the named counter, chain or set exists, -ENOENT, or another -errno. */
 int nft_find_counter(int fd, uint8_t family, const char *table, const char *name);
 int nft_find_chain(int fd, uint8_t family, const char *table, const char *name);
 int nft_find_set(int fd, uint8_t family, const char *table, const char *name);

@@ -22,7 +22,6 @@
 #define REGISTER_BYTES 4
 #define PORT_BYTES 2
 #define DPORT_OFFSET 2
-#define UID_NOBODY_HAS UINT32_MAX /* (uid_t)-1 */
 
 /* Append an empty expression. Return: it, owned by the rule, or NULL with the error noted. */
 static struct nftnl_expr *add(struct nft_batch *batch, const char *name)
@@ -129,11 +128,6 @@ void nft_match_protocol(struct nft_batch *batch, enum nft_meta_keys key, uint8_t
 {
 	load_meta(batch, key);
 	compare(batch, NFT_CMP_EQ, &value, sizeof(value));
-}
-
-void nft_match_owned(struct nft_batch *batch)
-{
-	nft_match_meta(batch, NFT_META_SKUID, UINT32_MAX, NFT_CMP_NEQ, UID_NOBODY_HAS);
 }
 
 void nft_match_ethertype(struct nft_batch *batch, uint16_t ethertype)

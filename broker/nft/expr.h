@@ -21,9 +21,6 @@ void nft_match_meta(struct nft_batch *batch, enum nft_meta_keys key, uint32_t ma
 /* meta KEY == value. For the keys of one byte: NFPROTO and L4PROTO. */
 void nft_match_protocol(struct nft_batch *batch, enum nft_meta_keys key, uint8_t value);
 
-/* meta skuid != 4294967295: a socket owns the packet, so a program made it. */
-void nft_match_owned(struct nft_batch *batch);
-
 /* meta protocol ETHERTYPE, as the link will have it. */
 void nft_match_ethertype(struct nft_batch *batch, uint16_t ethertype);
 

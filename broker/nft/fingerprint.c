@@ -18,8 +18,7 @@
 
 #include "hash.h"
 #include "broker/nft/batch.h"
-
-#define TABLE "nsgate"
+#include "broker/nft/table.h"
 
 /* Is that attribute part of what the thing is? */
 static bool counts(uint16_t message, uint16_t attribute)
@@ -64,15 +63,14 @@ static void add(const struct nlmsghdr *nlh, void *data)
 
 int rules_print(int fd, uint64_t *ret_print)
 {
-	static const uint8_t families[] = {NFPROTO_INET, NFPROTO_NETDEV};
+	struct rules_tables tables;
 	uint64_t print = 0;
-	int r = 0;
+	int r = rules_tables_find(fd, &tables);
 
-	for (size_t i = 0; i < sizeof(families) && r == 0; i++) {
-		r = nft_each(fd, families[i], TABLE, add, &print);
-		if (families[i] == NFPROTO_NETDEV && r < 0) /* a kernel without the family */
-			r = 0;
-	}
+	if (r == 0)
+		r = nft_each(fd, NFPROTO_INET, tables.inet.name, add, &print);
+	if (r == 0 && tables.netdev.exists)
+		r = nft_each(fd, NFPROTO_NETDEV, tables.netdev.name, add, &print);
 	if (r == 0)
 		*ret_print = print;
 	return r;

@@ -93,19 +93,21 @@ static int look(int r, bool *ret_exists)
 	return r == -ENOENT ? 0 : r;
 }
 
-int guard_take_inventory(int fd, const char *table, struct guard_inventory *ret)
+int guard_take_inventory(int fd, const struct rules_tables *tables, struct guard_inventory *ret)
 {
 	struct search search = {.inventory = ret};
 	int r;
 
 	*ret = (struct guard_inventory){.links = NULL};
-	r = look(nft_find_counter(fd, NFPROTO_INET, table, GUARD_COUNTER), &ret->fragment_counter);
+	r = look(nft_find_counter(fd, NFPROTO_INET, tables->inet.name, GUARD_COUNTER),
+		 &ret->fragment_counter);
 	if (r == 0)
-		r = nft_each(fd, NFPROTO_NETDEV, table, note, &search);
+		r = nft_each(fd, NFPROTO_NETDEV, tables->netdev.name, note, &search);
 	if (r == -EOPNOTSUPP || r == -EAFNOSUPPORT) /* a kernel without the family */
 		return 0;
 	if (r == 0 && ret->table)
-		r = look(nft_find_counter(fd, NFPROTO_NETDEV, table, GUARD_COUNTER), &ret->counter);
+		r = look(nft_find_counter(fd, NFPROTO_NETDEV, tables->netdev.name, GUARD_COUNTER),
+			 &ret->counter);
 	return r < 0 ? r : search.error;
 }
 

@@ -8,6 +8,7 @@
 
 #include "broker/nft/batch.h"
 #include "broker/nft/rules.h"
+#include "broker/nft/table.h"
 
 /* What there is of a guard before a change. */
 struct guard_inventory {
@@ -19,7 +20,7 @@ struct guard_inventory {
 };
 
 /* Return: 0 or -errno. Free with guard_inventory_free() in any case. */
-int guard_take_inventory(int fd, const char *table, struct guard_inventory *ret);
+int guard_take_inventory(int fd, const struct rules_tables *tables, struct guard_inventory *ret);
 void guard_inventory_free(struct guard_inventory *inventory); /* takes what was never filled */
 
 /* Of the table inet: the counter of fragments. Before any rule that counts there. */

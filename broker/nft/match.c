@@ -5,6 +5,7 @@
 
 #include "broker/nft/rule.h"
 
+#define NO_UID UINT32_MAX /* (uid_t)-1 */
 #define TCP_FLAGS_OFFSET 13
 #define TCP_FLAG_SYN 0x02
 #define IPV6_HOP_LIMIT_OFFSET 7
@@ -51,7 +52,7 @@ void on_length_max(const struct rule_context *context, uint32_t bytes)
 
 void on_owner(const struct rule_context *context, NO_VALUE)
 {
-	nft_match_owned(context->set->batch);
+	nft_match_meta(context->set->batch, NFT_META_SKUID, UINT32_MAX, NFT_CMP_NEQ, NO_UID);
 }
 
 void on_route(const struct rule_context *context, NO_VALUE)
@@ -94,11 +95,6 @@ void on_link_kind(const struct rule_context *context, uint32_t kind)
 void on_path(const struct rule_context *context, NO_VALUE)
 {
 	on_link_kind(context, context->path->links);
-}
-
-void on_local_output(const struct rule_context *context, NO_VALUE)
-{
-	nft_match_meta(context->set->batch, NFT_META_IIF, UINT32_MAX, NFT_CMP_EQ, 0);
 }
 
 void on_foreign_source(const struct rule_context *context, NO_VALUE)

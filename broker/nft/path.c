@@ -62,6 +62,7 @@ void rules_match_links(struct nft_batch *batch, enum rules_link_kind kind)
 		enum nft_cmp_ops op;
 		uint32_t ifindex;
 	} kinds[RULES_LINK_KINDS][2] = {
+		[RULES_NO_LINK_IN] = {IF_IS(IIF, 0)},
 		[RULES_LINK_IN] = {IF_IS_NOT(IIF, LO)},
 		[RULES_LOOP_IN] = {IF_IS(IIF, LO)},
 		[RULES_LINK_OUT] = {IF_IS_NOT(OIF, LO)},

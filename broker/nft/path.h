@@ -15,6 +15,7 @@
 
 enum rules_link_kind {
 	RULES_ANY_LINK,
+	RULES_NO_LINK_IN, /* it was made here */
 	RULES_LINK_IN,
 	RULES_LOOP_IN,
 	RULES_LINK_OUT,

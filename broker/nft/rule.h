@@ -137,7 +137,6 @@ rule_part_add on_fragment;   /* of NFPROTO_* */
 rule_part_add on_tcp_without_syn;
 rule_part_add on_icmpv6;	   /* ICMPV6(hop limit, first type, last type) */
 rule_part_add on_link_kind;	   /* enum rules_link_kind */
-rule_part_add on_local_output;	   /* iif 0: it comes by no link */
 rule_part_add on_foreign_source;   /* fib saddr type != local */
 rule_part_add on_source_elsewhere; /* fib saddr . iif oif missing */
 rule_part_add on_destination;	   /* fib daddr type RTN_* */

@@ -37,13 +37,13 @@
 #include "broker/nft/denied.h"
 #include "broker/nft/guard.h"
 #include "broker/nft/set.h"
+#include "broker/nft/table.h"
 
-#define TABLE "nsgate"
 #define TRIAL_TABLE "nsgate_trial"
 
 /* What the table holds before a change. */
 struct inventory {
-	bool table;
+	struct rules_tables tables;
 	bool counter[NSGATE_COUNTER_MAX];
 	bool hook[NSGATE_HOOK_MAX]; /* has its chains */
 	bool denied[NSGATE_HOOK_MAX][RULES_FAMILIES];
@@ -58,44 +58,45 @@ static int look(int r, bool *ret_exists)
 	return 0;
 }
 
-static int look_for_sets(int fd, uint32_t hook, bool ret_exist[RULES_FAMILIES])
+static int look_for_sets(int fd, const char *table, uint32_t hook, bool ret_exist[RULES_FAMILIES])
 {
 	char name[RULES_CHAIN_NAME_MAX];
 	int r = 0;
 
 	for (int family = 0; family < RULES_FAMILIES && r == 0; family++) {
 		rules_denied_set_name(name, (enum rules_family)family, hook);
-		r = look(nft_find_set(fd, NFPROTO_INET, TABLE, name), &ret_exist[family]);
+		r = look(nft_find_set(fd, NFPROTO_INET, table, name), &ret_exist[family]);
 	}
 	return r;
 }
 
 static int look_into_table(int fd, struct inventory *ret)
 {
+	const char *table = ret->tables.inet.name;
 	char chain[RULES_CHAIN_NAME_MAX];
 	int r = 0;
 
 	for (int i = 0; i < NSGATE_COUNTER_MAX && r == 0; i++)
-		r = look(nft_find_counter(fd, NFPROTO_INET, TABLE, nsgate_counter_names[i]),
+		r = look(nft_find_counter(fd, NFPROTO_INET, table, nsgate_counter_names[i]),
 			 &ret->counter[i]);
 	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX && r == 0; hook++) {
 		rules_chain_name(chain, "judge", hook);
-		r = look(nft_find_chain(fd, NFPROTO_INET, TABLE, chain), &ret->hook[hook]);
+		r = look(nft_find_chain(fd, NFPROTO_INET, table, chain), &ret->hook[hook]);
 		if (r == 0 && rules_hook_offloads(hook))
-			r = look_for_sets(fd, hook, ret->denied[hook]);
+			r = look_for_sets(fd, table, hook, ret->denied[hook]);
 	}
 	return r;
 }
 
-/* One question where there is no table: until rules are back, what somebody flushed is open. */
+/* Two questions where there is no table: until rules are back, what somebody flushed is open. */
 static int take_inventory(int fd, struct inventory *ret)
 {
-	int r = look(nft_find_table(fd, NFPROTO_INET, TABLE), &ret->table);
+	int r = rules_tables_find(fd, &ret->tables);
 
-	if (r == 0 && ret->table)
+	if (r == 0 && ret->tables.inet.exists)
 		r = look_into_table(fd, ret);
 	ret->guard = (struct guard_inventory){.links = NULL};
-	return r ? r : guard_take_inventory(fd, TABLE, &ret->guard);
+	return r ? r : guard_take_inventory(fd, &ret->tables, &ret->guard);
 }
 
 static void inventory_free(struct inventory *inventory)
@@ -105,21 +106,29 @@ static void inventory_free(struct inventory *inventory)
 
 #define OWNED (NFT_TABLE_F_OWNER | NFT_TABLE_PERSIST)
 
+static void begin_batch(struct nft_batch *batch, const struct rules_tables *tables,
+			uint32_t generation)
+{
+	nft_batch_begin_at(batch, tables->inet.name, generation);
+	nft_batch_name_netdev(batch, tables->netdev.name);
+}
+
 /*
  * Become the owner of tables that outlived theirs, by themselves: the kernel refuses new base
  * chains in a batch that changes the flags of their table.
  */
 static int adopt(int fd, const struct inventory *inventory)
 {
+	const struct rules_tables *tables = &inventory->tables;
 	struct nft_batch batch;
 
-	if (!inventory->table && !inventory->guard.table)
+	if (!tables->inet.exists && !tables->netdev.exists)
 		return 0;
-	nft_batch_begin(&batch, TABLE);
-	if (inventory->table)
+	begin_batch(&batch, tables, 0);
+	if (tables->inet.exists)
 		nft_add_table(&batch, OWNED);
 	nft_batch_turn(&batch, NFPROTO_NETDEV);
-	if (inventory->guard.table)
+	if (tables->netdev.exists)
 		nft_add_table(&batch, OWNED);
 	return nft_batch_commit(&batch, fd);
 }
@@ -197,13 +206,17 @@ static int try_install(int fd, const struct rules_set *wanted, const struct rule
 
 	if (r == 0 && queues->owned)
 		r = adopt(fd, &inventory);
+	if (!queues->owned)
+		rules_tables_keep_name(&inventory.tables);
 	if (r == 0) {
 		links = look_up_links(fd, &queues->links, &inventory.guard, &now);
-		nft_batch_begin_at(&batch, TABLE, at);
+		begin_batch(&batch, &inventory.tables, at);
 		set.batch = &batch;
 		build(&set, queues->owned, &links, &inventory);
 		r = nft_batch_commit(&batch, fd);
 	}
+	if (r == 0)
+		rules_tables_tidy(fd, &inventory.tables);
 	inventory_free(&inventory);
 	return r;
 }
@@ -238,6 +251,8 @@ static int pin(int fd, const struct rules_set *wanted, const struct rules_queues
  * lacks an expression says so every time.
  */
 #define LINK_TRIES 3
+/* And EPERM, that somebody made himself the owner of the table since it was looked for. */
+#define OWNER_TRIES 3
 
 static int install(int fd, const struct rules_set *wanted, const struct rules_queues *queues)
 {
@@ -245,24 +260,21 @@ static int install(int fd, const struct rules_set *wanted, const struct rules_qu
 
 	for (int i = 1; r == -ENOENT && wanted->strict && i < LINK_TRIES; i++)
 		r = pin(fd, wanted, queues, try_install);
+	for (int i = 1; r == -EPERM && i < OWNER_TRIES; i++)
+		r = pin(fd, wanted, queues, try_install);
 	return r;
 }
 
-/* Delete what there is of our tables. */
-static int delete_tables(int fd, struct nft_batch *batch)
+/* Delete what there is of our tables. Return: whether there is any. */
+static bool delete_tables(struct nft_batch *batch, const struct rules_tables *tables)
 {
-	static const uint8_t families[] = {NFPROTO_INET, NFPROTO_NETDEV};
-	int count = 0;
-
-	for (size_t i = 0; i < sizeof(families); i++) {
-		if (nft_find_table(fd, families[i], TABLE) < 0)
-			continue;
-		nft_batch_turn(batch, families[i]);
+	if (tables->inet.exists)
 		nft_delete_table(batch);
-		count++;
-	}
+	nft_batch_turn(batch, NFPROTO_NETDEV);
+	if (tables->netdev.exists)
+		nft_delete_table(batch);
 	nft_batch_turn(batch, NFPROTO_INET);
-	return count;
+	return tables->inet.exists || tables->netdev.exists;
 }
 
 static int try_anew(int fd, const struct rules_set *wanted, const struct rules_queues *queues,
@@ -270,13 +282,19 @@ static int try_anew(int fd, const struct rules_set *wanted, const struct rules_q
 {
 	const struct inventory nothing = {.counter = {false}};
 	struct rules_set set = *wanted;
+	struct rules_tables tables;
 	struct rules_links links;
 	struct links_now now;
 	struct nft_batch batch;
+	int r = rules_tables_find(fd, &tables);
 
+	if (r < 0)
+		return r;
+	if (!queues->owned)
+		rules_tables_keep_name(&tables);
 	links = look_up_links(fd, &queues->links, &nothing.guard, &now);
-	nft_batch_begin_at(&batch, TABLE, at);
-	delete_tables(fd, &batch);
+	begin_batch(&batch, &tables, at);
+	delete_tables(&batch, &tables);
 	set.batch = &batch;
 	build(&set, queues->owned, &links, &nothing);
 	return nft_batch_commit(&batch, fd);
@@ -375,27 +393,36 @@ int rules_open(int fd, const struct rules_queues *queues, const struct nsgate_ru
 	return install_set(fd, queues, spec, true);
 }
 
+static int try_follow_links(int fd, const struct rules_links *links)
+{
+	struct guard_inventory inventory;
+	struct rules_tables tables;
+	struct rules_links current;
+	struct links_now now;
+	struct nft_batch batch;
+	int r = rules_tables_find(fd, &tables);
+
+	if (r < 0)
+		return r;
+	r = guard_take_inventory(fd, &tables, &inventory);
+	if (r == 0) {
+		current = look_up_links(fd, links, &inventory, &now);
+		begin_batch(&batch, &tables, 0);
+		guard_follow_links(&batch, &current, &inventory);
+		r = nft_batch_commit(&batch, fd);
+	}
+	guard_inventory_free(&inventory);
+	return r;
+}
+
 int rules_follow_links(int fd, const struct rules_links *links)
 {
 	int r = -ENOENT;
 
 	if (links->count > RULES_GUARDED_LINKS_MAX)
 		return -E2BIG;
-	for (int i = 0; r == -ENOENT && i < LINK_TRIES; i++) {
-		struct guard_inventory inventory;
-		struct rules_links current;
-		struct links_now now;
-		struct nft_batch batch;
-
-		r = guard_take_inventory(fd, TABLE, &inventory);
-		if (r == 0) {
-			current = look_up_links(fd, links, &inventory, &now);
-			nft_batch_begin(&batch, TABLE);
-			guard_follow_links(&batch, &current, &inventory);
-			r = nft_batch_commit(&batch, fd);
-		}
-		guard_inventory_free(&inventory);
-	}
+	for (int i = 0; r == -ENOENT && i < LINK_TRIES; i++)
+		r = try_follow_links(fd, links);
 	return r;
 }
 
@@ -410,7 +437,7 @@ int rules_pause(int fd)
 	inventory_free(&inventory);
 	if (r < 0)
 		return r;
-	nft_batch_begin(&batch, TABLE);
+	begin_batch(&batch, &inventory.tables, 0);
 	for (uint32_t hook = 0; hook < NSGATE_HOOK_MAX; hook++) {
 		if (!inventory.hook[hook])
 			continue;
@@ -437,16 +464,32 @@ int rules_changed(int fd, uint32_t *generation)
 
 int rules_remove(int fd)
 {
+	struct rules_tables tables;
 	struct nft_batch batch;
-	int r;
+	int r = rules_tables_find(fd, &tables);
 
-	nft_batch_begin(&batch, TABLE);
-	if (delete_tables(fd, &batch) == 0) {
+	if (r < 0)
+		return r;
+	rules_tables_tidy(fd, &tables);
+	begin_batch(&batch, &tables, 0);
+	if (!delete_tables(&batch, &tables)) {
 		nft_batch_free(&batch);
 		return 0;
 	}
 	r = nft_batch_commit(&batch, fd);
 	return r == -ENOENT ? 0 : r;
+}
+
+int rules_table_numbers(int fd, struct rules_table_numbers *ret)
+{
+	struct rules_tables tables;
+	int r = rules_tables_find(fd, &tables);
+
+	if (r == 0) {
+		ret->inet = tables.inet.exists ? tables.inet.number : 0;
+		ret->netdev = tables.netdev.exists ? tables.netdev.number : 0;
+	}
+	return r;
 }
 
 /* Make a table with what `fill` puts in and remove it again, in one batch. */

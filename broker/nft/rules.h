@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The nftables rules that bring packets to the queue and act on the agent's answer: one table
- * `inet nsgate`, and `netdev nsgate` where a policy is strict, changed only in whole batches. Every
+ * `inet nsgate`, and `netdev nsgate` where a policy is strict, by other names where somebody else
+ * owns these (broker/nft/table.h). They are changed only in whole batches. Every
  * function takes a NETLINK_NETFILTER socket that was opened inside the namespace concerned, is
  * bound to a port id, and is used by nobody else; none of them opens, closes or keeps it.
  */
@@ -60,9 +61,9 @@ struct rules_queues {
  * Put `spec` in force in one atomic batch: create what is missing, replace every rule, keep the
  * base chains and the counters that are there already (deleting a base chain would drop every
  * packet that waits in any queue of the namespace). Hooks that are no longer named queue nothing.
- * An owned table left by a dead owner is adopted. Return: 0 or -errno: -EPERM no capability, or the
- * table is owned by somebody else who lives; -ENOENT the kernel lacks an expression; -E2BIG strict,
- * and more links than RULES_GUARDED_LINKS_MAX.
+ * An owned table left by a dead owner is adopted. Return: 0 or -errno: -EPERM no capability, or
+ * somebody takes every name; -ENOENT the kernel lacks an expression; -E2BIG strict, and more links
+ * than RULES_GUARDED_LINKS_MAX.
  */
 int rules_install(int fd, const struct rules_queues *queues, const struct nsgate_rules_spec *spec);
 
@@ -91,6 +92,12 @@ int rules_changed(int fd, uint32_t *generation);
  * equal have been made by the same specification for the same links. Return: 0 or -errno.
  */
 int rules_print(int fd, uint64_t *ret_print);
+
+/* What our tables are called there (nsgate/table.h). 0: nsgate, or there is none. */
+struct rules_table_numbers {
+	uint32_t inet, netdev;
+};
+int rules_table_numbers(int fd, struct rules_table_numbers *ret);
 
 /* Delete the tables. 0 also where there are none. Call rules_pause() and let the queue drain first.
  */

@@ -232,12 +232,15 @@ struct nsgate_ns_record {
 	char policy[NSGATE_NAME_MAX];
 	char target[NSGATE_TARGET_MAX];
 	char labels[NSGATE_LABELS_MAX];
-	uint64_t spare[8]; /* who does not know what is here carries it along */
+	uint32_t table_inet; /* what its tables are called (nsgate/table.h) */
+	uint32_t table_netdev;
+	uint64_t spare[7]; /* who does not know what is here carries it along */
 #ifdef NSGATE_TEST_GROWN
 	uint64_t grown;
 #endif
 };
-static_assert(offsetof(struct nsgate_ns_record, spare) == 168 + 64 + 64 + 256 + 1024,
+static_assert(offsetof(struct nsgate_ns_record, table_inet) == 168 + 64 + 64 + 256 + 1024 &&
+		      offsetof(struct nsgate_ns_record, spare) == 168 + 64 + 64 + 256 + 1024 + 8,
 	      "wire format");
 
 /* Order of the descriptors of NS_ADD and NS_HELD. */
@@ -305,6 +308,7 @@ static_assert(offsetof(struct nsgate_msg_ns_state, text) == 32, "wire format");
 enum nsgate_tamper {
 	NSGATE_TAMPER_RULES = 1, /* rules were not as they should be; they are again */
 	NSGATE_TAMPER_QUEUE,	 /* somebody else has the queue's number; another is in use now */
+	NSGATE_TAMPER_TABLE,	 /* the same of a table's name */
 };
 
 struct nsgate_msg_ns_tamper {
@@ -313,8 +317,10 @@ struct nsgate_msg_ns_tamper {
 	uint32_t kind;	  /* enum nsgate_tamper, of the last one */
 	uint32_t repairs; /* since attach */
 	char text[NSGATE_TEXT_MAX];
+	uint32_t table_inet, table_netdev; /* as in the record, now */
 };
-static_assert(sizeof(struct nsgate_msg_ns_tamper) == 32 + NSGATE_TEXT_MAX, "wire format");
+static_assert(offsetof(struct nsgate_msg_ns_tamper, table_inet) == 32 + NSGATE_TEXT_MAX,
+	      "wire format");
 
 /* Any message; what a receive buffer must hold. */
 union nsgate_msg {

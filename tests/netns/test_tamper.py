@@ -301,6 +301,68 @@ def test_rules_flushed_while_no_broker_runs_are_told(own_lab):
     assert len(repaired_lines(lab, name)) == 1
 
 
+def tables(netns):
+    return sorted(netns.exec("nft", "list", "tables").stdout.splitlines())
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["plain", "strict"])
+def test_table_that_somebody_owns_is_left_to_him(own_lab, strict):
+    """Root inside, while no broker runs, owns tables of our names, which nobody else can change."""
+    lab = own_lab.start()
+    if not owns_tables(lab):
+        pytest.skip("no owned tables")
+    inner, outside = lab.pair()
+    name = lab.attach(inner, strict=strict, offload=True, **POLICY)
+    traffic = Traffic(lab, inner, outside)
+    traffic.judged()
+    families = ["inet", "netdev"] if strict else ["inet"]
+    end(lab.broker)
+    thief = inner.popen("nft", "-i", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                        stderr=subprocess.DEVNULL)
+    for family in families:
+        thief.stdin.write(f"delete table {family} nsgate; add table {family} nsgate "
+                          "{ flags owner; }\n".encode())
+    thief.stdin.flush()
+    until(lambda: inner.ruleset().count("flags owner") == len(families), "tables to be his")
+    with Events(lab) as events:
+        lab.start_broker()
+        event = events.take(1, "table.moved")[0]
+        assert event["netns"] == name and "another program there owns" in event["detail"]
+    lab.wait_ready()
+    assert repaired_lines(lab, name, "table.moved")
+
+    # Judged and counted again, in tables that he cannot touch.
+    traffic.judged()
+    assert traffic.forbidden() == 0
+    table = lab.stats(name)["table"]
+    assert table.startswith("nsgate-") and table in lab.ctl("show", name).stdout
+    assert f"inet {table}" in lab.ctl("stats", name).stdout
+    assert inner.nft(f"delete table inet {table}", check=False).returncode != 0
+    assert len(tables(inner)) == 2 * len(families)
+    before, sender = lab.books(name)["packets"]["offloaded"], outside.udp()
+    for _ in range(3):
+        outside.send(INNER, OK, 1, sender=sender)
+        time.sleep(0.05)
+    until(lambda: lab.books(name)["packets"]["offloaded"] >= before + 2, "flows to be known")
+
+    # The next broker finds them, and leaves nothing beside them.
+    ours = [line for line in tables(inner) if "nsgate-" in line]
+    end(lab.broker)
+    inner.nft("add table inet nsgate-00000001\nadd table inet nsgate-run-1")
+    lab.start_broker()
+    lab.wait_ready()
+    until(lambda: "table inet nsgate-00000001" not in tables(inner), "what is left over to go")
+    assert [line for line in tables(inner) if "nsgate-run" not in line and "-" in line] == ours
+    assert lab.stats(name)["table"] == table
+    traffic.judged()
+    assert repairs(lab, name) == 1
+
+    lab.must("detach", name)
+    his = [f"table {family} nsgate" for family in families]
+    assert tables(inner) == sorted([*his, "table inet nsgate-run-1"])
+    end(thief)
+
+
 class Killer:
     """Ends the broker as soon as it has changed rules, before it runs on: on the same CPU."""
 

@@ -415,29 +415,10 @@ static const char *at(struct json_object *object, const char *path)
 static void writes_the_contract(void **state)
 {
 	static const char *const order[] = {
-		"schema",
-		"name",
-		"state",
-		"policy",
-		"mode",
-		"generation",
-		"netns",
-		"labels",
-		"attached_at",
-		"queue",
-		"packets",
-		"bytes",
-		"unjudged",
-		"audit",
-		"direction",
-		"protocol",
-		"rules",
-		"default",
-		"replies",
-		"no_policy",
-		"guard",
-		"repairs",
-		"verdict_latency_us",
+		"schema",   "name",	 "state",	"policy",   "mode",    "generation",
+		"netns",    "labels",	 "attached_at", "queue",    "packets", "bytes",
+		"unjudged", "audit",	 "direction",	"protocol", "rules",   "default",
+		"replies",  "no_policy", "guard",	"repairs",  "table",   "verdict_latency_us",
 	};
 	struct json_object *stats;
 	unsigned int i = 0;
@@ -686,7 +667,7 @@ static int read_real_counters(void)
 	if (unshare(CLONE_NEWNET) < 0)
 		return 77;
 	ns.aux_fd = netlink_open(NETLINK_NETFILTER);
-	if (ns.aux_fd < 0 || offload_read(ns.aux_fd, &counts) < 0)
+	if (ns.aux_fd < 0 || offload_read(ns.aux_fd, 0, &counts) < 0)
 		return 77;
 	if (counts.found[SHM_DIRECTION_IN])
 		return 1;
