@@ -13,6 +13,7 @@
 #include "proto/dns_query.h"
 #include "proto/domain.h"
 #include "proto/domain_set.h"
+#include "proto/http.h"
 #include "proto/quic.h"
 #include "proto/stream.h"
 #include "proto/tls.h"
@@ -200,6 +201,23 @@ static unsigned int run_quic_two(unsigned long turn)
 	       read_datagram(&reader, 1, &hello) == QUIC_HELLO && hello.name.length == 18;
 }
 
+/* ---- HTTP: as apt asks ---- */
+
+static unsigned int run_http_request(unsigned long turn)
+{
+	static const char text[] =
+		"GET /pool/main/h/hello/hello_2.10-3_amd64.deb HTTP/1.1\r\n"
+		"Host: deb.debian.org\r\nUser-Agent: Debian APT-HTTP/1.3 (2.6.1)\r\n\r\n";
+	static struct http_reader reader;
+	struct http_request request;
+	size_t used;
+
+	(void)turn;
+	return http_reader_feed(&reader, (const uint8_t *)text, sizeof(text) - 1, &used,
+				&request) == HTTP_REQUEST &&
+	       request.host.length == 14;
+}
+
 static const struct micro_case cases[] = {
 	{"domain", run_domain},
 	{"dns-query", run_dns_query},
@@ -208,6 +226,7 @@ static const struct micro_case cases[] = {
 	{"tls-segments", run_tls_segments},
 	{"quic-initial", run_quic_initial},
 	{"quic-two", run_quic_two},
+	{"http-request", run_http_request},
 };
 
 /* Return: how many came out right. */

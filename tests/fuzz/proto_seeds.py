@@ -139,9 +139,27 @@ def make_quic(put):
         put("fuzz_proto_quic", key, b"".join(datagram(*d) for d in datagrams))
 
 
+# ---- HTTP: RFC 9112 ----
+
+
+def make_http(put):
+    get, post = b"GET / HTTP/1.1\r\nHost: a.b\r\n\r\n", b"POST /x HTTP/1.1\r\nHost: a.b:80\r\n"
+    for key, data in (
+            ("get", get), ("pipelined", get * 3), ("length", post + b"Content-Length: 5\r\n\r\nhello" + get),
+            ("chunks", post + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0a\r\n0123456789\r\n0\r\n\r\n" + get),
+            ("both", post + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"), ("lf", b"GET / HTTP/1.1\nHost: a.b\n\n"),
+            ("absolute", b"GET http://a.b:80/ HTTP/1.0\r\nHost: a.b:80\r\n\r\n"), ("upgrade", post + b"Upgrade: h2c\r\n\r\n"),
+            ("addresses", b"GET http://[::1]/ HTTP/1.1\r\nHost: [::1]\r\n\r\nGET / HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n"),
+            ("connect", b"CONNECT a.b:1 HTTP/1.1\r\nHost: a.b:1\r\n\r\n"), ("fold", post + b"X: y\r\n z\r\n\r\n"),
+            ("underscore", post + b"Content_Length: 5\r\n\r\n"), ("options", b"OPTIONS * HTTP/1.1\r\nHost: a.b\r\n\r\n"),
+            ("h2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), ("long", post + b"X: " + b"y" * 8140 + b"\r\n\r\n")):
+        put("fuzz_proto_http", key, b"\6" + data)
+
+
 def make(put):
     make_domain(put)
     make_dns(put)
     make_stream(put)
     make_tls(put)
     make_quic(put)
+    make_http(put)
