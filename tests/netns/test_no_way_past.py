@@ -275,8 +275,6 @@ class Ground:
         self.accomplice = Accomplice(self.target) if side == "out" else None
         self.outside = Wire(self.target) if side == "out" else None
         self.name = lab.attach(self.held, version=1, default="accept") if guarded else None
-        self.fences = {family: self.source.udp(family) for family in (
-            socket.AF_INET, socket.AF_INET6)}
 
     def prepare(self):
         if self.side == "out":
@@ -312,11 +310,15 @@ class Ground:
                 "there_mac": self.macs[:6].hex(), "here_mac": self.macs[6:].hex()}
 
     def fence(self, family):
-        """Until a packet that is allowed has come, and another one: what was before is decided."""
+        """
+        Until a packet that is allowed has come, and another one: what was before is decided. Each
+        opens a flow, as with offload the further ones of a flow overtake what waits.
+        """
         af = socket.AF_INET if family == 4 else socket.AF_INET6
         for _ in range(2):
             token = secrets.token_bytes(12)
-            self.fences[af].sendto(token, (self.addresses[1][family], attacks.FENCE))
+            with self.source.udp(af) as sock:
+                sock.sendto(token, (self.addresses[1][family], attacks.FENCE))
             until(lambda t=token: any(t in seen for seen in self.receiver.read()),
                   "the fence to come through", 10)
 
@@ -390,9 +392,16 @@ class Field:
         return self.policies[key]
 
     def bind(self, ground, rules, mode, copy=0):
-        answer = self.lab.http("PUT", f"/v1/namespaces/{ground.name}/policy",
-                               {"policy": self.policy(rules, mode, copy)})
-        assert answer.status == 200, answer
+        """
+        In force when this returns. After a crowd of flows the broker may be busy with their labels
+        for longer than an answer is waited for (503).
+        """
+        def put():
+            answer = self.lab.http("PUT", f"/v1/namespaces/{ground.name}/policy",
+                                   {"policy": self.policy(rules, mode, copy)})
+            assert answer.status in (200, 503), answer
+            return answer.status == 200
+        until(put, "the policy to be in force", 30)
 
     def bare(self, row, family):
         """Where nsgate is not."""
