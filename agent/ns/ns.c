@@ -125,10 +125,10 @@ static void follow_binding(struct shm_queue *block, uint64_t bound_at_ns)
 	control->base = counters_decided(block) + block->readmitted + control->flushed +
 			control->unaccounted;
 	control->taken = control->base + control->dropped + control->user_dropped;
-	control->taken += block->resending;
+	control->taken += block->requeueing;
 	control->dropped_raw = 0;
 	control->user_dropped_raw = 0;
-	block->resending = 0; /* what was sent round went with the old queue */
+	block->requeueing = 0; /* what was sent round went with the old queue */
 }
 
 /*

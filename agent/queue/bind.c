@@ -292,7 +292,7 @@ void queue_configure(struct queue *queue)
 	struct nfq_batch batch = {.buffer = buffer, .size = sizeof(buffer)};
 	int err;
 
-	queue->config_owed = false;
+	queue->config_unsent = false;
 	if (flags == queue->config_flags && new_flags == queue->new_flags &&
 	    copy_range == queue->copy_range)
 		return;
@@ -301,7 +301,7 @@ void queue_configure(struct queue *queue)
 	err = queue_send(queue, &batch);
 	if (err) {
 		queue_note_error(queue, -err);
-		queue->config_owed = true;
+		queue->config_unsent = true;
 		return;
 	}
 	queue->config_flags = flags;
@@ -332,7 +332,7 @@ void queue_bind(struct queue *queue, struct queue_binding *binding)
 	SWAP(queue->in_force.selective, binding->selective);
 	queue->in_force.state.counters = shm_rules(queue->shm);
 	queue->in_force.state.touched = queue->shm->rules_touched;
-	queue->config_owed = false;
+	queue->config_unsent = false;
 	/* Until the rules in force are those of this policy. */
 	queue->in_force.notes_denied = false;
 	if (!queue->in_force.policy)

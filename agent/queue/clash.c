@@ -74,7 +74,7 @@ static uint64_t hash_of(const struct nfq_tuple *tuple, uint8_t hook)
 }
 
 /* Return: that flow's place, or that of the one that was silent for longest. */
-static struct queue_clash *find(struct queue *queue, uint64_t flow)
+static struct queue_clash *find_clash(struct queue *queue, uint64_t flow)
 {
 	struct queue_clash *found = &queue->clashes[0];
 
@@ -105,26 +105,27 @@ static bool has_own_entry(const struct queue *queue, const struct queue_clash *c
 	       queue_id_reached(id, clash->last_id);
 }
 
-void queue_clash_accept(struct queue *queue, struct queue_buffers *buffers,
-			const struct nfq_packet *in, const struct pkt *pkt)
+struct queue_clash *queue_clash_find(struct queue *queue, const struct nfq_packet *in,
+				     const struct pkt *pkt, struct nfq_tuple *ret_flow)
 {
 	const uint64_t now_ns = queue->in_force.state.now_ns;
 	struct queue_clash *clash;
-	struct nfq_tuple tuple;
 	uint64_t flow;
-	bool is_first;
 
-	if (!make_tuple(in, pkt, &tuple))
-		return;
-	flow = hash_of(&tuple, in->hook);
-	clash = find(queue, flow);
-	is_first = clash->flow != flow || now_ns - clash->at_ns >= FORGOTTEN_NS;
+	if (!make_tuple(in, pkt, ret_flow))
+		return NULL;
+	flow = hash_of(ret_flow, in->hook);
+	clash = find_clash(queue, flow);
+	clash->is_first = clash->flow != flow || now_ns - clash->at_ns >= FORGOTTEN_NS;
 	clash->at_ns = now_ns;
-	if (!is_first && !has_own_entry(queue, clash, in))
-		return;
-	if (!is_first)
-		queue_forget(queue, buffers, &tuple);
+	if (!clash->is_first && !has_own_entry(queue, clash, in))
+		return NULL;
 	clash->flow = flow;
+	return clash;
+}
+
+void queue_clash_accept(struct queue *queue, struct queue_clash *clash)
+{
 	clash->is_sent = false;
 	queue->has_unsent_clash = true;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Shared by the files of the queue only: queue.c and queue_*.c. */
+/* Shared by the files of this folder alone. */
 #ifndef NSGATE_QUEUE_INTERNAL_H
 #define NSGATE_QUEUE_INTERNAL_H
 
@@ -24,8 +24,6 @@
  * (net.core.wmem_default is 208 KiB), which a netlink datagram must not exceed.
  */
 #define QUEUE_SEND_SIZE (2 * (QUEUE_COPY_MAX + 1 + 64))
-
-/* ---- verdicts on their way out (agent/queue/send.c) ---- */
 
 /* What is to become of one packet. */
 struct queue_verdict {
@@ -76,29 +74,48 @@ struct queue_buffers {
 	struct queue_ended ended[QUEUE_ENDED_SETS * QUEUE_ENDED_WAYS];
 };
 
-/* Decide a packet. Sends what has been gathered where the batch is full. */
-void queue_say(struct queue *queue, struct queue_buffers *buffers, struct queue_id id,
-	       const struct queue_verdict *verdict);
-
-/* Send every packet up to `id` round its hook again: a message of its own in the batch. */
-void queue_repeat_up_to(struct queue *queue, struct queue_buffers *buffers, struct queue_id id);
+/* ---- the socket (agent/queue/socket.c) ---- */
 
 /*
- * Publish the counters and send what has been gathered. Where the kernel has no memory for it the
- * queue owes these packets a verdict; queue_settle() pays in a later turn.
+ * Receive a batch into the slots, without waiting. Return: how many messages; -errno where the
+ * socket failed for good.
  */
-void queue_flush(struct queue *queue, struct queue_buffers *buffers);
-void queue_settle(struct queue *queue, struct queue_buffers *buffers);
+int queue_receive(const struct queue *queue, struct queue_buffers *buffers);
 
-/*
- * Have the conntrack entry of that flow deleted after what was said so far, and before what is said
- * next.
- */
-void queue_forget(struct queue *queue, struct queue_buffers *buffers,
-		  const struct nfq_tuple *tuple);
+/* Has all been read? */
+bool queue_socket_is_empty(const struct queue *queue);
+
+/* Is so much unread that more packets may find no room? */
+bool queue_socket_is_half_full(const struct queue *queue);
 
 /* Send `batch` as it is. Return: 0 or -errno. */
 int queue_send(const struct queue *queue, const struct nfq_batch *batch);
+
+/* Note that the kernel refused something. */
+void queue_note_error(struct queue *queue, int error);
+
+/* ---- verdicts on their way out (agent/queue/send.c) ---- */
+
+/* Decide a packet. Sends what has been gathered where the batch is full. */
+void queue_add_verdict(struct queue *queue, struct queue_buffers *buffers, struct queue_id id,
+		       const struct queue_verdict *verdict);
+
+/* Send every packet up to `id` round its hook again: a message of its own in the batch. */
+void queue_requeue_up_to(struct queue *queue, struct queue_buffers *buffers, struct queue_id id);
+
+/*
+ * Publish the counters and send what has been gathered. Where the kernel has no memory for it the
+ * verdicts are unsent; queue_retry_unsent() sends these packets round their hooks in a later turn.
+ */
+void queue_flush(struct queue *queue, struct queue_buffers *buffers);
+void queue_retry_unsent(struct queue *queue, struct queue_buffers *buffers);
+
+/*
+ * Have the conntrack entry of that flow deleted, after the verdicts that were added so far and
+ * before the next one.
+ */
+void queue_forget(struct queue *queue, struct queue_buffers *buffers,
+		  const struct nfq_tuple *tuple);
 
 /* ---- judging (agent/queue/judge.c) ---- */
 
@@ -118,42 +135,53 @@ bool queue_end_other(struct queue *queue, struct queue_buffers *buffers, enum ns
 
 /* ---- packets that open the same flow (agent/queue/clash.c) ---- */
 
-/* A packet of NSGATE_FLOW_NEW and of ICMP is accepted: to be called before that is said. */
-void queue_clash_accept(struct queue *queue, struct queue_buffers *buffers,
-			const struct nfq_packet *in, const struct pkt *pkt);
+/*
+ * A packet of NSGATE_FLOW_NEW and of ICMP is about to be accepted. If it is not the first of its
+ * flow (`is_first`), the conntrack entry of that flow is to be deleted before it (queue_forget()).
+ * Return: what queue_clash_accept() is to be told then; NULL where nothing is to be done.
+ */
+struct queue_clash *queue_clash_find(struct queue *queue, const struct nfq_packet *in,
+				     const struct pkt *pkt, struct nfq_tuple *ret_flow);
+
+/* Its verdict is added next. */
+void queue_clash_accept(struct queue *queue, struct queue_clash *clash);
 
 /* Verdicts were sent. */
 void queue_clash_sent(struct queue *queue);
 
-/* ---- taking over (agent/queue/takeover.c) ---- */
+/* ---- the kernel's lines (agent/queue/lines.c) ---- */
+
+/* Return: 0 or -errno. */
+int queue_read_lines(const struct queue *queue, struct queue_lines *ret);
 
 /*
- * A packet of the predecessor's time, or the first of ours by that number.
- * Return: true where it has gone round already and the message is to be ignored.
- */
-bool queue_takeover_packet(struct queue *queue, struct queue_id id);
-
-/*
- * Begin anew with what waits, as `kernel` says: all of it goes round, and the messages that nobody
- * has read yet are ignored. Between two turns. Return: 0 or -errno.
- */
-int queue_regain(struct queue *queue, struct queue_buffers *buffers,
-		 const struct queue_lines *kernel);
-
-/* ---- packets that vanish (agent/queue/look.c) ---- */
-
-/*
- * Read the kernel's line. Return: 1 where all its figures are of one moment and no packet is on
- * its way in; 0 where packets came in all the while, and then it is the line of several in which
+ * The same, of one moment. Return: 1 where all figures are of one moment and no packet is on its
+ * way in; 0 where packets came in all the while, and then it is the reading of several in which
  * the least is missing; -errno.
  */
 int queue_snapshot(const struct queue *queue, unsigned int tries, struct queue_lines *ret);
 
+/* ---- what waits is sent round its hook again (agent/queue/requeue.c) ---- */
+
+/* Between two turns: begin with all that waits, as `kernel` says. */
+void queue_requeue_begin(struct queue *queue, const struct queue_lines *kernel);
+
+/* Before a turn, while the queue is `requeueing`: the next portion, if there is room for it. */
+void queue_requeue_portion(struct queue *queue, struct queue_buffers *buffers);
+
 /*
- * Before a turn: have packets vanished whose messages are still to be read? Then these messages
- * are not to be judged. Return: 0, or -errno where the socket failed.
+ * A packet of a number that `is_requeued`. Return: true where it has gone round already and the
+ * message is to be ignored.
  */
-int queue_look(struct queue *queue, struct queue_buffers *buffers);
+bool queue_requeue_ignores(struct queue *queue, struct queue_id id);
+
+/* ---- packets that vanish (agent/queue/flushed.c) ---- */
+
+/*
+ * Before a turn: were packets flushed whose messages are still to be read? Then all that waits is
+ * requeued, and these messages are ignored.
+ */
+void queue_check_flushed(struct queue *queue);
 
 /* May packets pass without a verdict, because the queue is full or the message undeliverable? */
 bool queue_fails_open(const struct queue *queue);
@@ -166,9 +194,6 @@ static inline bool queue_sent_by_kernel(const struct sockaddr_nl *sender)
 {
 	return sender->nl_pid == 0;
 }
-
-/* Note that the kernel refused something. */
-void queue_note_error(struct queue *queue, int error);
 
 static inline uint16_t queue_number_of(const struct queue *queue, enum nsgate_flow flow)
 {

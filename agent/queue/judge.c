@@ -171,6 +171,19 @@ static void let_pass(struct judgement *j)
 	}
 }
 
+/* Packets that opened the same flow and waited together must not meet in the table of flows. */
+static void resolve_clash(struct judgement *j)
+{
+	struct nfq_tuple flow;
+	struct queue_clash *clash = queue_clash_find(j->queue, j->in, &j->packet.pkt, &flow);
+
+	if (!clash)
+		return;
+	if (!clash->is_first)
+		queue_forget(j->queue, j->buffers, &flow);
+	queue_clash_accept(j->queue, clash);
+}
+
 static void accept_by_policy(struct judgement *j)
 {
 	const struct policy_decision *decision = &j->result.decision;
@@ -181,7 +194,7 @@ static void accept_by_policy(struct judgement *j)
 	}
 	count_fate(j, SHM_FATE_ACCEPTED);
 	if (j->packet.flow == NSGATE_FLOW_NEW && j->packet.pkt.have & PKT_HAVE_ICMP)
-		queue_clash_accept(j->queue, j->buffers, j->in, &j->packet.pkt);
+		resolve_clash(j);
 }
 
 /* Somebody wants to know when nobody serves a queue, and when somebody does again. */

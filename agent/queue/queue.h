@@ -10,12 +10,13 @@
  * between two turns of its worker (worker_call()), so the hot path takes no lock and a batch is
  * never judged by a mixture of two policies.
  *
- * Every message received gets a verdict on every path; what cannot be parsed is dropped. Four
- * times a packet is sent round its hook again (NF_REPEAT) instead of being decided, which loses
- * nothing and costs it a place or two in the order: when the agent that read it died
- * (queue_takeover()), when others that waited with it have vanished (queue_look()), when it was
- * copied under a configuration that a new policy finds too small
- * (`stale_id`), and when the send of its verdict failed (`owed_id`).
+ * Every message received gets a verdict on every path; what cannot be parsed is dropped. In four
+ * cases a packet is sent round its hook again (NF_REPEAT) instead of being decided. That loses
+ * nothing and costs it a place or two in the order:
+ *   - the agent that read it died (queue_takeover());
+ *   - others that waited with it were flushed (queue_check_flushed());
+ *   - it was copied under a configuration that is too small for a new policy (`stale_id`);
+ *   - the send of its verdict failed (`unsent_id`).
  *
  * Two answers go round the hook as well, with a mark that the rules look out for: a rejection, and
  * a denial that the kernel is to remember. These packets do not come back.
@@ -42,16 +43,18 @@ struct queue_link { /* a link of the namespace, sorted by index */
 
 /* What the worker has to remember of one of the queue's numbers. Ids up to ... */
 struct queue_number {
-	bool is_regaining, has_stale, owes;
-	uint32_t regained_id; /* were sent round by a takeover: ignore their messages */
+	bool is_requeued, to_requeue, has_stale, has_unsent;
+	uint32_t requeued_id; /* are requeued: ignore their messages */
+	uint32_t portion_id;  /* are in the next portion of that, while `to_requeue` */
 	uint32_t stale_id;    /* were copied under an earlier configuration: send them round */
-	uint32_t owed_id;     /* have verdicts that could not be sent: send them round */
+	uint32_t unsent_id;   /* have verdicts that could not be sent: send them round */
 };
 
 /* A flow of ICMP whose first packet was let go (agent/queue/clash.c). */
 struct queue_clash {
 	uint64_t flow; /* hash; 0: none */
 	uint64_t at_ns;
+	bool is_first; /* nothing of it was there, when it was found last */
 	bool is_sent;
 	uint32_t last_id; /* of NSGATE_FLOW_NEW, when its verdict had been sent */
 };
@@ -74,17 +77,19 @@ struct queue {
 	uint32_t answers[NSGATE_ANSWER_MAX]; /* marks */
 
 	/* The worker's own. */
-	uint32_t regained_count;    /* packets that were sent round: counted when that is over */
+	bool requeueing;	    /* there are portions left (agent/queue/requeue.c) */
+	unsigned int requeue_waits; /* turns since the last portion */
+	uint32_t requeued_count;    /* packets that are requeued: counted when that is over */
 	uint32_t lost;		    /* numbered and nowhere (counters_missing()), and no news */
-	unsigned int unlooked;	    /* packets read since queue_look() looked */
-	uint64_t looked_at_ns;	    /* CLOCK_MONOTONIC */
+	unsigned int unchecked;	    /* packets read since queue_check_flushed() checked */
+	uint64_t checked_at_ns;	    /* CLOCK_MONOTONIC */
 	bool drained;		    /* the last turn read all there was */
 	uint64_t empty_at_ns;	    /* nothing was waiting then, or later; 0: not known */
 	unsigned int backlog_turns; /* in a row that did not read all there was */
 	uint64_t backlog_at_ns;	    /* of the first of them */
 	uint64_t flooded_at_ns;	    /* when that last had lasted for too long; 0: never */
-	bool config_owed;	    /* the kernel was not told yet what the policy wants to see */
-	bool owes;		    /* any of the numbers does */
+	bool config_unsent;	    /* the kernel was not told yet what the policy wants to see */
+	bool has_unsent;	    /* any of the numbers has */
 	bool older_undecided; /* something older than the turn waits: decide nothing by range */
 	bool broken;	      /* the socket failed for good: no longer polled */
 	bool kernel_only;     /* nobody but the kernel can have sent what is to be read */
@@ -117,12 +122,18 @@ void queue_buffers_free(struct queue_buffers *buffers);
  */
 int queue_turn(struct queue *queue, struct queue_buffers *buffers);
 
+/* Is there something to be done that no message announces? A turn does it. */
+static inline bool queue_is_unfinished(const struct queue *queue)
+{
+	return queue->requeueing || queue->has_unsent;
+}
+
 /*
  * Take over a queue that another process may have served: what it had read but not decided
- * re-enters its hook under a new id (NF_REPEAT). Call once, in the worker, before the first turn.
- * Return: 0 or -errno.
+ * re-enters its hook under a new id (NF_REPEAT), in the turns that follow. Call once, in the
+ * worker, before the first turn. Return: 0 or -errno.
  */
-int queue_takeover(struct queue *queue, struct queue_buffers *buffers);
+int queue_takeover(struct queue *queue);
 
 /*
  * Put a policy in force (NULL: none). Call between turns. Counters of rules go by their names: a

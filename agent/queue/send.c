@@ -7,7 +7,7 @@
  * NFQNL_MSG_VERDICT_BATCH, which decides every packet of that number up to an id. That is right
  * only where everything up to that id is to be decided alike or is decided already; hence a run is
  * written out before a packet is decided otherwise, and there are no runs while something older
- * waits (`older_undecided`, `owes`).
+ * waits (`older_undecided`, `has_unsent`).
  *
  * A datagram to the kernel is worked off before sendmsg() returns; it fails only as a whole, for
  * want of memory. Then its packets are sent round their hooks again as soon as a send succeeds.
@@ -19,29 +19,7 @@
 
 #include "agent/queue/internal.h"
 
-#define SEND_TRIES 3
-
-int queue_send(const struct queue *queue, const struct nfq_batch *batch)
-{
-	struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
-	struct iovec part = {.iov_base = batch->buffer, .iov_len = batch->used};
-	/*
-	 * The address is spelt out: for a message with a destination of its own the kernel asks
-	 * for the capability of the sender alone and not of whoever opened the socket too.
-	 */
-	const struct msghdr message = {.msg_name = &kernel,
-				       .msg_namelen = sizeof(kernel),
-				       .msg_iov = &part,
-				       .msg_iovlen = 1};
-
-	for (int i = 0; i < SEND_TRIES; i++) {
-		if (sendmsg(queue->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
-			return 0;
-	}
-	return -errno;
-}
-
-/* The last resort before owing: one message at a time needs little memory. */
+/* The last resort: one message at a time needs little memory. */
 static int send_singly(const struct queue *queue, const struct nfq_batch *batch)
 {
 	int err = 0;
@@ -58,13 +36,18 @@ static int send_singly(const struct queue *queue, const struct nfq_batch *batch)
 	return err;
 }
 
-static void owe(struct queue *queue, const struct queue_buffers *buffers)
+/* A portion that is requeued is of older ids than what is unsent already, perhaps. */
+static void keep_unsent(struct queue *queue, const struct queue_buffers *buffers)
 {
 	for (unsigned int flow = 0; flow < NSGATE_FLOW_MAX; flow++) {
+		struct queue_number *number = &queue->numbers[flow];
+		const uint32_t last_id = buffers->batch_last_id[flow];
+
 		if (!(buffers->batch_flows & 1U << flow))
 			continue;
-		queue->owes = queue->numbers[flow].owes = true;
-		queue->numbers[flow].owed_id = buffers->batch_last_id[flow];
+		if (!number->has_unsent || !queue_id_reached(last_id, number->unsent_id))
+			number->unsent_id = last_id;
+		queue->has_unsent = number->has_unsent = true;
 	}
 }
 
@@ -80,7 +63,7 @@ static void send_batch(struct queue *queue, struct queue_buffers *buffers)
 		err = send_singly(queue, &buffers->batch);
 	if (err) {
 		queue_note_error(queue, -err);
-		owe(queue, buffers);
+		keep_unsent(queue, buffers);
 	}
 	buffers->batch.used = 0;
 	buffers->batch_flows = 0;
@@ -88,8 +71,8 @@ static void send_batch(struct queue *queue, struct queue_buffers *buffers)
 }
 
 /* Append to the batch, which is sent first where it is full; an empty one holds any message. */
-static void append(struct queue *queue, struct queue_buffers *buffers, struct queue_id id,
-		   bool up_to, const struct queue_verdict *verdict)
+static void append_verdict(struct queue *queue, struct queue_buffers *buffers, struct queue_id id,
+			   bool up_to, const struct queue_verdict *verdict)
 {
 	for (int i = 0; i < 2; i++) {
 		if (nfq_append(&buffers->batch, queue_number_of(queue, id.flow), id.id, up_to,
@@ -108,7 +91,7 @@ static void end_run(struct queue *queue, struct queue_buffers *buffers)
 
 	if (run->packets == 0)
 		return;
-	append(queue, buffers, run->last, run->packets > 1, &run->verdict);
+	append_verdict(queue, buffers, run->last, run->packets > 1, &run->verdict);
 	run->packets = 0;
 }
 
@@ -120,13 +103,13 @@ static bool joins_run(const struct queue *queue, const struct queue_run *run, en
 		      const struct queue_verdict *verdict)
 {
 	return run->packets > 0 && run->last.flow == flow && !queue->older_undecided &&
-	       !queue->owes && !verdict->payload && !run->verdict.payload &&
+	       !queue->has_unsent && !verdict->payload && !run->verdict.payload &&
 	       run->verdict.verdict == verdict->verdict &&
 	       run->verdict.set_mark == verdict->set_mark && run->verdict.mark == verdict->mark;
 }
 
-void queue_say(struct queue *queue, struct queue_buffers *buffers, struct queue_id id,
-	       const struct queue_verdict *verdict)
+void queue_add_verdict(struct queue *queue, struct queue_buffers *buffers, struct queue_id id,
+		       const struct queue_verdict *verdict)
 {
 	struct queue_run *run = &buffers->run;
 
@@ -150,12 +133,12 @@ void queue_forget(struct queue *queue, struct queue_buffers *buffers, const stru
 	nfq_append_forget(&buffers->batch, tuple);
 }
 
-void queue_repeat_up_to(struct queue *queue, struct queue_buffers *buffers, struct queue_id id)
+void queue_requeue_up_to(struct queue *queue, struct queue_buffers *buffers, struct queue_id id)
 {
 	const struct queue_verdict repeat = {.verdict = NF_REPEAT};
 
 	end_run(queue, buffers);
-	append(queue, buffers, id, true, &repeat);
+	append_verdict(queue, buffers, id, true, &repeat);
 }
 
 void queue_flush(struct queue *queue, struct queue_buffers *buffers)
@@ -165,17 +148,17 @@ void queue_flush(struct queue *queue, struct queue_buffers *buffers)
 }
 
 /* They were counted when they were judged and are counted again; so does the kernel. */
-void queue_settle(struct queue *queue, struct queue_buffers *buffers)
+void queue_retry_unsent(struct queue *queue, struct queue_buffers *buffers)
 {
-	queue->owes = false;
+	queue->has_unsent = false;
 	for (unsigned int flow = 0; flow < NSGATE_FLOW_MAX; flow++) {
 		struct queue_number *number = &queue->numbers[flow];
 
-		if (!number->owes)
+		if (!number->has_unsent)
 			continue;
-		number->owes = false;
-		queue_repeat_up_to(queue, buffers,
-				   (struct queue_id){(enum nsgate_flow)flow, number->owed_id});
+		number->has_unsent = false;
+		queue_requeue_up_to(queue, buffers,
+				    (struct queue_id){(enum nsgate_flow)flow, number->unsent_id});
 	}
 	queue_flush(queue, buffers);
 }

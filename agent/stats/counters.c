@@ -92,34 +92,36 @@ int32_t counters_missing(const struct shm_queue *shm, const struct queue_kernel 
 	return (int32_t)(kernel->id_sequence - accounted);
 }
 
-void counters_resend_begin(struct shm_queue *shm, const struct queue_kernel *before, uint32_t count)
+void counters_requeue_begin(struct shm_queue *shm, const struct queue_kernel *before,
+			    uint32_t count)
 {
-	store(&shm->resend_lost, (uint32_t)counters_missing(shm, before));
-	__atomic_store_n(&shm->resending, count, __ATOMIC_RELEASE);
+	store(&shm->requeue_lost, (uint32_t)counters_missing(shm, before));
+	__atomic_store_n(&shm->requeueing, count, __ATOMIC_RELEASE);
 }
 
 /* Whoever dies between the two stores leaves nothing missing: settling adds nothing. */
-void counters_resend_end(struct shm_queue *shm, uint32_t count)
+void counters_requeue_end(struct shm_queue *shm, uint32_t count)
 {
 	add(&shm->readmitted, count);
-	__atomic_store_n(&shm->resending, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&shm->requeueing, 0, __ATOMIC_RELEASE);
 }
 
 /*
  * A packet that went round has one number more than before, and nothing else in the books of a
  * dead agent moves: what is missing more than when it began are those that it sent round.
  */
-void counters_resend_settle(struct shm_queue *shm, const struct queue_kernel *now)
+void counters_requeue_recover(struct shm_queue *shm, const struct queue_kernel *now)
 {
 	const uint32_t missing = (uint32_t)counters_missing(shm, now);
-	const int32_t sent = (int32_t)(missing - (uint32_t)shm->resend_lost);
+	const int32_t sent = (int32_t)(missing - (uint32_t)shm->requeue_lost);
 	uint32_t count = 0;
 
-	if (shm->resending == 0)
+	if (shm->requeueing == 0)
 		return;
 	if (sent > 0)
-		count = (uint64_t)sent < shm->resending ? (uint32_t)sent : (uint32_t)shm->resending;
-	counters_resend_end(shm, count);
+		count = (uint64_t)sent < shm->requeueing ? (uint32_t)sent
+							 : (uint32_t)shm->requeueing;
+	counters_requeue_end(shm, count);
 }
 
 /* ---- latency ---- */

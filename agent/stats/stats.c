@@ -166,9 +166,9 @@ static bool lets_pass_on_overload(const struct ns *ns)
 }
 
 /* What is sent round has a new number and is not counted as readmitted yet. */
-static bool is_resending(const struct ns *ns, unsigned int i)
+static bool is_requeueing(const struct ns *ns, unsigned int i)
 {
-	return __atomic_load_n(&ns->shm[i]->resending, __ATOMIC_RELAXED) != 0;
+	return __atomic_load_n(&ns->shm[i]->requeueing, __ATOMIC_RELAXED) != 0;
 }
 
 /* Return: true where only time can tell whether packets were flushed. */
@@ -183,7 +183,7 @@ static bool judge_flushed(const struct ns *ns, unsigned int i, const struct read
 	const uint64_t gone = control->seen > known ? control->seen - known : 0;
 	const bool ours = last->suspected && last->suspect_id == reading->kernel.id_sequence;
 
-	if (fresh == 0 || !reading->quiet || is_resending(ns, i)) {
+	if (fresh == 0 || !reading->quiet || is_requeueing(ns, i)) {
 		last->suspected = false;
 		return false;
 	}

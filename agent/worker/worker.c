@@ -58,9 +58,10 @@ struct worker {
 	struct worker_cpu cpu;
 	struct queue *queues;	  /* the worker's own */
 	unsigned int queue_count; /* the control thread's */
-	unsigned int in_debt;	  /* queues that owe verdicts, as of the last round */
-	uint64_t round_end_ns;	  /* CLOCK_MONOTONIC, of the last round's turns */
-	uint64_t listed_ns;	  /* before the last time that epoll named all ready queues */
+	unsigned int unfinished; /* queues that are (queue_is_unfinished()), as of the last round */
+	unsigned int requeueing; /* of them */
+	uint64_t round_end_ns;	 /* CLOCK_MONOTONIC, of the last round's turns */
+	uint64_t listed_ns;	 /* before the last time that epoll named all ready queues */
 	bool stopping;
 	atomic_uint asked, answered; /* worker_ask() */
 
@@ -181,6 +182,12 @@ static void note_backlog(struct queue *queue, unsigned int received)
 	event_ring_poke(queue->events);
 }
 
+static void note_unfinished(struct worker *worker, const struct queue *queue)
+{
+	worker->unfinished += queue_is_unfinished(queue);
+	worker->requeueing += queue->requeueing;
+}
+
 /*
  * A queue that was read empty has either had its turn since `listed_ns` or was not ready then.
  * Return: packets received.
@@ -192,8 +199,7 @@ static unsigned int give_turn(struct worker *worker, struct queue *queue)
 	if (queue->drained)
 		queue->empty_at_ns = worker->listed_ns;
 	count = queue_turn(queue, worker->buffers);
-	if (queue->owes)
-		worker->in_debt++;
+	note_unfinished(worker, queue);
 	if (count < 0) {
 		give_up(worker, queue, count);
 		return 0;
@@ -202,14 +208,21 @@ static unsigned int give_turn(struct worker *worker, struct queue *queue)
 	return (unsigned int)count;
 }
 
-/* Nothing arrives at a queue whose sender waits for a verdict that is owed: go and pay. */
-static void retry_debts(struct worker *worker)
+/* Nothing may arrive at a queue whose senders wait for verdicts that are unsent. */
+static void finish_queues(struct worker *worker)
 {
-	worker->in_debt = 0;
+	worker->unfinished = worker->requeueing = 0;
 	for (struct queue *queue = worker->queues; queue; queue = queue->worker_next) {
-		if (queue->owes && !queue->broken)
+		if (queue_is_unfinished(queue) && !queue->broken)
 			give_turn(worker, queue);
 	}
+}
+
+static int wait_ms(const struct worker *worker)
+{
+	if (worker->requeueing)
+		return 0;
+	return worker->unfinished ? RETRY_MS : -1;
 }
 
 static void run_round(struct worker *worker)
@@ -220,9 +233,9 @@ static void run_round(struct worker *worker)
 	uint64_t pause_ns;
 	int count;
 
-	count = epoll_wait(worker->epoll_fd, ready, ROUND_QUEUES, worker->in_debt ? RETRY_MS : -1);
-	if (worker->in_debt)
-		retry_debts(worker);
+	count = epoll_wait(worker->epoll_fd, ready, ROUND_QUEUES, wait_ms(worker));
+	if (worker->unfinished)
+		finish_queues(worker);
 	for (int i = 0; i < count; i++) {
 		struct queue *queue = ready[i].data.ptr;
 
@@ -385,7 +398,7 @@ static int take_in(struct worker *worker, struct queue *queue)
 	queue->events = worker->events;
 	queue->worker_next = worker->queues;
 	worker->queues = queue;
-	worker->in_debt += queue->owes;
+	note_unfinished(worker, queue);
 	return 0;
 }
 
@@ -396,7 +409,7 @@ static void add_call(void *arg)
 	struct queue *queue = adding->queue;
 
 	queue->events = worker->events;
-	adding->result = queue_takeover(queue, worker->buffers);
+	adding->result = queue_takeover(queue);
 	if (!adding->result)
 		adding->result = take_in(worker, queue);
 }

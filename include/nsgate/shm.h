@@ -159,10 +159,10 @@ struct shm_queue {
 				kernel */
 	/*
 	 * Not 0: at most so many are being sent round and are not in `readmitted` yet. Before that
-	 * the kernel had numbered `resend_lost` packets (a 32-bit difference) that were nowhere.
+	 * the kernel had numbered `requeue_lost` packets (a 32-bit difference) that were nowhere.
 	 */
-	uint64_t resending;
-	uint64_t resend_lost;
+	uint64_t requeueing;
+	uint64_t requeue_lost;
 	struct shm_count fate[SHM_FATE_ROOM];
 	struct shm_count direction[SHM_DIRECTION_ROOM];
 	struct shm_count fallback;  /* what the default of the policy in force decided */

@@ -69,7 +69,7 @@ static struct {
 	time_t clock;
 	unsigned int sends_to_fail, receives_to_fail;
 	uint64_t decided;
-	bool sends_failed; /* a verdict, for good, some time; or what queue_look() asked */
+	bool sends_failed; /* a verdict, for good, some time; or what queue_check_flushed() asked */
 	bool handed_over; /* the broker has connected the socket: only the kernel can write to it */
 } kernel;
 
@@ -651,16 +651,16 @@ static void die_and_succeed(uint32_t count, struct policy *policy)
 	buffers->batch.used = 0;
 	queue = new_queue();
 	bind_policy(policy, false);
-	MUST(queue_takeover(&queue, buffers) == 0);
+	MUST(queue_takeover(&queue) == 0);
 }
 
 static void turn(void)
 {
-	const bool owed = queue.owes;
+	const bool owed = queue.has_unsent;
 
 	kernel.handed_over = true;
 	MUST(queue_turn(&queue, buffers) >= 0);
-	kernel.sends_failed |= owed | queue.owes;
+	kernel.sends_failed |= owed | queue.has_unsent;
 }
 
 static void befall(struct input *input)
@@ -722,7 +722,7 @@ static void finish(void)
 	kernel.receives_to_fail = 0;
 	for (int i = 0; i < 1000; i++) {
 		turn();
-		if (kernel.first == kernel.end && !queue.owes)
+		if (kernel.first == kernel.end && !queue_is_unfinished(&queue))
 			break;
 	}
 }

@@ -315,7 +315,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_fate(&queue, &packet);
 	}
 	MUST(queue.forged == (kernel.sender != 0));
-	MUST(queue_turn(&queue, buffers) == 0 && !queue.owes);
+	MUST(queue_turn(&queue, buffers) == 0 && !queue.has_unsent);
 
 	queue.links = NULL;
 	bind_policy(&queue, NULL);

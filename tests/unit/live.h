@@ -218,11 +218,11 @@ static inline struct queue_kernel live_kernel(const struct live *live)
 }
 
 /* Give turns until nothing waits: everything sent so far is decided then. */
-static inline void live_settle(struct live *live)
+static inline void live_drain(struct live *live)
 {
 	for (int i = 0; i < 100000; i++) {
 		live_need(queue_turn(&live->queue, live->buffers) >= 0, "turn");
-		if (live_kernel(live).pending == 0)
+		if (live_kernel(live).pending == 0 && !queue_is_unfinished(&live->queue))
 			return;
 	}
 	live_need(false, "packets left undecided");
@@ -260,7 +260,7 @@ static inline void live_settle_until(struct live *live, int fd)
 	struct pollfd pfd = {.fd = fd, .events = POLLIN};
 
 	for (int waited = 0; waited < LIVE_DEADLINE_MS; waited += 10) {
-		live_settle(live);
+		live_drain(live);
 		if (poll(&pfd, 1, 10) == 1)
 			return;
 	}

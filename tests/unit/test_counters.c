@@ -187,7 +187,7 @@ static void what_is_in_no_account_is_missing(void **state)
 }
 
 /* Four packets were flushed before, five of eight are sent round when the agent dies. */
-static void a_dead_agents_resending_is_settled(void **state)
+static void a_dead_agents_requeueing_is_recovered(void **state)
 {
 	struct shm_queue *shm = new_block();
 	struct queue_kernel kernel = {.id_sequence = UINT32_MAX - 7, .pending = 8};
@@ -195,38 +195,38 @@ static void a_dead_agents_resending_is_settled(void **state)
 	(void)state;
 	shm->fate[SHM_FATE_ACCEPTED].packets = kernel.id_sequence - 8 - 4;
 	assert_int_equal(counters_missing(shm, &kernel), 4);
-	counters_resend_settle(shm, &kernel); /* nobody has begun */
+	counters_requeue_recover(shm, &kernel); /* nobody has begun */
 	assert_int_equal(shm->readmitted, 0);
 
-	counters_resend_begin(shm, &kernel, 8);
+	counters_requeue_begin(shm, &kernel, 8);
 	kernel.id_sequence += 5;
-	counters_resend_settle(shm, &kernel);
+	counters_requeue_recover(shm, &kernel);
 	assert_int_equal(shm->readmitted, 5);
-	assert_int_equal(shm->resending, 0);
+	assert_int_equal(shm->requeueing, 0);
 	assert_int_equal(counters_missing(shm, &kernel), 4);
 
-	counters_resend_begin(shm, &kernel, 8);
+	counters_requeue_begin(shm, &kernel, 8);
 	kernel.id_sequence += 8;
 	shm->readmitted += 8; /* it died between the two stores */
-	counters_resend_settle(shm, &kernel);
+	counters_requeue_recover(shm, &kernel);
 	assert_int_equal(shm->readmitted, 13);
 
-	counters_resend_begin(shm, &kernel, 8);
+	counters_requeue_begin(shm, &kernel, 8);
 	kernel.id_sequence += 8;
-	counters_resend_end(shm, 8);
+	counters_requeue_end(shm, 8);
 	kernel.id_sequence += 3; /* three that vanish */
-	counters_resend_settle(shm, &kernel);
+	counters_requeue_recover(shm, &kernel);
 	assert_int_equal(shm->readmitted, 21);
 	assert_int_equal(counters_missing(shm, &kernel), 7);
 
-	counters_resend_begin(shm, &kernel, 8);
+	counters_requeue_begin(shm, &kernel, 8);
 	kernel.id_sequence += 9; /* never more than there were */
-	counters_resend_settle(shm, &kernel);
+	counters_requeue_recover(shm, &kernel);
 	assert_int_equal(shm->readmitted, 29);
 
-	counters_resend_begin(shm, &kernel, 8);
+	counters_requeue_begin(shm, &kernel, 8);
 	kernel.pending += 2; /* fewer are missing than before */
-	counters_resend_settle(shm, &kernel);
+	counters_requeue_recover(shm, &kernel);
 	assert_int_equal(shm->readmitted, 29);
 	free(shm);
 }
@@ -241,7 +241,7 @@ int main(void)
 		cmocka_unit_test(a_turn_is_odd_while_it_lasts),
 		cmocka_unit_test(a_snapshot_is_of_whole_turns),
 		cmocka_unit_test(what_is_in_no_account_is_missing),
-		cmocka_unit_test(a_dead_agents_resending_is_settled),
+		cmocka_unit_test(a_dead_agents_requeueing_is_recovered),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -58,7 +58,7 @@ static void accepts_and_drops_by_policy(void **state)
 		if (i % 7 == 0 || i % 3 == 0)
 			live_need(live_send(&live, live.port ^ 1, "bad", 3), "send");
 	}
-	live_settle(&live);
+	live_drain(&live);
 	assert_int_equal(live_await(&live, seen, MANY, MANY), MANY);
 	assert_each_once(seen, 0, MANY);
 	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].packets, MANY);
@@ -89,7 +89,7 @@ static void rejects_at_once(void **state)
 	live_rules(&live, OUT, 0, 1);
 	assert_int_equal(connect(live.sender, (const struct sockaddr *)&to, sizeof(to)), 0);
 	assert_int_equal(send(live.sender, "x", 1, 0), 1);
-	live_settle(&live);
+	live_drain(&live);
 	assert_true(live_arrives(live.sender));
 	assert_int_equal(recv(live.sender, &byte, 1, MSG_DONTWAIT), -1);
 	assert_int_equal(errno, ECONNREFUSED);
@@ -138,13 +138,13 @@ static void without_policy_the_default_decides(void **state)
 	live_open(&live);
 	live_rules(&live, OUT, 0, 1);
 	live_send_numbers(&live, 0, 10);
-	live_settle(&live);
+	live_drain(&live);
 	assert_int_equal(live_receive(&live, seen, 20), 0);
 	assert_int_equal(live.queue.shm->no_policy.packets, 10);
 	assert_int_equal(live.queue.shm->fate[SHM_FATE_DROPPED].packets, 10);
 	live.queue.in_force.accept_without_policy = true;
 	live_send_numbers(&live, 10, 10);
-	live_settle(&live);
+	live_drain(&live);
 	assert_int_equal(live_await(&live, seen, 20, 10), 10);
 	assert_int_equal(live.queue.shm->no_policy.packets, 20);
 	live_close(&live);
@@ -168,12 +168,12 @@ static void flush_unread(uint32_t gone, uint32_t after)
 	memset(seen, 0, sizeof(seen));
 	open_accepting(&live);
 	live_send_numbers(&live, 0, 10);
-	live_settle(&live);
+	live_drain(&live);
 	live_send_numbers(&live, 10, gone);
 	flush(&live);
 	live_send_numbers(&live, 10 + gone, after);
-	live.queue.looked_at_ns = 0; /* long ago */
-	live_settle(&live);
+	live.queue.checked_at_ns = 0; /* long ago */
+	live_drain(&live);
 
 	assert_int_equal(live_await(&live, seen, 2 * MANY, 10 + after), 10 + after);
 	for (uint32_t i = 10 + gone; i < 10 + gone + after; i++)
@@ -181,12 +181,12 @@ static void flush_unread(uint32_t gone, uint32_t after)
 	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].packets, 10 + after);
 	assert_int_equal(live.queue.shm->readmitted, after);
 	assert_int_equal(live_kernel(&live).id_sequence, 10 + gone + 2 * after);
-	assert_int_equal(live.queue.shm->resending, 0);
+	assert_int_equal(live.queue.shm->requeueing, 0);
 	assert_int_equal(live.queue.errors, 0);
 
 	/* And on as before. */
 	live_send_numbers(&live, 0, 10);
-	live_settle(&live);
+	live_drain(&live);
 	assert_int_equal(live_await(&live, seen, 2 * MANY, 10), 10);
 	assert_int_equal(live.queue.shm->readmitted, after);
 	live_close(&live);
@@ -218,10 +218,10 @@ static void a_look_at_a_whole_queue_changes_nothing(void **state)
 	open_accepting(&live);
 	live_send_numbers(&live, 0, MANY);
 	for (int i = 0; i < MANY / 64; i++) {
-		live.queue.looked_at_ns = 0;
+		live.queue.checked_at_ns = 0;
 		live_need(queue_turn(&live.queue, live.buffers) > 0, "turn");
 	}
-	live_settle(&live);
+	live_drain(&live);
 	assert_int_equal(live_await(&live, seen, MANY, MANY), MANY);
 	assert_int_equal(live.queue.shm->readmitted, 0);
 	assert_int_equal(live_kernel(&live).id_sequence, MANY);
@@ -243,17 +243,17 @@ static void a_queue_that_was_empty_is_not_looked_at(void **state)
 	assert_true(live.queue.drained);
 	for (int i = 0; i < MANY && !spared; i++) { /* until nothing interrupts us for long */
 		live_send_numbers(&live, 0, 1);
-		live.queue.unlooked = 0;
-		live.queue.looked_at_ns = 0;
+		live.queue.unchecked = 0;
+		live.queue.checked_at_ns = 0;
 		live.queue.empty_at_ns = clock_ns(CLOCK_MONOTONIC);
 		assert_int_equal(queue_turn(&live.queue, live.buffers), 1);
-		spared = live.queue.looked_at_ns == 0;
+		spared = live.queue.checked_at_ns == 0;
 	}
 	assert_true(spared);
 	live_send_numbers(&live, 0, 1);
 	live.queue.empty_at_ns = 0;
 	assert_int_equal(queue_turn(&live.queue, live.buffers), 1);
-	assert_true(live.queue.looked_at_ns > 0);
+	assert_true(live.queue.checked_at_ns > 0);
 	live_close(&live);
 }
 
@@ -276,7 +276,7 @@ static void verdicts_are_of_one_number(void **state)
 	known = live_known_flow(&live);
 	live_bind(&live, ACCEPT_KNOWN);
 	live_send_by_three_numbers(&live, known, EACH);
-	live_settle(&live);
+	live_drain(&live);
 	assert_int_equal(live_await(&live, seen, 2 * EACH, EACH), EACH);
 	assert_each_once(seen, EACH, EACH);
 	assert_int_equal(live_receive_at(known, answers, EACH), EACH);
@@ -300,7 +300,7 @@ static void what_is_stale_is_so_by_each_number(void **state)
 	known = live_known_flow(&live);
 	live_send_by_three_numbers(&live, known, EACH);
 	live_bind(&live, REWRITE_ALL);
-	live_settle(&live);
+	live_drain(&live);
 	assert_int_equal(live_await(&live, seen, 2 * EACH, 2 * EACH), 2 * EACH);
 	assert_each_once(seen, 0, 2 * EACH);
 	assert_int_equal(live_receive_at(known, answers, EACH), EACH);
@@ -326,15 +326,15 @@ static void what_vanishes_by_several_numbers_is_not_judged(void **state)
 	live_send_by_three_numbers(&live, known, EACH);
 	flush(&live);
 	live_send_by_three_numbers(&live, known, 20);
-	live.queue.looked_at_ns = 0;
-	live_settle(&live);
+	live.queue.checked_at_ns = 0;
+	live_drain(&live);
 	assert_int_equal(live_await(&live, seen, 2 * EACH, 40), 40);
 	assert_each_once(seen, 0, 40);
 	assert_int_equal(live_receive_at(known, answers, EACH), 20);
 	assert_each_once(answers, 0, 20);
 	assert_int_equal(live_decided(&live), before + 60);
 	assert_int_equal(live.queue.shm->readmitted, 60);
-	assert_int_equal(live.queue.shm->resending, 0);
+	assert_int_equal(live.queue.shm->requeueing, 0);
 	assert_int_equal(live.queue.errors, 0);
 	close(known);
 	live_close(&live);
@@ -408,7 +408,7 @@ static void rewritten_packets_arrive_whole(void **state)
 		for (size_t i = 0; i < 5; i++)
 			live_need(live_send(&live, live.port, data, sizes[i]), "send");
 	}
-	live_settle(&live);
+	live_drain(&live);
 	for (int i = 0; i < 100; i++) {
 		uint8_t tos = 0;
 		int ttl = 0;
@@ -440,7 +440,7 @@ static void a_hungrier_policy_sees_whole_packets(void **state)
 	live_bind(&live, REWRITE_ALL);
 	for (int i = 0; i < 10; i++)
 		live_need(live_send(&live, live.port, data, sizeof(data)), "send");
-	live_settle(&live);
+	live_drain(&live);
 	for (int i = 0; i < 210; i++) {
 		uint8_t tos = 0;
 		int ttl = 0;
@@ -633,7 +633,7 @@ static void takes_no_memory_for_rules_without_hits(void **state)
 	free(text);
 	live_rules(&live, OUT, 0, 1);
 	live_send_numbers(&live, 0, 10);
-	live_settle(&live);
+	live_drain(&live);
 	assert_int_equal(shm_rules(live.queue.shm)[0].count.packets, 10);
 	assert_int_equal(shm_rules(live.queue.shm)[others + 1].count.packets, 10);
 
@@ -641,7 +641,7 @@ static void takes_no_memory_for_rules_without_hits(void **state)
 	live_bind(&live, text);
 	free(text);
 	live_send_numbers(&live, 10, 5);
-	live_settle(&live);
+	live_drain(&live);
 	assert_int_equal(shm_rules(live.queue.shm)[0].count.packets, 15);
 	assert_int_equal(shm_rules(live.queue.shm)[others + 1].count.packets, 15);
 
@@ -674,14 +674,14 @@ static void verdicts_that_cannot_be_sent_are_made_up_for(void **state)
 	for (int i = 0; i < 30; i++)
 		live_need(live_send(&live, live.port, data, i < 15 ? 100 : sizeof(data)), "send");
 	assert_int_equal(queue_turn(&live.queue, live.buffers), 30);
-	assert_true(live.queue.owes);
+	assert_true(live.queue.has_unsent);
 	assert_int_equal(live.queue.last_error, EMSGSIZE);
 	assert_true(live_kernel(&live).pending > 0);
 
 	size = 212992;
 	assert_int_equal(setsockopt(live.queue.fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
-	live_settle(&live);
-	assert_false(live.queue.owes);
+	live_drain(&live);
+	assert_false(live.queue.has_unsent);
 	for (int i = 0; i < 30; i++) {
 		uint8_t tos = 0;
 		int ttl = 0;
@@ -736,7 +736,7 @@ static void forged_messages_are_ignored(void **state)
 	live_rules(&live, OUT, 0, 1);
 	send_forgery(&live, 1);
 	live_send_numbers(&live, 0, 1);
-	live_settle(&live);
+	live_drain(&live);
 	assert_int_equal(live_receive(&live, seen, 2), 0);
 	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].packets, 0);
 	assert_int_equal(live.queue.shm->fate[SHM_FATE_DROPPED].packets, 1);

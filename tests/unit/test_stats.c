@@ -228,11 +228,11 @@ static void readmitted_packets_are_numbered_twice(void **state)
 	(void)state;
 	arrive(0, 5);
 	lines[0].id_sequence += 5; /* a takeover sent them round */
-	blocks[0]->resending = 5;
+	blocks[0]->requeueing = 5;
 	stats_read(&ns, &stats);
 	assert_int_equal(stats.flushed, 0);
 	assert_int_equal(stats.seen, 5);
-	blocks[0]->resending = 0;
+	blocks[0]->requeueing = 0;
 	blocks[0]->readmitted = 5;
 	decide(0, SHM_FATE_ACCEPTED, 5);
 	stats_read(&ns, &stats);

@@ -12,10 +12,12 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "agent/queue/internal.h"
 #include "live.h"
 
 #define OUT NSGATE_HOOK_BIT(NSGATE_HOOK_OUT)
 #define WAITING 3000
+#define PORTION 256
 #define KILLS 25
 #define ROOM 2048  /* packets waiting: the queue and its socket's buffer hold more */
 #define BURSTS 800 /* sent while agents die; one keeps an agent busy about as long as the gap */
@@ -57,13 +59,13 @@ static void a_fresh_queue_is_left_alone(void **state)
 
 	(void)state;
 	live_open(&live);
-	assert_int_equal(queue_takeover(&live.queue, live.buffers), 0);
-	assert_int_equal(live.queue.shm->resending, 0);
+	assert_int_equal(queue_takeover(&live.queue), 0);
+	assert_int_equal(live.queue.shm->requeueing, 0);
 	assert_int_equal(live_kernel(&live).id_sequence, 0);
 	live_bind(&live, POLICY);
 	live_rules(&live, OUT, 0, 1);
 	live_send_numbers(&live, 0, 10);
-	live_settle(&live);
+	live_drain(&live);
 	assert_each_once(&live, seen, 10);
 	assert_int_equal(live.queue.shm->readmitted, 0);
 	assert_books_balance(&live);
@@ -83,8 +85,8 @@ static void take_over_after(int messages)
 	live_send_numbers(&live, 0, WAITING);
 	for (int i = 0; i < messages; i++)
 		assert_true(recv(live.queue.fd, &byte, 1, MSG_DONTWAIT) > 0);
-	assert_int_equal(queue_takeover(&live.queue, live.buffers), 0);
-	live_settle(&live);
+	assert_int_equal(queue_takeover(&live.queue), 0);
+	live_drain(&live);
 	assert_each_once(&live, seen, WAITING);
 	assert_int_equal(live.queue.shm->readmitted, WAITING);
 	assert_int_equal(live_kernel(&live).id_sequence, 2 * WAITING);
@@ -109,6 +111,38 @@ static void everything_read_goes_round_in_portions(void **state)
 {
 	(void)state;
 	take_over_after(WAITING);
+}
+
+/* Others of the same worker have their turns in between, and so have packets that come meanwhile.
+ */
+static void a_turn_requeues_no_more_than_a_portion(void **state)
+{
+	uint8_t seen[WAITING + 1] = {0}, byte;
+	unsigned int turns = 0;
+	struct live live;
+
+	(void)state;
+	live_open(&live);
+	live_bind(&live, POLICY);
+	live_rules(&live, OUT, 0, 1);
+	live_send_numbers(&live, 0, WAITING);
+	while (recv(live.queue.fd, &byte, 1, MSG_DONTWAIT) > 0)
+		;
+	assert_int_equal(queue_takeover(&live.queue), 0);
+	assert_int_equal(live_kernel(&live).id_sequence, WAITING);
+	live_send_numbers(&live, WAITING, 1);
+	for (; live.queue.requeueing; turns++) {
+		const uint32_t before = live_kernel(&live).id_sequence;
+
+		live_need(queue_turn(&live.queue, live.buffers) >= 0, "turn");
+		assert_in_range(live_kernel(&live).id_sequence - before, 0, PORTION);
+	}
+	assert_in_range(turns, WAITING / PORTION, WAITING);
+	live_drain(&live);
+	assert_each_once(&live, seen, WAITING + 1);
+	assert_int_equal(live.queue.shm->requeueing, 0);
+	assert_books_balance(&live);
+	live_close(&live);
 }
 
 /* ---- several numbers ---- */
@@ -139,8 +173,8 @@ static void take_over_several(int messages)
 	assert_int_equal(before.sum.pending, 3 * EACH);
 	for (int i = 0; i < messages; i++)
 		assert_true(recv(live.queue.fd, &byte, 1, MSG_DONTWAIT) > 0);
-	assert_int_equal(queue_takeover(&live.queue, live.buffers), 0);
-	live_settle(&live);
+	assert_int_equal(queue_takeover(&live.queue), 0);
+	live_drain(&live);
 	after = live_lines(&live);
 	for (size_t i = 0; i < sizeof(flows) / sizeof(flows[0]); i++)
 		assert_int_equal(after.id_sequence[flows[i]] - before.id_sequence[flows[i]], EACH);
@@ -150,7 +184,7 @@ static void take_over_several(int messages)
 		assert_int_equal(answers[i], 1);
 	assert_int_equal(live.queue.shm->readmitted, 3 * EACH);
 	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].packets, 2 + 3 * EACH);
-	assert_int_equal(live.queue.shm->resending, 0);
+	assert_int_equal(live.queue.shm->requeueing, 0);
 	assert_books_balance(&live);
 	close(known);
 	live_close(&live);
@@ -178,9 +212,11 @@ static void die_in_takeover(struct live *live, uint32_t after)
 	if (pid == 0) {
 		while (recv(live->queue.fd, &byte, 1, MSG_DONTWAIT) > 0)
 			;
-		if (queue_takeover(&live->queue, live->buffers) == 0)
-			pause();
-		_exit(1);
+		if (queue_takeover(&live->queue) < 0)
+			_exit(1);
+		while (live->queue.requeueing)
+			queue_requeue_portion(&live->queue, live->buffers);
+		pause();
 	}
 	while (live_kernel(live).id_sequence - before < after)
 		;
@@ -202,12 +238,12 @@ static void what_the_dead_sent_round_is_settled(void **state)
 	live_send_numbers(&live, 0, WAITING);
 	for (uint32_t after = 1; after <= WAITING; after += WAITING / 15)
 		die_in_takeover(&live, after);
-	assert_int_equal(queue_takeover(&live.queue, live.buffers), 0);
-	live_settle(&live);
+	assert_int_equal(queue_takeover(&live.queue), 0);
+	live_drain(&live);
 	assert_each_once(&live, seen, WAITING);
 	assert_true(live.queue.shm->readmitted > WAITING);
 	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].packets, WAITING);
-	assert_int_equal(live.queue.shm->resending, 0);
+	assert_int_equal(live.queue.shm->requeueing, 0);
 	assert_books_balance(&live);
 	live_close(&live);
 }
@@ -218,7 +254,7 @@ static void serve_for_ever(struct live *live)
 {
 	struct pollfd fd = {.fd = live->queue.fd, .events = POLLIN};
 
-	if (queue_takeover(&live->queue, live->buffers) < 0)
+	if (queue_takeover(&live->queue) < 0)
 		_exit(1);
 	while (poll(&fd, 1, -1) >= 0) {
 		if (queue_turn(&live->queue, live->buffers) < 0)
@@ -277,14 +313,14 @@ static void kills_under_load_lose_nothing(void **state)
 		sleep_ns(LIFE_NS + i * 37000);
 		kill_agent(agent);
 	}
-	assert_int_equal(queue_takeover(&live.queue, live.buffers), 0);
+	assert_int_equal(queue_takeover(&live.queue), 0);
 	for (bool sending = true; sending;) {
 		const struct timespec now = {0};
 
 		sending = pthread_timedjoin_np(sender, NULL, &now) != 0;
 		live_need(queue_turn(&live.queue, live.buffers) >= 0, "turn");
 	}
-	live_settle(&live);
+	live_drain(&live);
 	assert_each_once(&live, seen, SENT);
 	printf("%d kills: %u of %u packets went round again\n", KILLS,
 	       (unsigned int)live.queue.shm->readmitted, (unsigned int)SENT);
@@ -303,6 +339,7 @@ int main(void)
 		cmocka_unit_test(what_the_dead_had_read_is_not_lost),
 		cmocka_unit_test(what_nobody_had_read_is_judged_once),
 		cmocka_unit_test(everything_read_goes_round_in_portions),
+		cmocka_unit_test(a_turn_requeues_no_more_than_a_portion),
 		cmocka_unit_test(every_number_is_taken_over_by_itself),
 		cmocka_unit_test(what_the_dead_sent_round_is_settled),
 		cmocka_unit_test(kills_under_load_lose_nothing),
