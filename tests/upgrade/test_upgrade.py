@@ -22,7 +22,7 @@ from test_supervised import Service
 BUILDS = {"head": laboratory.BUILD, "base": f"{laboratory.BUILD}/upgrade/base",
           "grown": f"{laboratory.BUILD}/upgrade/grown"}
 GROWN = 4711  # what the grown release writes into its fields
-SPARE_AT = 8 + 1576  # broker/records.c: `spare` of struct nsgate_ns_record
+SPARE_AT = 8 + 1584  # broker/records.c: `spare` of struct nsgate_ns_record
 
 
 class Scene:
