@@ -15,7 +15,6 @@
 #include "ipc.h"
 #include "log.h"
 #include "loop.h"
-#include "broker/owed.h"
 #include "broker/recover.h"
 #include "timer.h"
 
@@ -131,20 +130,15 @@ static bool say_rules_reply(struct attachment *attachment)
 	return say(&message.header, NULL, 0);
 }
 
-static bool say_remove_cookie(uint64_t cookie, uint32_t *ret_id)
+static bool say_remove(struct attachment *attachment)
 {
-	struct nsgate_msg_ns_remove message = {.cookie = cookie};
+	struct nsgate_msg_ns_remove message = {.cookie = attachment->record.cookie};
 
 	ipc_header(&message.header, NSGATE_MSG_NS_REMOVE, ++agent.next_id);
 	if (!say(&message.header, NULL, 0))
 		return false;
-	*ret_id = agent.next_id;
+	attachment->remove_id = agent.next_id;
 	return true;
-}
-
-static bool say_remove(struct attachment *attachment)
-{
-	return say_remove_cookie(attachment->record.cookie, &attachment->remove_id);
 }
 
 static bool say_tamper(struct attachment *attachment)
@@ -206,17 +200,24 @@ static bool pump(struct attachment *attachment)
 	return true;
 }
 
-/* Those that end come first: another may take over their name. */
-void agent_link_pump(void)
+static bool pump_state(enum attachment_state state)
 {
-	if (agent.state != LINK_READY || agent.wants_write)
-		return;
-	if (!owed_pump(say_remove_cookie) || !say_pong())
-		return;
 	for (struct attachment *attachment = attachment_first(); attachment;
 	     attachment = attachment->next)
-		if (attachment->state == ATTACHMENT_DRAINING && !pump(attachment))
-			return;
+		if (attachment->state == state && !pump(attachment))
+			return false;
+	return true;
+}
+
+/* Those that end come first: another may take over their namespace, or their name. */
+void agent_link_pump(void)
+{
+	if (recover_wants_held() && agent.state == LINK_READY)
+		link_lost("to hear again what it holds");
+	if (agent.state != LINK_READY || agent.wants_write)
+		return;
+	if (!pump_state(ATTACHMENT_GONE) || !say_pong() || !pump_state(ATTACHMENT_DRAINING))
+		return;
 	for (struct attachment *attachment = attachment_first(); attachment;
 	     attachment = attachment->next)
 		if (!pump(attachment))
@@ -390,10 +391,4 @@ void agent_link_close(void)
 	fd_close(&fd);
 	fd_close(&inotify);
 	agent.state = LINK_ABSENT;
-}
-
-void agent_link_renew(void)
-{
-	if (agent.state == LINK_READY)
-		link_lost("to hear again what it holds");
 }

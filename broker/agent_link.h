@@ -13,9 +13,6 @@
 int agent_link_open(void);
 void agent_link_close(void);
 
-/* Have the agent tell anew what it holds. */
-void agent_link_renew(void);
-
 /* Say what `todo` of the attachments still asks for, as far as the socket takes it. Call it often.
  */
 void agent_link_pump(void);

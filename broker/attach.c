@@ -17,23 +17,16 @@
 #include "broker/members.h"
 #include "name.h"
 #include "broker/opening.h"
-#include "broker/owed.h"
 #include "broker/prepare.h"
 #include "broker/queue_setup.h"
 #include "record.h"
 #include "broker/records.h"
 #include "broker/nft/rules.h"
 #include "broker/recover.h"
+#include "broker/release.h"
 
 #define OFFER_TIMEOUT_MS 5000
 #define DRAIN_TIMEOUT_MS 3000
-
-static bool agent_here; /* connected, and done with telling what it holds */
-
-bool attach_agent_here(void)
-{
-	return agent_here;
-}
 
 static void drain(struct attachment *attachment);
 static void set_deadline(struct attachment *attachment, int timeout_ms);
@@ -48,15 +41,25 @@ static void answer(struct attachment *attachment, enum nsgate_status status, con
 /* Nothing of it is in the kernel yet but bound queues, and the agent has not heard of it. */
 static bool is_early(const struct attachment *attachment)
 {
-	return attachment->state == ATTACHMENT_FOUND || attachment->state == ATTACHMENT_OPENED;
+	return (attachment->state == ATTACHMENT_FOUND && !attachment->recovering) ||
+	       attachment->state == ATTACHMENT_OPENED;
+}
+
+/* The agent knows of it, or is about to. */
+static bool is_served(const struct attachment *attachment)
+{
+	return attachment->state == ATTACHMENT_OFFERED ||
+	       attachment->state == ATTACHMENT_IN_FORCE || attachment->state == ATTACHMENT_DRAINING;
 }
 
 /* An attach that came to nothing. */
 static void abandon(struct attachment *attachment)
 {
-	if (attachment->record.cookie)
-		records_discard(attachment->record.cookie);
-	attachment_free(attachment);
+	const uint64_t cookie = attachment->record.cookie;
+
+	if (cookie && !recover_return_rules(attachment))
+		records_discard(cookie);
+	release(attachment);
 }
 
 /*
@@ -88,7 +91,8 @@ static void replace_others(const struct attachment *with)
 
 	for (struct attachment *old = attachment_first(); old; old = next) {
 		next = old->next;
-		if (old == with || old->state == ATTACHMENT_DRAINING ||
+		if (old == with || !attachment_is_current(old) ||
+		    old->state == ATTACHMENT_DRAINING ||
 		    strcmp(old->record.name, with->record.name) != 0)
 			continue;
 		answer(old, NSGATE_STATUS_FAILED,
@@ -204,7 +208,7 @@ static void refuse_attach(struct attachment *attachment, const struct refusal *r
 static void offer(struct attachment *attachment)
 {
 	follow_name(attachment);
-	attachment->state = ATTACHMENT_OFFERED;
+	attachment_move(attachment, ATTACHMENT_OFFERED);
 	set_deadline(attachment, OFFER_TIMEOUT_MS);
 	attachment_offer(attachment);
 }
@@ -227,7 +231,7 @@ static bool join_late(struct attachment *attachment)
 		return false;
 	join(other, &request, &refusal);
 	answer(attachment, refusal.status, refusal.text);
-	attachment_free(attachment);
+	release(attachment);
 	return true;
 }
 
@@ -243,21 +247,10 @@ static void attach_opened(struct opening *opening, int err)
 		refuse_attach(attachment, &refusal);
 		return;
 	}
+	recover_lend_rules(attachment);
 	opening_end(attachment);
-	attachment->state = ATTACHMENT_OPENED;
+	attachment_move(attachment, ATTACHMENT_OPENED);
 	follow_check(attachment, offer);
-}
-
-/* Return: 0, or -1 with the refusal. */
-static int check_name(const struct nsgate_msg_attach *message, struct refusal *refusal)
-{
-	if (!recover_seeks(message->name))
-		return prepare_check_name(message, refusal);
-	refusal->status = NSGATE_STATUS_BUSY;
-	snprintf(refusal->text, sizeof(refusal->text),
-		 "the namespace that was attached as %s is being looked for: try again",
-		 message->name);
-	return -1;
 }
 
 /* What can be told at once. Return: 0, or -1 with the refusal. */
@@ -268,9 +261,9 @@ static int check(const struct nsgate_msg_attach *message, const int *fds, unsign
 
 	/* A container that joins others has no use for its own name. */
 	if (prepare_check(message, fds, fd_count, refusal) < 0 ||
-	    (!container && check_name(message, refusal) < 0))
+	    (!container && prepare_check_name(message, refusal) < 0))
 		return -1;
-	if (agent_here)
+	if (broker_agent_here)
 		return 0;
 	refusal->status = NSGATE_STATUS_UNREACHABLE;
 	snprintf(refusal->text, sizeof(refusal->text),
@@ -283,7 +276,7 @@ static void start_attach(struct client *client, const struct nsgate_msg_attach *
 			 unsigned int fd_count)
 {
 	const struct refusal no_memory = {NSGATE_STATUS_FAILED, "the broker is out of memory"};
-	struct attachment *attachment = attachment_new(attach_orphaned, enforce_links);
+	struct attachment *attachment = attachment_new();
 
 	if (!attachment) {
 		fds_close(fds, fd_count);
@@ -309,7 +302,7 @@ void attach_request(struct client *client, const struct nsgate_msg_attach *messa
 	if (check(message, fds, fd_count, &refusal) == 0) {
 		if (join_request(client, message, fds, fd_count))
 			return;
-		if (check_name(message, &refusal) == 0) {
+		if (prepare_check_name(message, &refusal) == 0) {
 			start_attach(client, message, fds, fd_count);
 			return;
 		}
@@ -320,6 +313,21 @@ void attach_request(struct client *client, const struct nsgate_msg_attach *messa
 
 /* ---- answers and ends ---- */
 
+/* Return: 0 or -errno where its table could not be deleted. */
+static int remove_rules(struct attachment *attachment)
+{
+	int err = attachment->netns.rules < 0 ? -ENOENT : rules_remove(attachment->netns.rules);
+
+	for (unsigned int i = 0; i < attachment->netns.queue_count; i++)
+		queue_unbind(attachment->netns.queues[i],
+			     (uint16_t)(attachment->record.queue_first + i),
+			     attachment->record.queue_count);
+	if (err)
+		log_event(LOG_LEVEL_ERROR, "detach.rules", "netns", attachment->record.name,
+			  "error", log_errno(err), NULL);
+	return err;
+}
+
 /*
  * The last step of every detach. The rules of an orphan stay: they go with the namespace, and
  * should something live on in it, it stays under them with nobody to judge: closed, unless the
@@ -327,19 +335,13 @@ void attach_request(struct client *client, const struct nsgate_msg_attach *messa
  */
 static void finish(struct attachment *attachment)
 {
-	int err = attachment->orphaned ? 0 : rules_remove(attachment->netns.rules);
+	int err = attachment->orphaned ? 0 : remove_rules(attachment);
 
-	if (!attachment->orphaned)
-		for (unsigned int i = 0; i < attachment->netns.queue_count; i++)
-			queue_unbind(attachment->netns.queues[i],
-				     (uint16_t)(attachment->record.queue_first + i),
-				     attachment->record.queue_count);
-	if (err)
-		log_event(LOG_LEVEL_ERROR, "detach.rules", "netns", attachment->record.name,
-			  "error", log_errno(err), NULL);
 	log_event(LOG_LEVEL_INFO, "detached", "netns", attachment->record.name, NULL);
 	records_remove(attachment->record.cookie);
 	fdstore_drop(attachment);
+	if (!attachment->recovering)
+		recover_forget(attachment->record.cookie);
 	if (attachment->keeper)
 		client_detached(attachment->keeper, attachment->record.name);
 	answer(attachment, err ? NSGATE_STATUS_FAILED : NSGATE_STATUS_OK,
@@ -348,7 +350,20 @@ static void finish(struct attachment *attachment)
 		   : "");
 	if (!attachment->orphaned)
 		netns_fds_close_deferred(&attachment->netns);
-	attachment_free(attachment);
+}
+
+/* The agent has let go of it, or never had it. */
+static void finish_heard(struct attachment *attachment)
+{
+	finish(attachment);
+	release(attachment);
+}
+
+/* The agent has not: it hears of it as soon as it listens. `said`: NS_REMOVE is on its way. */
+static void finish_unheard(struct attachment *attachment, bool said)
+{
+	finish(attachment);
+	release_to_gone(attachment, said);
 }
 
 /* Stop feeding the queue and have the agent verdict what waits. May free the attachment. */
@@ -361,6 +376,13 @@ static void drain(struct attachment *attachment)
 		abandon(attachment);
 		return;
 	}
+	if (attachment->recovering) { /* the agent has told all that it holds */
+		if (attachment->with_agent)
+			finish_unheard(attachment, false);
+		else
+			finish_heard(attachment);
+		return;
+	}
 	if (!attachment->orphaned) {
 		enforce_changing(attachment);
 		err = rules_pause(attachment->netns.rules);
@@ -368,12 +390,11 @@ static void drain(struct attachment *attachment)
 	if (err)
 		log_event(LOG_LEVEL_WARNING, "detach.pause", "netns", attachment->record.name,
 			  "error", log_errno(err), NULL);
-	if (!agent_here) {
-		owed_add(attachment->record.cookie, 0);
-		finish(attachment);
+	if (!broker_agent_here) {
+		finish_unheard(attachment, false);
 		return;
 	}
-	attachment->state = ATTACHMENT_DRAINING;
+	attachment_move(attachment, ATTACHMENT_DRAINING);
 	set_deadline(attachment, DRAIN_TIMEOUT_MS);
 	/* What else was to be said of it matters no more, but that its container is gone. */
 	attachment->todo = (attachment->todo & TODO_STATE) | TODO_REMOVE;
@@ -412,7 +433,7 @@ void attach_detach(struct client *client, const struct nsgate_msg_detach *messag
 		return;
 	}
 	attachment = attachment_find(message->name);
-	if (!attachment && !agent_here) {
+	if ((!attachment || attachment->recovering) && !broker_agent_here) {
 		refuse_without_agent(client, message->header.id);
 		return;
 	}
@@ -435,7 +456,7 @@ void attach_leave(struct client *client, const struct nsgate_msg_leave *message)
 		return;
 	}
 	attachment = members_find(message->container);
-	if (!attachment && !agent_here) {
+	if (!attachment && !broker_agent_here) {
 		refuse_without_agent(client, id);
 	} else if (!attachment) {
 		client_reply(client, id, NSGATE_STATUS_NOT_FOUND,
@@ -544,7 +565,8 @@ void attach_agent_rules(const struct nsgate_msg_ns_rules *message)
 			drain(attachment);
 			return;
 		}
-		attachment->state = ATTACHMENT_IN_FORCE;
+		attachment_move(attachment, ATTACHMENT_IN_FORCE);
+		recover_forget(attachment->record.cookie);
 		log_event(LOG_LEVEL_INFO, "attached", "netns", attachment->record.name, "target",
 			  attachment->record.target, "cookie",
 			  log_number((int64_t)attachment->record.cookie), "policy",
@@ -574,16 +596,16 @@ static void refused_by_agent(struct attachment *attachment, const struct nsgate_
 
 void attach_agent_reply(const struct nsgate_msg_reply *message)
 {
+	const uint32_t id = message->header.id;
 	struct attachment *next;
 
-	if (owed_answered(message->header.id))
-		return;
 	for (struct attachment *attachment = attachment_first(); attachment; attachment = next) {
-		uint32_t id = message->header.id;
-
 		next = attachment->next;
-		if (attachment->state == ATTACHMENT_DRAINING && attachment->remove_id == id) {
-			finish(attachment);
+		if (attachment->state == ATTACHMENT_GONE && id && attachment->remove_id == id) {
+			release(attachment);
+		} else if (attachment->state == ATTACHMENT_DRAINING &&
+			   attachment->remove_id == id) {
+			finish_heard(attachment);
 		} else if (attachment->state == ATTACHMENT_OFFERED && attachment->offer_id == id) {
 			refused_by_agent(attachment, message);
 		} else if (attachment->state == ATTACHMENT_IN_FORCE && attachment->offer_id == id &&
@@ -598,9 +620,8 @@ void attach_agent_reply(const struct nsgate_msg_reply *message)
 
 void attach_agent_connected(void)
 {
-	agent_here = true;
+	broker_agent_here = true;
 	recover_rest();
-	fdstore_forget_rest();
 	for (struct attachment *attachment = attachment_first(); attachment;
 	     attachment = attachment->next)
 		if (attachment->state == ATTACHMENT_IN_FORCE)
@@ -608,7 +629,7 @@ void attach_agent_connected(void)
 	enforce_agent_back();
 	for (struct attachment *attachment = attachment_first(); attachment;
 	     attachment = attachment->next)
-		if (!is_early(attachment))
+		if (is_served(attachment))
 			follow_look(attachment); /* it may have ended while no broker looked */
 }
 
@@ -616,22 +637,21 @@ void attach_agent_lost(void)
 {
 	struct attachment *next;
 
-	agent_here = false;
-	owed_link_lost();
+	broker_agent_here = false;
 	recover_agent_lost();
 	enforce_agent_lost();
 	for (struct attachment *attachment = attachment_first(); attachment; attachment = next) {
 		next = attachment->next;
-		attachment->todo = 0;
+		attachment->todo = attachment->state == ATTACHMENT_GONE ? TODO_REMOVE : 0;
+		attachment->remove_id = 0; /* of this connection */
 		if (attachment->state == ATTACHMENT_OFFERED || is_early(attachment)) {
 			answer(attachment, NSGATE_STATUS_UNREACHABLE,
 			       "nsgate-agent went away in the middle of it: start it, then attach "
 			       "again");
 			abandon(attachment);
 		} else if (attachment->state == ATTACHMENT_DRAINING) {
-			owed_add(attachment->record.cookie,
-				 0); /* it may only be the link that is lost */
-			finish(attachment);
+			/* It may only be the link that is lost. */
+			finish_unheard(attachment, false);
 		}
 	}
 }
@@ -651,9 +671,7 @@ static void too_late(struct timer *timer)
 		return;
 	}
 	log_event(LOG_LEVEL_WARNING, "detach.timeout", "netns", attachment->record.name, NULL);
-	owed_add(attachment->record.cookie,
-		 attachment->todo & TODO_REMOVE ? 0 : attachment->remove_id);
-	finish(attachment);
+	finish_unheard(attachment, !(attachment->todo & TODO_REMOVE));
 }
 
 static void set_deadline(struct attachment *attachment, int timeout_ms)

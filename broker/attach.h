@@ -43,7 +43,6 @@ void attach_answer(void);
 
 /* The connection to the agent is new (everything is to be offered again) or gone. */
 void attach_agent_connected(void);
-bool attach_agent_here(void);
 void attach_agent_lost(void);
 
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "broker/attachment.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -9,23 +10,41 @@
 #include <sys/epoll.h>
 
 #include "broker/broker.h"
-#include "broker/follow.h"
 #include "ipc.h"
 #include "log.h"
-#include "broker/members.h"
-#include "broker/names.h"
-#include "broker/opening.h"
 
 static struct attachment *first;
-static unsigned int count;
+
+static void (*tell_ended)(struct attachment *attachment);
+static void (*tell_linked)(struct attachment *attachment);
+
+/* ---- the list ---- */
 
 struct attachment *attachment_first(void)
 {
 	return first;
 }
 
+/* A handoff brings its namespace itself, by the same name. */
+bool attachment_is_current(const struct attachment *attachment)
+{
+	if (attachment->recovering)
+		return attachment->on_record &&
+		       attachment->record.target_kind != NSGATE_TARGET_HANDOFF;
+	return attachment->state != ATTACHMENT_GONE;
+}
+
+static bool is_here(const struct attachment *attachment)
+{
+	return attachment->state != ATTACHMENT_GONE && !attachment->recovering;
+}
+
 unsigned int attachment_count(void)
 {
+	unsigned int count = 0;
+
+	for (const struct attachment *attachment = first; attachment; attachment = attachment->next)
+		count += is_here(attachment);
 	return count;
 }
 
@@ -33,7 +52,8 @@ struct attachment *attachment_find(const char *name)
 {
 	struct attachment *attachment = first;
 
-	while (attachment && strcmp(attachment->record.name, name) != 0)
+	while (attachment &&
+	       !(attachment_is_current(attachment) && strcmp(attachment->record.name, name) == 0))
 		attachment = attachment->next;
 	return attachment;
 }
@@ -42,38 +62,102 @@ struct attachment *attachment_find_cookie(uint64_t cookie)
 {
 	struct attachment *attachment = first;
 
-	while (attachment && attachment->record.cookie != cookie)
+	while (attachment && !(is_here(attachment) && attachment->record.cookie == cookie))
 		attachment = attachment->next;
 	return attachment;
 }
 
-struct attachment *attachment_new(void (*gone)(struct attachment *attachment),
-				  void (*linked)(struct attachment *attachment))
+struct attachment *attachment_find_recovering(uint64_t cookie)
 {
-	static const struct netns_fds none = NETNS_FDS_NONE;
+	struct attachment *attachment = first;
+
+	while (attachment && !(attachment->recovering && attachment->record.cookie == cookie))
+		attachment = attachment->next;
+	return attachment;
+}
+
+struct attachment *attachment_find_gone(uint64_t cookie)
+{
+	struct attachment *attachment = first;
+
+	while (attachment &&
+	       !(attachment->state == ATTACHMENT_GONE && attachment->record.cookie == cookie))
+		attachment = attachment->next;
+	return attachment;
+}
+
+void attachment_handlers(void (*gone)(struct attachment *attachment),
+			 void (*linked)(struct attachment *attachment))
+{
+	tell_ended = gone;
+	tell_linked = linked;
+}
+
+void attachment_clear(struct attachment *attachment)
+{
+	static const struct attachment none = {
+		.netns = NETNS_FDS_NONE,
+		.shm = -1,
+		.watch = -1,
+		.name_watch = -1,
+		.links_source.fd = -1,
+		.watch_source.fd = -1,
+		.monitor_source.fd = -1,
+	};
+	struct attachment *next = attachment->next;
+
+	*attachment = none;
+	attachment->next = next;
+	attachment->netns.monitored = !broker_features.owned_tables;
+}
+
+struct attachment *attachment_new(void)
+{
 	struct attachment *attachment = calloc(1, sizeof(*attachment));
 	struct attachment **at;
 
 	if (!attachment)
 		return NULL;
-	attachment->gone = gone;
-	attachment->linked = linked;
-	attachment->netns = none;
-	attachment->netns.monitored = !broker_features.owned_tables;
-	attachment->shm = -1;
-	attachment->watch = -1;
-	attachment->name_watch = -1;
-	attachment->links_source.fd = -1;
-	attachment->watch_source.fd = -1;
-	attachment->monitor_source.fd = -1;
+	attachment_clear(attachment);
 	for (at = &first; *at; at = &(*at)->next)
 		;
 	*at = attachment; /* at the end: the agent tells them in the order of attachment */
-	count++;
 	return attachment;
 }
 
-/* ---- state ---- */
+void attachment_unlist(struct attachment *attachment)
+{
+	struct attachment **at = &first;
+
+	while (*at != attachment)
+		at = &(*at)->next;
+	*at = attachment->next;
+}
+
+/* ---- states ---- */
+
+void attachment_move(struct attachment *attachment, enum attachment_state state)
+{
+	/* From each of them to which; see attachment.h. */
+	static const unsigned int follows[ATTACHMENT_STATES] = {
+		[ATTACHMENT_FOUND] =
+			1 << ATTACHMENT_OPENED | 1 << ATTACHMENT_IN_FORCE | 1 << ATTACHMENT_GONE,
+		[ATTACHMENT_OPENED] = 1 << ATTACHMENT_OFFERED,
+		[ATTACHMENT_OFFERED] =
+			1 << ATTACHMENT_IN_FORCE | 1 << ATTACHMENT_DRAINING | 1 << ATTACHMENT_GONE,
+		[ATTACHMENT_IN_FORCE] = 1 << ATTACHMENT_DRAINING | 1 << ATTACHMENT_GONE,
+		[ATTACHMENT_DRAINING] = 1 << ATTACHMENT_GONE,
+	};
+
+	assert(follows[attachment->state] & 1U << state);
+	attachment->state = state;
+	attachment->recovering = false;
+}
+
+void attachment_ended(struct attachment *attachment)
+{
+	tell_ended(attachment);
+}
 
 void attachment_update_degraded(struct attachment *attachment)
 {
@@ -136,7 +220,7 @@ static void links_ready(struct loop_source *source, uint32_t events)
 	} else if (changed) {
 		links_said(attachment, LINKS_ALL, LOG_LEVEL_INFO, "links.healed");
 		attachment->todo |= TODO_LINKS;
-		attachment->linked(attachment);
+		tell_linked(attachment);
 	}
 }
 
@@ -154,7 +238,7 @@ static void watch_ready(struct loop_source *source, uint32_t events)
 
 	(void)events;
 	loop_remove(source);
-	attachment->gone(attachment);
+	tell_ended(attachment);
 }
 
 int attachment_watch(struct attachment *attachment)
@@ -177,46 +261,6 @@ void attachment_offer(struct attachment *attachment)
 	attachment->todo |= TODO_OFFER | TODO_LINKS;
 	if (attachment->orphaned || attachment->degraded[0])
 		attachment->todo |= TODO_STATE;
-}
-
-static void unlink_attachment(const struct attachment *attachment)
-{
-	struct attachment **at = &first;
-
-	while (*at != attachment)
-		at = &(*at)->next;
-	*at = attachment->next;
-	count--;
-}
-
-/* Names of the same directory have the same watch. */
-static void unfollow_name(const struct attachment *attachment)
-{
-	for (const struct attachment *other = first; other; other = other->next)
-		if (other->name_watch == attachment->name_watch)
-			return;
-	names_unfollow(attachment->name_watch);
-}
-
-void attachment_free(struct attachment *attachment)
-{
-	if (!attachment)
-		return;
-	unlink_attachment(attachment);
-	timer_clear(&attachment->deadline);
-	opening_end(attachment);
-	follow_forget(attachment);
-	if (attachment->name_watch >= 0)
-		unfollow_name(attachment);
-	members_free(attachment);
-	loop_remove(&attachment->links_source);
-	loop_remove(&attachment->watch_source);
-	loop_remove(&attachment->monitor_source);
-	links_close(attachment->links);
-	netns_fds_close(&attachment->netns);
-	fd_close(&attachment->shm);
-	fd_close(&attachment->watch);
-	free(attachment);
 }
 
 unsigned int attachment_fds(const struct attachment *attachment, int *ret_fds)

@@ -2,13 +2,36 @@
 /*
  * Theory of Operation
  *
- * An attachment is one attached namespace as the broker has it. Its life:
+ * An attachment is one network namespace as the broker has it. There is one list of them, from the
+ * first that is known of it until nobody has to hear of it any more:
  *
- *   FOUND     nsgate-enter opens sockets there
+ *   FOUND     A client asked for it (`opening`), and nsgate-enter opens sockets there. Or it was
+ *             attached when another broker ran (`recovering`): a record, or systemd's fd store,
+ *             tells of it, and it is looked for
  *   OPENED    identified, queues bound; nothing is queued yet. Its name is looked at
  *   OFFERED   NS_ADD is on its way; the agent answers NS_RULES (it takes it) or REPLY (it refuses)
  *   IN_FORCE  rules are installed, packets are being verdicted; the caller has its answer
  *   DRAINING  rules are out, NS_REMOVE is on its way; the agent verdicts what waits
+ *   GONE      Nothing of it is here any more, its name is free, and it may be attached again. The
+ *             agent has not said yet that it has let go of it, because it is away or hangs; it is
+ *             told again on each connection. One that does not know it answers all the same
+ *
+ * Who moves it; attachment_move() refuses all else:
+ *
+ *   FOUND -> OPENED -> OFFERED    attach.c, for a client
+ *   OFFERED -> IN_FORCE           attach.c, when the agent has asked for rules and they are
+ * installed FOUND -> IN_FORCE             recover.c, as all of it was found again IN_FORCE, OFFERED
+ * -> DRAINING attach.c: it was detached, what kept it alive has ended, or it could not be put in
+ * force to GONE                       attach.c: there is no agent to drain it, or it did not answer
+ * in time. From FOUND recover.c: the agent holds what is not on record
+ *
+ * It leaves the list (release.h) where nobody else knows of it: FOUND and OPENED when the attach
+ * came to nothing, OFFERED when the agent refused it, DRAINING and GONE when the agent has
+ * answered.
+ *
+ * One that is recovering has the socket that owns its table (`netns.rules`), as soon as there is
+ * one: an owned table is safe only while that is open. A client may attach the namespace meanwhile;
+ * the socket is then lent to the new attachment, and comes back where that comes to nothing.
  *
  * The caller of an attach or a detach waits in `asker`; there is at most one. Messages to the
  * agent are not queued: what must still be said is a bit in `todo`, and agent_link pumps it out
@@ -40,6 +63,8 @@ enum attachment_state {
 	ATTACHMENT_OFFERED,
 	ATTACHMENT_IN_FORCE,
 	ATTACHMENT_DRAINING,
+	ATTACHMENT_GONE,
+	ATTACHMENT_STATES
 };
 
 enum attachment_todo {
@@ -68,8 +93,13 @@ struct attachment {
 	struct place_question look; /* at what it was attached by (follow.h) */
 	void (*checked)(struct attachment *attachment);
 	struct opening *opening; /* of FOUND (opening.h) */
-	void (*gone)(struct attachment *attachment);
-	void (*linked)(struct attachment *attachment);
+
+	/* Of FOUND, where another broker attached it (recover.h). */
+	bool recovering;
+	bool on_record;	 /* `record` is what that says; else only its cookie is known */
+	bool searched;	 /* it is being looked for, or, as a handoff, cannot be */
+	bool with_agent; /* the agent that is connected holds the queues; they are not ours yet */
+
 	struct timer deadline; /* of OFFERED and DRAINING */
 
 	uint32_t offer_id, remove_id; /* ids of the last NS_ADD and NS_REMOVE */
@@ -88,12 +118,12 @@ struct attachment {
 	uint64_t print;	  /* of our rules (rules_print()), where tables cannot be owned */
 	bool look_due;	  /* there is news of its rules */
 	int64_t look_ms;  /* until when looks at them are paid for (audit.h) */
-	bool stored;	  /* systemd's fd store has its sockets */
-	enum custody_state {
-		CUSTODY_NONE,
-		CUSTODY_INTACT,
-		CUSTODY_MENDED
-	} custody; /* how a new broker found the rules; NONE: not looked yet */
+	uint32_t stored;  /* which descriptors systemd's fd store has: enum fdstore_has */
+	enum table_found {
+		TABLE_UNSEEN,
+		TABLE_INTACT,
+		TABLE_MENDED
+	} table; /* how a new broker found the rules; UNSEEN: not looked yet */
 	enum nsgate_tamper tamper;
 	char tampered[NSGATE_TEXT_MAX]; /* what TODO_TAMPER is to tell */
 	bool untold;			/* and what it will be about later */
@@ -115,28 +145,50 @@ struct attachment {
 };
 
 struct attachment *attachment_first(void);
+
+/* The one that has a name: not one that is gone, nor a handoff that is to come again. */
 struct attachment *attachment_find(const char *name);
+
+/* By its cookie, one that is here: neither gone nor still being recovered. */
 struct attachment *attachment_find_cookie(uint64_t cookie);
+
+/* By its cookie, one that is being recovered; one that is gone. */
+struct attachment *attachment_find_recovering(uint64_t cookie);
+struct attachment *attachment_find_gone(uint64_t cookie);
+
+/* Does it stand for its namespace, also while it is being recovered? As attachment_find(). */
+bool attachment_is_current(const struct attachment *attachment);
+
+/* How many are here. */
 unsigned int attachment_count(void);
 
-/*
- * A new attachment in state FOUND that owns nothing yet. `gone` is called when the container behind
- * it has ended, `linked` when its links have changed. NULL: no memory.
- */
-struct attachment *attachment_new(void (*gone)(struct attachment *attachment),
-				  void (*linked)(struct attachment *attachment));
+/* What is called when the container behind one has ended, and when its links have changed. */
+void attachment_handlers(void (*gone)(struct attachment *attachment),
+			 void (*linked)(struct attachment *attachment));
+
+/* A new one in state FOUND that owns nothing yet. NULL: no memory. */
+struct attachment *attachment_new(void);
+
+/* As if it were new: it owned nothing any more. Its place in the list stays. */
+void attachment_clear(struct attachment *attachment);
+
+/* Move it on; an assertion fails where the states do not follow one another. */
+void attachment_move(struct attachment *attachment, enum attachment_state state);
+
+/* Take it out of the list; see release.h. */
+void attachment_unlist(struct attachment *attachment);
+
+/* What kept it alive has ended. */
+void attachment_ended(struct attachment *attachment);
 
 /*
- * Watch links and the container's end; to be called once the netns is open.
+ * Watch links and the container's end; to be called once its sockets are open.
  * Return: 0 or -errno.
  */
 int attachment_watch(struct attachment *attachment);
 
 /* Is it degraded, and why? To be called when something of that has changed. */
 void attachment_update_degraded(struct attachment *attachment);
-
-/* Close everything. What the kernel has of it (rules) must be gone or be meant to stay. */
-void attachment_free(struct attachment *attachment);
 
 /* Everything about it is to be said to the agent. */
 void attachment_offer(struct attachment *attachment);

@@ -11,3 +11,4 @@ struct broker_config broker_config = {
 };
 struct rules_features broker_features;
 uint64_t broker_cookie;
+bool broker_agent_here;

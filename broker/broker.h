@@ -21,6 +21,7 @@ struct broker_config {
 
 extern struct broker_config broker_config;
 extern struct rules_features broker_features; /* probed at start */
+extern bool broker_agent_here;		      /* connected, and done with telling what it holds */
 extern uint64_t broker_cookie;		      /* of the broker's own namespace; 0: unknown */
 
 #endif

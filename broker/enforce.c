@@ -82,7 +82,7 @@ static bool was_changed(const struct nsgate_ns_record *record, uint64_t before, 
 }
 
 int enforce_install(int rules_fd, const struct nsgate_ns_record *record,
-		    const struct rules_links *links, enum custody_state *ret_state)
+		    const struct rules_links *links, enum table_found *ret_state)
 {
 	uint64_t before = 0, after = 0;
 	int err = rules_print(rules_fd, &before);
@@ -92,7 +92,7 @@ int enforce_install(int rules_fd, const struct nsgate_ns_record *record,
 	if (!err)
 		err = rules_print(rules_fd, &after);
 	if (!err)
-		*ret_state = was_changed(record, before, after) ? CUSTODY_MENDED : CUSTODY_INTACT;
+		*ret_state = was_changed(record, before, after) ? TABLE_MENDED : TABLE_INTACT;
 	return err;
 }
 
@@ -260,22 +260,22 @@ static void rules_paid(struct attachment *attachment)
 void enforce_record(struct attachment *attachment)
 {
 	const struct nsgate_ns_record record = attachment->record;
-	const enum custody_state found = attachment->custody;
+	const enum table_found found = attachment->table;
 	uint64_t before = 1, after = 1;
 	int err = 0;
 
-	if (found == CUSTODY_NONE)
+	if (found == TABLE_UNSEEN)
 		err = rules_print(attachment->netns.rules, &before);
 	if (!err)
 		err = enforce_rules(attachment, &record.rules);
-	if (!err && found == CUSTODY_NONE)
+	if (!err && found == TABLE_UNSEEN)
 		(void)rules_print(attachment->netns.rules, &after);
 	if (err)
 		rules_owe(attachment, err);
 	else if (record.table_inet != attachment->record.table_inet ||
 		 record.table_netdev != attachment->record.table_netdev)
 		return; /* that has been told */
-	else if (was_changed(&record, before, after) || found == CUSTODY_MENDED)
+	else if (was_changed(&record, before, after) || found == TABLE_MENDED)
 		note_tamper(attachment, NSGATE_TAMPER_RULES, "repaired",
 			    "the rules were changed while no nsgate-broker ran, or are those of "
 			    "another release; they are right again");
@@ -289,7 +289,8 @@ static void retry_all(struct timer *timer)
 		if (attachment->rules_owed && attachment->state == ATTACHMENT_IN_FORCE &&
 		    !attachment->opened)
 			enforce_record(attachment);
-		if (attachment->unsaved && attachment->state != ATTACHMENT_DRAINING)
+		if (attachment->unsaved && attachment->state != ATTACHMENT_DRAINING &&
+		    attachment->state != ATTACHMENT_GONE)
 			save(attachment);
 	}
 }
@@ -357,7 +358,7 @@ int enforce_rules(struct attachment *attachment, const struct nsgate_rules_spec 
 	if (err)
 		return err;
 	attachment->record.flags &= ~(uint32_t)NSGATE_ATTACH_CHANGING;
-	attachment->custody = CUSTODY_INTACT;
+	attachment->table = TABLE_INTACT;
 	rules_paid(attachment);
 	attachment->record.rules = *spec;
 	note_tables(attachment);

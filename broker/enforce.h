@@ -38,7 +38,7 @@ void enforce_changing(const struct attachment *attachment);
  * @ret_state: had somebody changed them? Return: as enforce_rules().
  */
 int enforce_install(int rules_fd, const struct nsgate_ns_record *record,
-		    const struct rules_links *links, enum custody_state *ret_state);
+		    const struct rules_links *links, enum table_found *ret_state);
 
 /*
  * Where tables cannot be owned (audit.h): are the rules still those that were installed? Else they

@@ -23,55 +23,46 @@
 #define NAMES_MAX (128 * 1024 - 1024)
 #define NAME_BYTES 24 /* a cookie, a dot, "q15", NUL; or the colon instead of it */
 
-/* What was passed of one namespace and is not claimed yet. */
-struct stored {
-	struct stored *next;
-	uint64_t cookie;
-	int rules, watch;
-	int queues[NSGATE_QUEUES_MAX];
-};
-
 /* A datagram that waits for room. */
-struct saying {
-	struct saying *next;
+struct datagram {
+	struct datagram *next;
 	int fd; /* a dup; -1: none */
 	char text[80];
 };
 
-static struct stored *stored;
-static struct saying *sayings, **sayings_end = &sayings;
+static struct datagram *outbox, **outbox_end = &outbox;
 static struct loop_source room = {.fd = -1};
 static size_t names_length; /* of the environment variable to come */
 static struct log_limit full_limit;
 
-/* ---- saying it ---- */
+/* ---- what systemd is told ---- */
 
-static void forget_saying(void)
+static void outbox_drop(void)
 {
-	struct saying *saying = sayings;
+	struct datagram *datagram = outbox;
 
-	sayings = saying->next;
-	if (!sayings)
-		sayings_end = &sayings;
-	fd_close(&saying->fd);
-	free(saying);
+	outbox = datagram->next;
+	if (!outbox)
+		outbox_end = &outbox;
+	fd_close(&datagram->fd);
+	free(datagram);
 }
 
-static void failed(const char *text, int err)
+static void log_failed(const char *text, int err)
 {
 	log_event(LOG_LEVEL_WARNING, "fdstore.failed", "said", text, "error", log_errno(err), NULL);
 }
 
-static void flush(void)
+static void outbox_flush(void)
 {
-	while (sayings) {
-		int err = notify_send_fd(sayings->text, sayings->fd);
+	while (outbox) {
+		int err = notify_send_fd(outbox->text, outbox->fd);
 
 		if (err == -EAGAIN)
 			return;
 		if (err)
-			failed(sayings->text, err);
-		forget_saying();
+			log_failed(outbox->text, err);
+		outbox_drop();
 	}
 	loop_remove(&room);
 }
@@ -80,38 +71,38 @@ static void room_ready(struct loop_source *source, uint32_t events)
 {
 	(void)source;
 	(void)events;
-	flush();
+	outbox_flush();
 }
 
 /* Return: 0 or -errno. */
-static int say_later(const char *text, int fd)
+static int outbox_add(const char *text, int fd)
 {
-	struct saying *saying = calloc(1, sizeof(*saying));
+	struct datagram *datagram = calloc(1, sizeof(*datagram));
 
-	if (!saying)
+	if (!datagram)
 		return -ENOMEM;
-	snprintf(saying->text, sizeof(saying->text), "%s", text);
-	saying->fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	snprintf(datagram->text, sizeof(datagram->text), "%s", text);
+	datagram->fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	room.ready = room_ready;
-	if ((fd >= 0 && saying->fd < 0) ||
+	if ((fd >= 0 && datagram->fd < 0) ||
 	    (room.fd < 0 && loop_add(&room, notify_fd(), EPOLLOUT) < 0)) {
-		fd_close(&saying->fd);
-		free(saying);
+		fd_close(&datagram->fd);
+		free(datagram);
 		return -EMFILE;
 	}
-	*sayings_end = saying;
-	sayings_end = &saying->next;
+	*outbox_end = datagram;
+	outbox_end = &datagram->next;
 	return 0;
 }
 
-static void say(const char *text, int fd)
+static void tell_systemd(const char *text, int fd)
 {
-	int err = sayings ? -EAGAIN : notify_send_fd(text, fd);
+	int err = outbox ? -EAGAIN : notify_send_fd(text, fd);
 
 	if (err == -EAGAIN)
-		err = say_later(text, fd);
+		err = outbox_add(text, fd);
 	if (err)
-		failed(text, err);
+		log_failed(text, err);
 }
 
 /* ---- names ---- */
@@ -129,7 +120,7 @@ static void store(uint64_t cookie, char kind, unsigned int index, int fd)
 
 	names_length += name_of(name, cookie, kind, index);
 	snprintf(text, sizeof(text), "FDSTORE=1\nFDPOLL=0\nFDNAME=%s", name);
-	say(text, fd);
+	tell_systemd(text, fd);
 }
 
 static void unstore(uint64_t cookie, char kind, unsigned int index)
@@ -138,53 +129,47 @@ static void unstore(uint64_t cookie, char kind, unsigned int index)
 
 	names_length -= name_of(name, cookie, kind, index);
 	snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", name);
-	say(text, -1);
+	tell_systemd(text, -1);
 }
 
 /* ---- what was passed at start ---- */
 
-static struct stored *stored_of(uint64_t cookie)
+static struct attachment *find_or_make(uint64_t cookie)
 {
-	struct stored *entry = stored;
+	struct attachment *attachment = attachment_find_recovering(cookie);
 
-	while (entry && entry->cookie != cookie)
-		entry = entry->next;
-	return entry;
-}
-
-static struct stored *stored_new(uint64_t cookie)
-{
-	struct stored *entry = calloc(1, sizeof(*entry));
-
-	if (!entry)
+	if (!attachment)
+		attachment = attachment_new();
+	if (!attachment)
 		return NULL;
-	entry->cookie = cookie;
-	entry->rules = entry->watch = -1;
-	for (unsigned int i = 0; i < NSGATE_QUEUES_MAX; i++)
-		entry->queues[i] = -1;
-	entry->next = stored;
-	stored = entry;
-	return entry;
+	attachment->recovering = true;
+	attachment->record.cookie = cookie;
+	return attachment;
 }
 
-static int *place_of(struct stored *entry, char kind, unsigned int index)
+static int *place_of(struct attachment *attachment, char kind, unsigned int index)
 {
 	switch (kind) {
 	case 'r':
-		return &entry->rules;
+		return &attachment->netns.rules;
 	case 'w':
-		return &entry->watch;
+		return &attachment->watch;
 	default:
-		return &entry->queues[index];
+		return &attachment->netns.queues[index];
 	}
 }
 
-static bool take(const char *name, int fd)
+static uint32_t bit_of(char kind, unsigned int index)
+{
+	return kind == 'r' ? FDSTORE_RULES : kind == 'w' ? FDSTORE_WATCH : FDSTORE_QUEUE << index;
+}
+
+static bool take_passed(const char *name, int fd)
 {
 	uint64_t cookie;
 	unsigned int index = 0;
 	char kind, again[NAME_BYTES];
-	struct stored *entry;
+	struct attachment *attachment;
 	int *place;
 
 	if (sscanf(name, "%" SCNx64 ".%c%u", &cookie, &kind, &index) < 2 || !strchr("rwq", kind) ||
@@ -193,29 +178,23 @@ static bool take(const char *name, int fd)
 	name_of(again, cookie, kind, index);
 	if (strcmp(name, again) != 0)
 		return false;
-	entry = stored_of(cookie);
-	if (!entry)
-		entry = stored_new(cookie);
-	place = entry ? place_of(entry, kind, index) : NULL;
+	attachment = find_or_make(cookie);
+	place = attachment ? place_of(attachment, kind, index) : NULL;
 	if (!place || *place >= 0)
 		return false;
 	*place = fd;
+	attachment->stored |= bit_of(kind, index);
 	names_length += strlen(name) + 1;
 	return true;
 }
 
 void fdstore_take(void)
 {
-	listen_fds_each(take);
-}
-
-bool fdstore_has(uint64_t cookie)
-{
-	return stored_of(cookie) != NULL;
+	listen_fds_each(take_passed);
 }
 
 /* systemd was told these names by us, and by nobody else; but to look costs little. */
-static bool is_of(int fd, uint64_t cookie)
+bool fdstore_is_of(int fd, uint64_t cookie)
 {
 	uint64_t found, inode;
 	const char *why;
@@ -224,85 +203,21 @@ static bool is_of(int fd, uint64_t cookie)
 	       netns_fds_identify(fd, &found, &inode) == 0 && found == cookie;
 }
 
-static int check_whole(const struct stored *entry, const struct nsgate_ns_record *record)
+int fdstore_check(const struct attachment *attachment)
 {
-	if (entry->rules < 0 || (record->has_watch && entry->watch < 0))
+	const struct nsgate_ns_record *record = &attachment->record;
+
+	if (attachment->netns.rules < 0 || (record->has_watch && attachment->watch < 0))
 		return -ENOENT;
-	if (!is_of(entry->rules, record->cookie))
+	if (!fdstore_is_of(attachment->netns.rules, record->cookie))
 		return -ESTALE;
 	for (unsigned int i = 0; i < record->queue_count; i++) {
-		if (entry->queues[i] < 0)
+		if (attachment->netns.queues[i] < 0)
 			return -ENOENT;
-		if (!is_of(entry->queues[i], record->cookie))
+		if (!fdstore_is_of(attachment->netns.queues[i], record->cookie))
 			return -ESTALE;
 	}
 	return 0;
-}
-
-static void stored_free(struct stored *entry)
-{
-	struct stored **at = &stored;
-
-	while (*at != entry)
-		at = &(*at)->next;
-	*at = entry->next;
-	fd_close(&entry->rules);
-	fd_close(&entry->watch);
-	fds_close(entry->queues, NSGATE_QUEUES_MAX);
-	free(entry);
-}
-
-static int steal(int *fd)
-{
-	int stolen = *fd;
-
-	*fd = -1;
-	return stolen;
-}
-
-int fdstore_claim(struct attachment *attachment, const struct nsgate_ns_record *record)
-{
-	struct stored *entry = stored_of(record->cookie);
-	int err = entry ? check_whole(entry, record) : -ENOENT;
-
-	if (err)
-		return err;
-	attachment->netns.rules = steal(&entry->rules);
-	if (record->has_watch)
-		attachment->watch = steal(&entry->watch);
-	attachment->netns.queue_count = record->queue_count;
-	for (unsigned int i = 0; i < record->queue_count; i++)
-		attachment->netns.queues[i] = steal(&entry->queues[i]);
-	attachment->stored = true;
-	stored_free(entry);
-	return 0;
-}
-
-int fdstore_claim_rules(uint64_t cookie)
-{
-	const struct stored *entry = stored_of(cookie);
-
-	if (!entry || entry->rules < 0 || !is_of(entry->rules, cookie))
-		return -1;
-	return fcntl(entry->rules, F_DUPFD_CLOEXEC, 0);
-}
-
-static void forget(struct stored *entry)
-{
-	if (entry->rules >= 0)
-		unstore(entry->cookie, 'r', 0);
-	if (entry->watch >= 0)
-		unstore(entry->cookie, 'w', 0);
-	for (unsigned int i = 0; i < NSGATE_QUEUES_MAX; i++)
-		if (entry->queues[i] >= 0)
-			unstore(entry->cookie, 'q', i);
-	stored_free(entry);
-}
-
-void fdstore_forget_rest(void)
-{
-	while (stored)
-		forget(stored);
 }
 
 /* ---- attachments ---- */
@@ -323,47 +238,42 @@ static bool has_room(const struct attachment *attachment)
 	return false;
 }
 
+static void store_one(struct attachment *attachment, char kind, unsigned int index, int fd)
+{
+	store(attachment->record.cookie, kind, index, fd);
+	attachment->stored |= bit_of(kind, index);
+}
+
 void fdstore_keep(struct attachment *attachment)
 {
-	uint64_t cookie = attachment->record.cookie;
-	struct stored *leftover;
-
-	if (attachment->stored || notify_fd() < 0)
+	if (attachment->stored || notify_fd() < 0 || !has_room(attachment))
 		return;
-	leftover = stored_of(cookie);
-	if (leftover) /* other sockets, of an earlier attachment or of half of this one */
-		forget(leftover);
-	if (!has_room(attachment))
-		return;
-	store(cookie, 'r', 0, attachment->netns.rules);
+	store_one(attachment, 'r', 0, attachment->netns.rules);
 	if (attachment->watch >= 0)
-		store(cookie, 'w', 0, attachment->watch);
+		store_one(attachment, 'w', 0, attachment->watch);
 	for (unsigned int i = 0; i < attachment->netns.queue_count; i++)
-		store(cookie, 'q', i, attachment->netns.queues[i]);
-	attachment->stored = true;
+		store_one(attachment, 'q', i, attachment->netns.queues[i]);
 }
 
 void fdstore_drop(struct attachment *attachment)
 {
-	uint64_t cookie = attachment->record.cookie;
+	const uint64_t cookie = attachment->record.cookie;
 
-	if (!attachment->stored)
-		return;
-	unstore(cookie, 'r', 0);
-	if (attachment->watch >= 0)
+	if (attachment->stored & FDSTORE_RULES)
+		unstore(cookie, 'r', 0);
+	if (attachment->stored & FDSTORE_WATCH)
 		unstore(cookie, 'w', 0);
-	for (unsigned int i = 0; i < attachment->netns.queue_count; i++)
-		unstore(cookie, 'q', i);
-	attachment->stored = false;
+	for (unsigned int i = 0; i < NSGATE_QUEUES_MAX; i++)
+		if (attachment->stored & (uint32_t)FDSTORE_QUEUE << i)
+			unstore(cookie, 'q', i);
+	attachment->stored = 0;
 }
 
 void fdstore_close(void)
 {
 	loop_remove(&room);
-	while (sayings) {
-		(void)notify_send_fd(sayings->text, sayings->fd);
-		forget_saying();
+	while (outbox) {
+		(void)notify_send_fd(outbox->text, outbox->fd);
+		outbox_drop();
 	}
-	while (stored)
-		stored_free(stored);
 }

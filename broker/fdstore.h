@@ -17,9 +17,8 @@
  * when it starts us again, and the kernel limits the length of one: what would go beyond is not
  * stored, because a broker that cannot be started is worse.
  *
- * What the next broker is passed is sorted by cookie here. A record (records.h) claims what is its
- * own, after a look at the sockets; what nobody has claimed when the agent has told what it holds
- * is taken out of the store again.
+ * What the next broker is passed goes to attachments by cookie, which are then being recovered
+ * (recover.h), and is looked at before it is used.
  */
 #ifndef NSGATE_FDSTORE_H
 #define NSGATE_FDSTORE_H
@@ -29,24 +28,20 @@
 
 #include "broker/attachment.h"
 
+/* Of one attachment; a queue's is FDSTORE_QUEUE << its index. */
+enum fdstore_has { FDSTORE_RULES = 1 << 0, FDSTORE_WATCH = 1 << 1, FDSTORE_QUEUE = 1 << 2 };
+
 /* Sort what was passed at start (listen_fds.h). */
 void fdstore_take(void);
 
-/* Has the store anything of that namespace that nobody has claimed? */
-bool fdstore_has(uint64_t cookie);
+/* Is a socket of the namespace with that cookie? */
+bool fdstore_is_of(int fd, uint64_t cookie);
 
 /*
- * Fill in the rules' and queues' sockets and, where the record has one, the pidfd, all of them the
- * attachment's from now on. Return: 0; -ENOENT where any is missing, -ESTALE where one is not what
- * its name says; then nothing is claimed.
+ * Is all there that the record of an attachment wants, and is it what it should be? Return: 0;
+ * -ENOENT where any is missing, -ESTALE where one is not what its name says.
  */
-int fdstore_claim(struct attachment *attachment, const struct nsgate_ns_record *record);
-
-/* The rules' socket alone, the caller's; -1: none. It stays in the store. */
-int fdstore_claim_rules(uint64_t cookie);
-
-/* Close what is left, and take it out of the store. */
-void fdstore_forget_rest(void);
+int fdstore_check(const struct attachment *attachment);
 
 /* Have the sockets of an attachment stored, unless they are. */
 void fdstore_keep(struct attachment *attachment);

@@ -41,7 +41,7 @@ static void looked(struct place_question *question, int target)
 	struct attachment *attachment = loop_owner(question, struct attachment, look);
 
 	if (place_is(&attachment->record, target) == 0)
-		attachment->gone(attachment);
+		attachment_ended(attachment);
 }
 
 void follow_look(struct attachment *attachment)

@@ -77,9 +77,9 @@ static int choose_watch(const struct nsgate_ns_record *own, int *held)
 	return found;
 }
 
-int held_take(struct attachment *attachment, const struct nsgate_ns_record *own, int *fds,
-	      unsigned int fd_count)
+int held_take(struct attachment *attachment, int *fds, unsigned int fd_count)
 {
+	const struct nsgate_ns_record *own = &attachment->record;
 	const int err = check(own, fds, fd_count);
 	const unsigned int known = record_fd_count(own);
 	unsigned int n = NSGATE_NSFD_FIXED;
@@ -89,7 +89,6 @@ int held_take(struct attachment *attachment, const struct nsgate_ns_record *own,
 		return err;
 	}
 	fds_close(fds + known, fd_count - known); /* of a later release */
-	attachment->record = *own;
 	/* What can be opened anew is, as the agent could have put anything in its place. */
 	fd_close(&fds[NSGATE_NSFD_SHM]);
 	fd_close(&fds[NSGATE_NSFD_PROC]);

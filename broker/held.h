@@ -9,11 +9,10 @@
 #include "broker/attachment.h"
 
 /*
- * Have the attachment, which is new, be what `own` says, with the descriptors of an NS_HELD: the
- * queues' sockets are its, and its pidfd where the broker can open none. All others are closed.
- * `fds` are taken over. Return: 0 or -errno.
+ * Have the attachment be what is on record of it, with the descriptors of an NS_HELD: the queues'
+ * sockets are its, and its pidfd where the broker can open none. All others are closed. `fds` are
+ * taken over. Return: 0 or -errno.
  */
-int held_take(struct attachment *attachment, const struct nsgate_ns_record *own, int *fds,
-	      unsigned int fd_count);
+int held_take(struct attachment *attachment, int *fds, unsigned int fd_count);
 
 #endif

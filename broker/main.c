@@ -7,16 +7,16 @@
  * each, so that no queue dies with an agent. It reads no packet, no policy and no JSON.
  *
  *   server      broker.sock: who may ask what; discard: closing what strangers sent
- *   attach      the life of an attached namespace; prepare: its first steps; owed, parting: what is
- *               left to do after its last
+ *   attachment  the list of what is attached, and the states that one goes through
+ *   attach      the life of an attachment; prepare: its first steps; release: letting go of it;
+ *               deferred_close: what is closed later
  *   enforce     which rules are in force, also while no agent is there; audit: whether they still
  *               are
  *   probe       what the kernel has, before anything is changed
  *   netns         entering; queue_setup: binding; rules, nft_*: nftables; links: names of links
  *   records     what is attached, on disk; restore: finding it again; names: noticing that it goes
  *   members     the containers that share a namespace
- *   recover      taking over from a broker before; held: what the agent holds; custody: the
- *               rules, until that is done
+ *   recover     taking over from a broker before; held: what the agent holds
  *   fdstore     what systemd keeps for us, so that queues outlive both daemons
  *   agent_link  agent.sock: what the agent is told and may say
  *   confine     what the broker gives up; supervise: starting and watching the agent
@@ -32,7 +32,6 @@
 #include "broker/audit.h"
 #include "broker/broker.h"
 #include "broker/confine.h"
-#include "broker/custody.h"
 #include "broker/enforce.h"
 #include "broker/enter.h"
 #include "broker/fdstore.h"
@@ -52,6 +51,7 @@
 #include "broker/server.h"
 #include "broker/supervise.h"
 #include "broker/recover.h"
+#include "broker/release.h"
 #include "timer.h"
 
 static volatile bool stopping;
@@ -214,7 +214,7 @@ static void run(void)
 		agent_link_pump();
 		attach_answer();
 		notify_status("%u attached, agent %s", attachment_count(),
-			      attach_agent_here() ? "connected" : "away");
+			      broker_agent_here ? "connected" : "away");
 		if (loop_step(loop_nearest(enter_timeout_ms(), timer_nearest_ms())) < 0)
 			break;
 	}
@@ -243,14 +243,14 @@ int main(int argc, char **argv)
 	daemon_must(options_path(broker_config.runtime_dir, "broker.sock", path, sizeof(path)),
 		    "the runtime directory's path is too long for a socket");
 	daemon_must(server_open(path), "cannot listen on broker.sock");
+	attachment_handlers(attach_orphaned, enforce_links);
 	fdstore_take();
 	(void)listen_fds_close();
 	daemon_must(agent_link_open(), "cannot watch the runtime directory");
 	daemon_must(names_watch(broker_config.netns_dir, attach_name_removed),
 		    "cannot watch the directory of netns names");
 	daemon_must(confine_broker(broker_config.runtime_dir), "cannot give up privileges");
-	recover_stored();
-	custody_take_all();
+	recover_begin();
 
 	log_event(LOG_LEVEL_INFO, "started", "version", NSGATE_VERSION, "runtime_dir",
 		  broker_config.runtime_dir, "backend",
@@ -266,10 +266,9 @@ int main(int argc, char **argv)
 	agent_link_close();
 	names_close();
 	records_close();
-	custody_close();
 	fdstore_close();
 	while (attachment_first())
-		attachment_free(attachment_first());
+		release(attachment_first());
 	enter_stop();
 	loop_close();
 	return failed;

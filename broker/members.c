@@ -141,7 +141,7 @@ static void ended(struct loop_source *source, uint32_t events)
 		  member->record.container, NULL);
 	if (is_last_that_counts(member)) {
 		stop_watching(member);
-		attachment->gone(attachment);
+		attachment_ended(attachment);
 		return;
 	}
 	drop(member);
@@ -203,7 +203,7 @@ int members_find_attachment(int pidfd, struct attachment **ret)
 		return err;
 	for (struct attachment *attachment = attachment_first(); attachment;
 	     attachment = attachment->next) {
-		if (attachment->record.inode == inode) {
+		if (attachment_is_current(attachment) && attachment->record.inode == inode) {
 			*ret = attachment;
 			return 0;
 		}

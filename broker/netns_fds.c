@@ -175,7 +175,6 @@ void netns_fds_close_deferred(struct netns_fds *netns)
 	deferred_close(&netns->aux);
 	deferred_close(&netns->rules);
 	deferred_close(&netns->monitor);
-	netns_fds_close(netns);
 }
 
 int netns_of_socket(int socket_fd)

@@ -56,7 +56,9 @@ void netns_fds_forget(struct netns_opening *opening);
 
 void netns_fds_close(struct netns_fds *netns);
 
-/* As netns_fds_close() after a table was deleted: nobody waits for the kernel (deferred_close.h).
+/*
+ * After a table was deleted: what would wait for the kernel is closed a moment later
+ * (deferred_close.h), the rest is for netns_fds_close().
  */
 void netns_fds_close_deferred(struct netns_fds *netns);
 

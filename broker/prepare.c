@@ -17,8 +17,6 @@
 #include "broker/audit.h"
 #include "broker/broker.h"
 #include "clock.h"
-#include "broker/custody.h"
-#include "broker/fdstore.h"
 #include "broker/follow.h"
 #include "broker/held.h"
 #include "ipc.h"
@@ -128,15 +126,36 @@ static int check_fds(const struct nsgate_msg_attach *message, const int *fds, un
 		      fd_count);
 }
 
+static const char *why_busy(const struct attachment *holder)
+{
+	switch (holder->state) {
+	case ATTACHMENT_FOUND:
+		return holder->recovering ? "being looked for, as it was attached before"
+					  : "being attached";
+	case ATTACHMENT_OPENED:
+	case ATTACHMENT_OFFERED:
+		return "being attached";
+	case ATTACHMENT_DRAINING:
+		return "still being detached";
+	case ATTACHMENT_IN_FORCE:
+	case ATTACHMENT_GONE:
+	case ATTACHMENT_STATES:
+		break;
+	}
+	return NULL;
+}
+
 int prepare_check_name(const struct nsgate_msg_attach *message, struct refusal *refusal)
 {
 	const struct attachment *holder = attachment_find(message->name);
+	const char *busy;
 
-	if (!holder || (message->flags & NSGATE_ATTACH_REPLACE))
+	if (!holder || (message->flags & NSGATE_ATTACH_REPLACE && !holder->recovering))
 		return 0;
-	if (holder->state == ATTACHMENT_DRAINING)
-		return refuse(refusal, NSGATE_STATUS_BUSY, "%s is still being detached: try again",
-			      message->name);
+	busy = why_busy(holder);
+	if (busy)
+		return refuse(refusal, NSGATE_STATUS_BUSY, "%s is %s: try again", message->name,
+			      busy);
 	return refuse(refusal, NSGATE_STATUS_FAILED,
 		      "the name %s is in use: detach it first, say --replace, or choose "
 		      "another with --name",
@@ -157,17 +176,6 @@ static int explain_opening(const struct nsgate_msg_attach *message, int err,
 		      err == -EPERM ? ": the broker needs CAP_SYS_ADMIN, CAP_SYS_PTRACE and "
 				      "CAP_NET_ADMIN when it starts"
 				    : "");
-}
-
-/* A namespace that was attached when a broker died: only the socket in custody owns its table. */
-static void take_from_custody(struct attachment *attachment)
-{
-	int rules = custody_release(attachment->record.cookie, &attachment->custody);
-
-	if (rules < 0)
-		return;
-	fd_close(&attachment->netns.rules);
-	attachment->netns.rules = rules;
 }
 
 static int identify(struct attachment *attachment, const struct nsgate_msg_attach *message,
@@ -196,7 +204,8 @@ static int identify(struct attachment *attachment, const struct nsgate_msg_attac
 			      message->target);
 	}
 	for (other = attachment_first(); other; other = other->next) {
-		if (other == attachment || other->record.cookie != record->cookie)
+		if (other == attachment || other->recovering || other->state == ATTACHMENT_GONE ||
+		    other->record.cookie != record->cookie)
 			continue;
 		record->cookie = 0;
 		if (other->state != ATTACHMENT_IN_FORCE)
@@ -323,7 +332,6 @@ int prepare_opened(struct attachment *attachment, int err, struct refusal *refus
 	}
 	if (identify(attachment, message, refusal) < 0 || bind_queues(attachment, refusal) < 0)
 		return -1;
-	take_from_custody(attachment);
 	/* Counters begin at attach; but a handoff that comes back goes on with its own. */
 	if (message->target_kind != NSGATE_TARGET_HANDOFF)
 		records_remove(attachment->record.cookie);
@@ -354,7 +362,6 @@ static int open_restored(struct attachment *attachment, int target, struct refus
 	int err;
 
 	attachment->netns.queue_count = record->queue_count;
-	attachment->netns.rules = custody_release(record->cookie, &attachment->custody);
 	err = netns_fds_open(target, &attachment->netns);
 	if (!err)
 		err = netns_fds_identify(attachment->netns.rules, &cookie, &inode);
@@ -380,12 +387,11 @@ static int open_restored(struct attachment *attachment, int target, struct refus
 	return 0;
 }
 
-int prepare_restored(struct attachment *attachment, const struct nsgate_ns_record *record,
-		     int target, struct refusal *ret_refusal)
+int prepare_restored(struct attachment *attachment, int target, struct refusal *ret_refusal)
 {
-	attachment->record = *record;
-	attachment->record.flags &=
-		~NSGATE_ATTACH_UNSEEN; /* it leads there, or nothing comes of it */
+	struct nsgate_ns_record *record = &attachment->record;
+
+	record->flags &= ~NSGATE_ATTACH_UNSEEN; /* it leads there, or nothing comes of it */
 	if (target == -ENOENT || target == -ESRCH || target == -EOPNOTSUPP)
 		return refuse(ret_refusal, NSGATE_STATUS_NOT_FOUND,
 			      "nothing leads to %s any more: %s", record->target,
@@ -424,33 +430,29 @@ static int complete(struct attachment *attachment)
 	return err ? err : watch(attachment);
 }
 
-int prepare_stored(struct attachment *attachment, const struct nsgate_ns_record *record)
+int prepare_stored(struct attachment *attachment)
 {
+	const struct nsgate_ns_record *record = &attachment->record;
 	struct refusal refusal;
-	int err = fdstore_claim(attachment, record);
 
-	if (err)
-		return err;
-	attachment->record = *record;
+	attachment->netns.queue_count = record->queue_count;
+	if (!record->has_watch)
+		fd_close(&attachment->watch);
 	if (make_counters(attachment, &refusal) < 0)
 		return attachment->shm;
 	return complete(attachment);
 }
 
-int prepare_adopted(struct attachment *attachment, const struct nsgate_ns_record *own, int *fds,
-		    unsigned int fd_count)
+int prepare_adopted(struct attachment *attachment, int *fds, unsigned int fd_count)
 {
 	struct refusal refusal;
-	int err = held_take(attachment, own, fds, fd_count);
+	int err = held_take(attachment, fds, fd_count);
 
 	if (err)
 		return err;
 	/* The agent has them mapped: they stay what they are, in size, too. */
-	attachment->shm = records_counters_found(own->cookie);
+	attachment->shm = records_counters_found(attachment->record.cookie);
 	if (attachment->shm == -ENOENT)
 		(void)make_counters(attachment, &refusal);
-	if (attachment->shm < 0)
-		return attachment->shm;
-	attachment->netns.rules = custody_release(own->cookie, &attachment->custody);
-	return complete(attachment);
+	return attachment->shm < 0 ? attachment->shm : complete(attachment);
 }

@@ -30,23 +30,21 @@ int prepare_check_name(const struct nsgate_msg_attach *message, struct refusal *
 int prepare_opened(struct attachment *attachment, int err, struct refusal *ret_refusal);
 
 /*
- * The same for a namespace that the agent held before this broker was born. `own` is the broker's
- * record of it, and `fds` those of the agent's NS_HELD; they are taken over. Return: 0 or -errno.
+ * The same for one on record that the agent held before this broker was born. `fds` are those of
+ * the agent's NS_HELD; they are taken over. Return: 0 or -errno.
  */
-int prepare_adopted(struct attachment *attachment, const struct nsgate_ns_record *own, int *fds,
-		    unsigned int fd_count);
+int prepare_adopted(struct attachment *attachment, int *fds, unsigned int fd_count);
 
 /*
- * The same for a namespace whose sockets systemd kept. Return: 0 or -errno, as fdstore_claim().
+ * The same for one on record whose sockets systemd kept, all of them. Return: 0 or -errno.
  */
-int prepare_stored(struct attachment *attachment, const struct nsgate_ns_record *record);
+int prepare_stored(struct attachment *attachment);
 
 /*
- * The same for a namespace that only a record remembers, by what place_ask() found; the target is
- * taken over. Return: 0, or -1 with the refusal; where
- * its status is NOT_FOUND the namespace is gone or cannot be found again.
+ * The same for one that only its record remembers, by what place_ask() found; the target is taken
+ * over. Return: 0, or -1 with the refusal; where its status is NOT_FOUND the namespace is gone or
+ * cannot be found again.
  */
-int prepare_restored(struct attachment *attachment, const struct nsgate_ns_record *record,
-		     int target, struct refusal *ret_refusal);
+int prepare_restored(struct attachment *attachment, int target, struct refusal *ret_refusal);
 
 #endif

@@ -7,18 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/agent_link.h"
-#include "broker/attach.h"
-#include "broker/custody.h"
+#include "broker/broker.h"
 #include "broker/enforce.h"
+#include "broker/enter.h"
 #include "broker/fdstore.h"
 #include "ipc.h"
 #include "log.h"
 #include "loop.h"
-#include "broker/owed.h"
 #include "broker/place.h"
 #include "broker/prepare.h"
 #include "broker/records.h"
+#include "broker/release.h"
 #include "timer.h"
 
 #define AGAIN_FIRST_MS 1000
@@ -28,7 +27,7 @@
  * Where memory or descriptors were short for taking over what was attached before, its packets
  * wait, and nobody else would come back to it: it is tried again, less and less often.
  */
-static void do_again(struct timer *timer);
+static void retry_recovery(struct timer *timer);
 
 static struct {
 	struct timer timer;
@@ -36,9 +35,10 @@ static struct {
 	bool restore; /* what the records say */
 	bool adopt;   /* what the agent holds: it tells a new connection */
 	bool offer;   /* what the agent refused: the attachments that say so */
-} again = {.timer.due = do_again};
+	bool held;    /* the agent is to tell anew what it holds */
+} again = {.timer.due = retry_recovery};
 
-static void try_again(bool *what)
+static void recover_later(bool *what)
 {
 	*what = true;
 	if (timer_is_set(&again.timer))
@@ -50,84 +50,264 @@ static void try_again(bool *what)
 }
 
 /*
- * What the agent that is connected holds and could not be made ours. Its record must not be
- * restored: the queues are taken, and the rules would lead to others. Where there are more, nothing
- * is restored until they are fewer.
+ * The agent that is connected holds a namespace for which there was no memory here: nothing is
+ * restored, as its queues are taken.
  */
-#define UNADOPTED_MAX 64
+static bool unlisted_held;
 
-static struct {
-	uint64_t cookies[UNADOPTED_MAX];
-	unsigned int count; /* UNADOPTED_MAX + 1: more than have room */
-} unadopted;
+/* All have been read. */
+static bool records_listed;
 
-static void adopt_later(uint64_t cookie)
+static void adopt_later(struct attachment *attachment)
 {
-	if (unadopted.count < UNADOPTED_MAX)
-		unadopted.cookies[unadopted.count] = cookie;
-	if (unadopted.count <= UNADOPTED_MAX)
-		unadopted.count++;
-	try_again(&again.adopt);
+	if (attachment)
+		attachment->with_agent = true;
+	else
+		unlisted_held = true;
+	recover_later(&again.adopt);
 }
 
-static bool is_unadopted(uint64_t cookie)
+bool recover_wants_held(void)
 {
-	for (unsigned int i = 0; i < unadopted.count && i < UNADOPTED_MAX; i++)
-		if (unadopted.cookies[i] == cookie)
-			return true;
-	return unadopted.count > UNADOPTED_MAX;
+	const bool wanted = again.held;
+
+	again.held = false;
+	return wanted;
+}
+
+static void forget_held(void)
+{
+	for (struct attachment *attachment = attachment_first(); attachment;
+	     attachment = attachment->next)
+		attachment->with_agent = false;
+	unlisted_held = false;
 }
 
 void recover_agent_lost(void)
 {
-	unadopted.count = 0; /* the next one tells everything anew */
-	again.adopt = false;
+	forget_held(); /* the next one tells everything anew */
+	again.adopt = again.held = false;
 }
 
-/* ---- from the fd store, before any agent is there ---- */
+/* ---- what is found ---- */
 
-static void restore_stored(const struct nsgate_ns_record *record)
+static void list_record(const struct nsgate_ns_record *record)
 {
-	struct attachment *attachment;
-	int err;
+	struct attachment *attachment = attachment_find_recovering(record->cookie);
 
-	if (!fdstore_has(record->cookie))
+	if (attachment_find_cookie(record->cookie) || (attachment && attachment->on_record))
 		return;
-	attachment = attachment_new(attach_orphaned, enforce_links);
 	if (!attachment)
-		return;
-	err = prepare_stored(attachment, record);
-	if (err) {
-		log_event(LOG_LEVEL_WARNING, "fdstore.unused", "netns", record->name, "error",
-			  log_errno(err), NULL);
-		attachment_free(attachment);
+		attachment = attachment_new();
+	if (!attachment) {
+		records_listed = false;
 		return;
 	}
-	attachment->state = ATTACHMENT_IN_FORCE;
-	enforce_record(attachment);
-	log_event(LOG_LEVEL_INFO, "restored", "netns", record->name, "from", "fdstore", NULL);
+	attachment->recovering = attachment->on_record = true;
+	attachment->record = *record;
 }
 
-void recover_stored(void)
+static int list_records(void)
 {
-	records_each(restore_stored);
+	int err;
+
+	records_listed = true;
+	err = records_each(list_record);
+	if (err)
+		records_listed = false;
+	return err;
+}
+
+/* What was opened of it comes to nothing; but what owns its table goes on to. */
+static void back_to_found(struct attachment *attachment, const struct nsgate_ns_record *record)
+{
+	int rules = attachment->netns.rules;
+
+	if (rules >= 0 && !fdstore_is_of(rules, record->cookie))
+		fd_close(&rules);
+	attachment->netns.rules = -1;
+	release_descriptors(attachment);
+	attachment->netns.rules = rules;
+	attachment->netns.queue_count = 0;
+	attachment->record = *record;
+}
+
+/* Of what systemd kept nothing is of use any more but what owns the table. */
+static void forget_stored(struct attachment *attachment)
+{
+	fdstore_drop(attachment);
+	fds_close(attachment->netns.queues, NSGATE_QUEUES_MAX);
+	fd_close(&attachment->watch);
+}
+
+void recover_forget(uint64_t cookie)
+{
+	struct attachment *attachment = attachment_find_recovering(cookie);
+
+	if (!attachment)
+		return;
+	fdstore_drop(attachment);
+	release(attachment);
+}
+
+void recover_lend_rules(struct attachment *attachment)
+{
+	struct attachment *found = attachment_find_recovering(attachment->record.cookie);
+
+	if (!found || found->netns.rules < 0)
+		return;
+	fd_close(&attachment->netns.rules);
+	attachment->netns.rules = found->netns.rules;
+	attachment->table = found->table;
+	found->netns.rules = -1;
+}
+
+bool recover_return_rules(struct attachment *attachment)
+{
+	struct attachment *found = attachment_find_recovering(attachment->record.cookie);
+
+	if (!found)
+		return false;
+	if (found->netns.rules < 0) {
+		found->netns.rules = attachment->netns.rules;
+		attachment->netns.rules = -1;
+	}
+	(void)records_save(&found->record); /* it may have been removed */
+	return true;
+}
+
+/* ---- from the fd store, and the rules of the rest, before any agent is there ---- */
+
+static void restore_stored(struct attachment *attachment)
+{
+	const struct nsgate_ns_record record = attachment->record;
+	const int incomplete = fdstore_check(attachment);
+	const int err = incomplete ? incomplete : prepare_stored(attachment);
+
+	if (err)
+		log_event(LOG_LEVEL_WARNING, "fdstore.unused", "netns", record.name, "error",
+			  log_errno(err), NULL);
+	if (err && !incomplete)
+		back_to_found(attachment, &record);
+	if (err)
+		return;
+	attachment_move(attachment, ATTACHMENT_IN_FORCE);
+	enforce_record(attachment);
+	log_event(LOG_LEVEL_INFO, "restored", "netns", record.name, "from", "fdstore", NULL);
+}
+
+static int install_rules(struct attachment *attachment, const struct netns_fds *netns)
+{
+	struct links *links = links_open(netns->route);
+	struct rules_links list = {.count = 0};
+	int err;
+
+	if (!links)
+		return -errno;
+	list.list = links_list(links, &list.count);
+	err = enforce_install(netns->rules, &attachment->record, &list, &attachment->table);
+	links_close(links);
+	return err;
+}
+
+static void log_not_owned(const struct attachment *attachment, int err)
+{
+	log_event(LOG_LEVEL_WARNING, "custody.failed", "netns", attachment->record.name, "error",
+		  log_errno(err), NULL);
+}
+
+/* Put the record's rules in force in the namespace that it names, and keep a socket for them. */
+static void own_table(struct place_question *question, int target)
+{
+	struct attachment *attachment = loop_owner(question, struct attachment, look);
+	struct netns_fds netns = NETNS_FDS_NONE; /* no queues: the agent may have them */
+	uint64_t cookie, inode;
+	int err = target < 0 ? target : netns_fds_open(target, &netns);
+
+	fd_close(&target);
+	if (!err)
+		err = netns_fds_identify(netns.rules, &cookie, &inode);
+	if (!err && cookie != attachment->record.cookie)
+		err = -ESTALE;
+	if (!err)
+		err = install_rules(attachment, &netns);
+	if (err) {
+		log_not_owned(attachment, err);
+	} else {
+		attachment->netns.rules = netns.rules;
+		netns.rules = -1;
+	}
+	netns_fds_close(&netns);
+}
+
+static void look_for_table(struct attachment *attachment)
+{
+	fd_close(&attachment->netns.rules);
+	place_ask(&attachment->look, &attachment->record, own_table);
+}
+
+/* By what systemd kept; links that came meanwhile follow when it is in force. */
+static void own_stored_table(struct attachment *attachment)
+{
+	const struct rules_links none = {.count = 0};
+	int err = enforce_install(attachment->netns.rules, &attachment->record, &none,
+				  &attachment->table);
+
+	if (err)
+		log_not_owned(attachment, err);
+}
+
+void recover_begin(void)
+{
+	int err = list_records();
+
+	if (err)
+		log_event(LOG_LEVEL_WARNING, "custody.failed", "error", log_errno(err), NULL);
+	for (struct attachment *attachment = attachment_first(); attachment;
+	     attachment = attachment->next)
+		if (attachment->on_record && attachment->stored)
+			restore_stored(attachment);
 	/* Where an agent runs it connects at once; where none does, what may pass passes soon. */
-	if (attachment_first())
+	if (attachment_count())
 		enforce_agent_lost();
+	for (struct attachment *attachment = attachment_first(); attachment;
+	     attachment = attachment->next) {
+		if (!attachment->recovering || !attachment->on_record)
+			continue;
+		if (attachment->netns.rules >= 0 &&
+		    fdstore_is_of(attachment->netns.rules, attachment->record.cookie))
+			own_stored_table(attachment);
+		else
+			look_for_table(attachment);
+	}
+	/* Before any agent connects. All are looked for at once: one that hangs is waited for once.
+	 */
+	enter_wait();
+	enter_tick();
 }
 
 /* ---- what the agent holds ---- */
 
 /* The agent goes on; nobody can change its rules, and the operator must know. */
-static void adopt_failed(const struct nsgate_ns_record *record, int err)
+static void adopt_failed(struct attachment *attachment, int err)
 {
-	log_event(LOG_LEVEL_ERROR, "adopt.failed", "netns", record->name, "error", log_errno(err),
-		  NULL);
-	adopt_later(record->cookie);
+	log_event(LOG_LEVEL_ERROR, "adopt.failed", "netns", attachment->record.name, "error",
+		  log_errno(err), NULL);
+	adopt_later(attachment);
 }
 
 #define DISOWNED_MAX 4096 /* at once: an agent can make up more than it can hold */
 #define DISOWNED_LINES 5  /* log lines a second */
+
+static unsigned int count_gone(void)
+{
+	unsigned int count = 0;
+
+	for (const struct attachment *attachment = attachment_first(); attachment;
+	     attachment = attachment->next)
+		count += attachment->state == ATTACHMENT_GONE;
+	return count;
+}
 
 /*
  * Nobody attached it, or it was detached and a broker that died could not tell the agent so. What
@@ -137,187 +317,175 @@ static void disown(uint64_t cookie)
 {
 	static struct log_limit limit;
 	unsigned int suppressed = 0;
+	struct attachment *attachment;
 
 	if (log_allowed(&limit, DISOWNED_LINES, &suppressed))
 		log_event(LOG_LEVEL_WARNING, "adopt.unknown", "cookie", log_number((int64_t)cookie),
 			  "why",
 			  "the agent holds what is not on record: it is told to let go of it",
 			  "suppressed", suppressed ? log_number(suppressed) : NULL, NULL);
-	if (owed_count() < DISOWNED_MAX)
-		owed_add(cookie, 0);
+	attachment = count_gone() < DISOWNED_MAX ? attachment_new() : NULL;
+	if (!attachment)
+		return;
+	attachment->record.cookie = cookie;
+	release_to_gone(attachment, false);
 }
 
-/* Return: is it on record, so that it may become ours? Else all is said and done. */
-static bool find_record(uint64_t cookie, struct nsgate_ns_record *ret_own)
+/* Return: NULL: it is not on record, so it may not become ours, and all is said and done. */
+static struct attachment *find_recorded(uint64_t cookie)
 {
-	const int err = records_load(cookie, ret_own);
+	struct attachment *attachment = attachment_find_recovering(cookie);
+	struct nsgate_ns_record record;
+	int err;
 
+	if (attachment && attachment->on_record)
+		return attachment;
+	err = records_load(cookie, &record);
+	if (!err)
+		list_record(&record);
+	attachment = err ? NULL : attachment_find_recovering(cookie);
 	if (err == -ENOENT || err == -EBADMSG)
 		disown(cookie);
-	else if (err)
-		adopt_later(cookie);
-	return !err;
+	else if (!attachment)
+		adopt_later(NULL);
+	return attachment;
 }
 
 void recover_failed(uint64_t cookie, int err)
 {
-	struct nsgate_ns_record own;
+	struct attachment *attachment = attachment_find_gone(cookie) ? NULL : find_recorded(cookie);
 
-	if (!owed_has(cookie) && find_record(cookie, &own))
-		adopt_failed(&own, err);
+	if (attachment)
+		adopt_failed(attachment, err);
 }
 
-static void adopt(const struct nsgate_ns_record *own, int *fds, unsigned int fd_count)
+static void adopt(struct attachment *attachment, int *fds, unsigned int fd_count)
 {
-	struct attachment *attachment = attachment_new(attach_orphaned, enforce_links);
+	const struct nsgate_ns_record own = attachment->record;
 	int err;
 
-	if (!attachment) {
-		fds_close(fds, fd_count);
-		adopt_later(own->cookie);
-		return;
-	}
-	err = prepare_adopted(attachment, own, fds, fd_count);
+	place_forget(&attachment->look);
+	attachment->searched = false;
+	forget_stored(attachment);
+	err = prepare_adopted(attachment, fds, fd_count);
 	if (err) {
-		attachment_free(attachment);
-		adopt_failed(own, err);
+		back_to_found(attachment, &own);
+		adopt_failed(attachment, err);
 		return;
 	}
-	attachment->state = ATTACHMENT_IN_FORCE;
+	attachment_move(attachment, ATTACHMENT_IN_FORCE);
 	attachment->todo |= TODO_LINKS;
-	if (own->rules.generation)
+	if (own.rules.generation)
 		enforce_record(attachment);
 	fdstore_keep(attachment);
-	log_event(LOG_LEVEL_INFO, "adopted", "netns", own->name, NULL);
+	log_event(LOG_LEVEL_INFO, "adopted", "netns", own.name, NULL);
 }
 
 void recover_adopt(uint64_t cookie, int *fds, unsigned int fd_count)
 {
-	struct nsgate_ns_record own;
+	struct attachment *attachment = NULL;
 
-	if (!owed_has(cookie) &&	       /* detached, and the agent has not heard it yet */
-	    !attachment_find_cookie(cookie) && /* ours already: it only lost its connection */
-	    find_record(cookie, &own))
-		adopt(&own, fds, fd_count);
+	if (!attachment_find_gone(cookie) && /* detached, and the agent has not heard it yet */
+	    !attachment_find_cookie(cookie)) /* ours already: it only lost its connection */
+		attachment = find_recorded(cookie);
+	if (attachment)
+		adopt(attachment, fds, fd_count);
 	else
 		fds_close(fds, fd_count);
 }
 
 /* ---- the rest, by the records ---- */
 
-/* A record whose namespace is being looked for. */
-struct search {
-	struct search *next;
-	struct place_question question;
-	struct nsgate_ns_record record;
-};
-
-static struct search *searches;
-
-bool recover_seeks(const char *name)
+/* Another has its namespace or its name. */
+static bool is_superseded(const struct attachment *attachment)
 {
-	const struct search *search = searches;
-
-	while (search && strcmp(search->record.name, name) != 0)
-		search = search->next;
-	return search != NULL;
+	for (const struct attachment *other = attachment_first(); other; other = other->next)
+		if (!other->recovering && other->state != ATTACHMENT_GONE &&
+		    (other->record.cookie == attachment->record.cookie ||
+		     strcmp(other->record.name, attachment->record.name) == 0))
+			return true;
+	return false;
 }
 
-static bool is_ours(const struct nsgate_ns_record *record)
+static void not_restored(struct attachment *attachment, const struct refusal *refusal)
 {
-	return attachment_find_cookie(record->cookie) || attachment_find(record->name) ||
-	       is_unadopted(record->cookie);
-}
+	const struct nsgate_ns_record *record = &attachment->record;
 
-static void not_restored(const struct nsgate_ns_record *record, const struct refusal *refusal)
-{
 	log_event(LOG_LEVEL_WARNING, "restore.failed", "netns", record->name, "why", refusal->text,
 		  NULL);
 	/* A handoff brings its namespace back itself, and then wants its counters. */
 	if (refusal->status != NSGATE_STATUS_NOT_FOUND) {
-		try_again(&again.restore);
+		attachment->searched = false;
+		recover_later(&again.restore);
 	} else if (record->target_kind != NSGATE_TARGET_HANDOFF) {
 		records_remove(record->cookie);
-		custody_forget(record->cookie);
+		recover_forget(record->cookie);
 	}
 }
 
-static void restore(const struct nsgate_ns_record *record, int target)
+static void restore(struct attachment *attachment, int target)
 {
+	const struct nsgate_ns_record record = attachment->record;
 	struct refusal refusal = {.status = NSGATE_STATUS_OK};
-	struct attachment *attachment = attachment_new(attach_orphaned, enforce_links);
 
-	if (!attachment) {
-		fd_close(&target);
-		try_again(&again.restore);
+	if (prepare_restored(attachment, target, &refusal) < 0) {
+		back_to_found(attachment, &record);
+		not_restored(attachment, &refusal);
 		return;
 	}
-	if (prepare_restored(attachment, record, target, &refusal) < 0) {
-		not_restored(record, &refusal);
-		attachment_free(attachment);
-		return;
-	}
-	attachment->state = ATTACHMENT_IN_FORCE;
+	attachment_move(attachment, ATTACHMENT_IN_FORCE);
 	enforce_record(attachment);
-	if (attachment->record.queue_first != record->queue_first)
-		enforce_queue_moved(attachment, record->queue_first);
+	if (attachment->record.queue_first != record.queue_first)
+		enforce_queue_moved(attachment, record.queue_first);
 	fdstore_keep(attachment);
-	log_event(LOG_LEVEL_INFO, "restored", "netns", record->name, NULL);
+	log_event(LOG_LEVEL_INFO, "restored", "netns", record.name, NULL);
 	attachment_offer(attachment);
 }
 
 static void found(struct place_question *question, int target)
 {
-	struct search *search = loop_owner(question, struct search, question);
-	struct search **at = &searches;
+	struct attachment *attachment = loop_owner(question, struct attachment, look);
 
-	while (*at != search)
-		at = &(*at)->next;
-	*at = search->next;
-	if (!is_ours(&search->record))
-		restore(&search->record, target);
-	else
+	if (is_superseded(attachment) || attachment->with_agent || unlisted_held) {
+		attachment->searched = false;
 		fd_close(&target);
-	free(search);
-}
-
-static void search_for(const struct nsgate_ns_record *record)
-{
-	struct search *search;
-
-	if (is_ours(record))
-		return;
-	search = calloc(1, sizeof(*search));
-	if (!search) {
-		try_again(&again.restore);
-		return;
+	} else {
+		restore(attachment, target);
 	}
-	search->next = searches;
-	searches = search;
-	search->record = *record;
-	place_ask(&search->question, &search->record, found);
 }
 
 /* What the agent holds was adopted by now; the rest, only records remember. */
 static void restore_all(void)
 {
-	const bool busy = searches != NULL; /* those would be found twice */
-	int err = busy ? 0 : records_each(search_for);
+	int err = records_listed ? 0 : list_records();
 
 	if (err)
 		log_event(LOG_LEVEL_WARNING, "restore.failed", "error", log_errno(err), NULL);
-	if (err || busy)
-		try_again(&again.restore);
+	if (!records_listed)
+		recover_later(&again.restore);
+	for (struct attachment *attachment = attachment_first(); attachment;
+	     attachment = attachment->next) {
+		if (!attachment->recovering || !attachment->on_record || attachment->searched ||
+		    attachment->with_agent || unlisted_held || is_superseded(attachment))
+			continue;
+		attachment->searched = true;
+		place_ask(&attachment->look, &attachment->record, found);
+	}
 }
 
 void recover_rest(void)
 {
-	static bool restored;
+	struct attachment *next;
 
-	if (!restored) {
-		restore_all();
-		restored = !unadopted.count;
+	for (struct attachment *attachment = attachment_first(); attachment; attachment = next) {
+		next = attachment->next;
+		if (!attachment->recovering)
+			continue;
+		forget_stored(attachment);
+		if (!attachment->on_record) /* nobody has claimed it */
+			release(attachment);
 	}
+	restore_all();
 	if (!timer_is_set(&again.timer))
 		again.delay_ms = 0;
 }
@@ -327,7 +495,7 @@ void recover_rest(void)
 void recover_refused(struct attachment *attachment)
 {
 	attachment->refused = true;
-	try_again(&again.offer);
+	recover_later(&again.offer);
 }
 
 static void offer_refused(void)
@@ -340,11 +508,11 @@ static void offer_refused(void)
 	}
 }
 
-static void do_again(struct timer *timer)
+static void retry_recovery(struct timer *timer)
 {
 	bool adopt = again.adopt, restores = again.restore;
 
-	if (!attach_agent_here()) { /* it is looked at when there is one */
+	if (!broker_agent_here) { /* it is looked at when there is one */
 		timer_set(timer, loop_now_ms() + again.delay_ms);
 		return;
 	}
@@ -353,7 +521,7 @@ static void do_again(struct timer *timer)
 	if (restores)
 		restore_all();
 	if (adopt)
-		agent_link_renew();
+		again.held = true;
 	else if (!timer_is_set(&again.timer))
 		again.delay_ms = 0;
 }

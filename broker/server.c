@@ -107,7 +107,7 @@ static void on_probe(struct client *client, const union nsgate_msg *message, int
 		.owned_tables = broker_features.owned_tables,
 		.label = broker_features.label,
 		.attached = attachment_count(),
-		.agent = attach_agent_here(),
+		.agent = broker_agent_here,
 	};
 
 	(void)fds;

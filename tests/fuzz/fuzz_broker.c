@@ -28,6 +28,7 @@
 #include "broker/deferred_close.h"
 #include "broker/queue_setup.h"
 #include "broker/records.h"
+#include "broker/release.h"
 #include "broker/server.h"
 #include "broker/recover.h"
 #include "log.h"
@@ -45,6 +46,7 @@
 
 struct broker_config broker_config;
 struct rules_features broker_features = {.backend = NSGATE_BACKEND_NFT_QUEUE, .guard = true};
+bool broker_agent_here;
 uint64_t broker_cookie = NAMESPACES; /* the last one is the host's */
 
 /* ---- the kernel, as far as it takes privilege ---- */
@@ -294,6 +296,7 @@ static void set_up(void)
 	MUST(records_open(root) == 0);
 	snprintf(broker_address.sun_path, sizeof(broker_address.sun_path), "%s/broker.sock", root);
 	MUST(loop_open() == 0);
+	attachment_handlers(attach_orphaned, enforce_links);
 	MUST(server_open(broker_address.sun_path) == 0);
 	MUST(agent_link_open() == 0);
 	MUST(names_watch(root, attach_name_removed) == 0);
@@ -670,7 +673,7 @@ static void end(void)
 		MUST(attachment_first()->state == ATTACHMENT_IN_FORCE);
 		MUST(!attachment_first()->asker && !attachment_first()->keeper);
 		records_remove(attachment_first()->record.cookie);
-		attachment_free(attachment_first());
+		release(attachment_first());
 	}
 	for (uint64_t cookie = 0; cookie <= NAMESPACES; cookie++)
 		records_remove(cookie);

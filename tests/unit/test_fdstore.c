@@ -169,7 +169,7 @@ static void test_full_socket_delays_and_loses_nothing(void **state)
 	for (unsigned int i = 0; i < MANY; i += 2) { /* as the next test counts names */
 		struct attachment attachment = made(i, 1, -1);
 
-		attachment.stored = true;
+		attachment.stored = FDSTORE_RULES | FDSTORE_QUEUE;
 		fdstore_drop(&attachment);
 		snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%x.r", i);
 		expect(text, false);

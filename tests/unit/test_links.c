@@ -21,6 +21,7 @@
 
 #include "broker/broker.h"
 #include "broker/attachment.h"
+#include "broker/release.h"
 #include "netlink.h"
 #include "timer.h"
 
@@ -121,8 +122,10 @@ static void wait_for_next_look(void)
 
 static struct attachment *watch(void)
 {
-	struct attachment *attachment = attachment_new(gone, linked);
+	struct attachment *attachment;
 
+	attachment_handlers(gone, linked);
+	attachment = attachment_new();
 	assert_non_null(attachment);
 	attachment->netns.route = netlink_open(NETLINK_ROUTE);
 	assert_true(attachment->netns.route >= 0);
@@ -148,7 +151,7 @@ static void test_links_come_and_go(void **state)
 	remove_link("two");
 	settle();
 	assert_string_equal(attachment->degraded, "");
-	attachment_free(attachment);
+	release(attachment);
 }
 
 /* One failure is nothing that anybody hears of. */
@@ -166,7 +169,7 @@ static void test_link_is_found_at_once_where_memory_is_back(void **state)
 	assert_true(knows(attachment, "one"));
 	assert_string_equal(attachment->degraded, "");
 	remove_link("one");
-	attachment_free(attachment);
+	release(attachment);
 }
 
 static void link_while_memory_is_short(bool *fails)
@@ -198,7 +201,7 @@ static void link_while_memory_is_short(bool *fails)
 	remove_link("one");
 	settle();
 	assert_false(knows(attachment, "one"));
-	attachment_free(attachment);
+	release(attachment);
 }
 
 static void test_link_is_looked_up_again(void **state)
