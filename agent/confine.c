@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "caps.h"
 #include "filter.h"
 #include "landlock.h"
 
@@ -45,55 +46,9 @@ bool confine_may_judge(void)
 	return has == CAP_SET;
 }
 
-/* A service manager that gave us no more may well have filtered capset(), too. */
-static bool has_net_admin_only(void)
-{
-	cap_t caps = cap_get_proc();
-	bool only = caps != NULL;
-
-	for (cap_value_t cap = 0; only && cap_get_bound(cap) >= 0; cap++) {
-		cap_flag_value_t permitted = CAP_CLEAR;
-
-		cap_get_flag(caps, cap, CAP_PERMITTED, &permitted);
-		only = permitted == (cap == CAP_NET_ADMIN ? CAP_SET : CAP_CLEAR);
-	}
-	cap_free(caps);
-	return only;
-}
-
-/* Verdicts are refused to a sender without CAP_NET_ADMIN over the namespace's owner. */
-static int keep_net_admin_only(void)
-{
-	const cap_value_t net_admin = CAP_NET_ADMIN;
-	cap_t caps;
-	int err = 0;
-
-	if (has_net_admin_only())
-		return 0;
-	caps = cap_init();
-	if (!caps)
-		return -ENOMEM;
-	if (cap_set_flag(caps, CAP_PERMITTED, 1, &net_admin, CAP_SET) < 0 ||
-	    cap_set_flag(caps, CAP_EFFECTIVE, 1, &net_admin, CAP_SET) < 0 || cap_set_proc(caps) < 0)
-		err = -errno;
-	cap_free(caps);
-	return err;
-}
-
-static int drop_bounding_set(void)
-{
-	for (cap_value_t cap = 0; cap_get_bound(cap) >= 0; cap++)
-		if (cap != CAP_NET_ADMIN && cap_get_bound(cap) == 1 && cap_drop_bound(cap) < 0)
-			return -errno;
-	return 0;
-}
-
 static int become(uid_t uid, gid_t gid)
 {
-	int err = drop_bounding_set();
-
-	if (err)
-		return err;
+	caps_bound();
 	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || setgroups(0, NULL) < 0 ||
 	    setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
 		return -errno;
@@ -110,7 +65,8 @@ int confine_user(uid_t uid, gid_t gid)
 		return err;
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
 		return -errno;
-	err = keep_net_admin_only();
+	/* Verdicts are refused to a sender without it over the namespace's owner. */
+	err = caps_keep_net_admin();
 	if (err)
 		return err;
 	if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)

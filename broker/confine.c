@@ -8,12 +8,12 @@
 #include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/capability.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "caps.h"
 #include "filter.h"
 #include "ipc.h"
 #include "landlock.h"
@@ -121,39 +121,6 @@ static const struct filter_narrowed narrowed[] = {
 	{SCMP_SYS(prlimit64), 2, 0, 0},
 };
 
-/* A service manager that gave us no more may well have filtered capset(), too. */
-static bool has_no_more(cap_t caps, cap_t wanted)
-{
-	return !CAP_DIFFERS(cap_compare(caps, wanted), CAP_PERMITTED);
-}
-
-/* Netlink sockets inside the namespaces ask for CAP_NET_ADMIN whenever they are used. */
-static int keep_net_admin_only(void)
-{
-	static const cap_value_t kept = CAP_NET_ADMIN;
-	cap_t caps = cap_get_proc();
-	cap_t wanted = cap_init();
-	cap_flag_value_t has = CAP_CLEAR;
-	int err = 0;
-
-	if (!caps || !wanted) {
-		err = -ENOMEM;
-		goto out;
-	}
-	cap_get_flag(caps, kept, CAP_PERMITTED, &has);
-	cap_set_flag(wanted, CAP_PERMITTED, 1, &kept, has);
-	cap_set_flag(wanted, CAP_EFFECTIVE, 1, &kept, has);
-	for (cap_value_t cap = 0; cap_get_bound(cap) >= 0; cap++)
-		if (cap != kept && cap_get_bound(cap) == 1)
-			cap_drop_bound(cap); /* fails without CAP_SETPCAP: then it has no use */
-	if (!has_no_more(caps, wanted) && cap_set_proc(wanted) < 0)
-		err = -errno;
-out:
-	cap_free(caps);
-	cap_free(wanted);
-	return err;
-}
-
 static int keep_directory(const char *runtime_dir)
 {
 	int dir = open(runtime_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -171,7 +138,8 @@ int confine_broker(const char *runtime_dir)
 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return -errno;
-	err = keep_net_admin_only();
+	caps_bound();
+	err = caps_keep_net_admin(); /* netlink sockets inside ask for it whenever they are used */
 	if (!err)
 		err = keep_directory(runtime_dir);
 	return err ? err : filter_allow(&list);

@@ -20,11 +20,17 @@
 #include "program.h"
 
 #define PATIENCE_MS (NSGATE_ENTER_KERNEL_MS + 1000) /* it tells by itself what took too long */
+/*
+ * In the loop others wait, and so does the watchdog of systemd (10 s): all that is asked in one
+ * turn waits no longer than this, until nsgate-enter answers again.
+ */
+#define LOOP_PATIENCE_MS 4000
 
 static struct loop_source peer = {.fd = -1};
 static uint32_t last_id;
 static void (*tell_gone)(void); /* once it is in the loop */
 static bool waits_for_room;
+static bool hangs; /* it has not answered in time, and nothing since */
 
 /* ---- the process ---- */
 
@@ -101,7 +107,7 @@ static void unlist(struct enter_pending *pending)
 	pending->state = ENTER_IDLE;
 }
 
-static void settle(struct enter_pending *pending, int err)
+static void conclude(struct enter_pending *pending, int err)
 {
 	pending->state = ENTER_ANSWERED;
 	pending->err = err;
@@ -123,7 +129,7 @@ static bool send_question(struct enter_pending *pending)
 		.mask = question->mask,
 	};
 	if (snprintf(request.path, sizeof(request.path), "%s", path) >= (int)sizeof(request.path)) {
-		settle(pending, -ENAMETOOLONG);
+		conclude(pending, -ENAMETOOLONG);
 		return true;
 	}
 	err = fdmsg_send(peer.fd, &request, sizeof(request), &question->fd, question->fd >= 0);
@@ -132,7 +138,7 @@ static bool send_question(struct enter_pending *pending)
 	pending->id = request.id;
 	pending->state = ENTER_SENT;
 	if (err)
-		settle(pending, err);
+		conclude(pending, err);
 	return true;
 }
 
@@ -172,6 +178,7 @@ static int take_answer(void)
 		return err;
 	if (!about.length)
 		return -ENOTCONN;
+	hangs = false;
 	result.fd_count = about.fd_count;
 	pending = about.length == sizeof(result.answer) ? find_sent(result.answer.id) : NULL;
 	err = about.cut || about.surplus ? -EBADMSG : result.answer.error;
@@ -184,7 +191,7 @@ static int take_answer(void)
 	if (!pending)
 		return 0;
 	pending->result = result;
-	settle(pending, err);
+	conclude(pending, err);
 	return 0;
 }
 
@@ -213,19 +220,43 @@ static int wait_once(bool for_room, int64_t deadline)
 	return 0;
 }
 
+static bool is_unanswered(const struct enter_pending *one)
+{
+	const struct enter_pending *pending = pendings;
+
+	if (one)
+		return one->state != ENTER_ANSWERED;
+	while (pending && pending->state == ENTER_ANSWERED)
+		pending = pending->next;
+	return pending != NULL;
+}
+
+/* Wait for the answer to one question, or to all (NULL), each of these in its turn. */
+static void wait_for(struct enter_pending *one, int patience_ms)
+{
+	int64_t deadline = loop_now_ms() + patience_ms;
+	int err = 0;
+
+	while (!err && is_unanswered(one)) {
+		const bool full = !send_questions();
+
+		if (is_unanswered(one))
+			err = wait_once(full, deadline);
+		if (!one)
+			deadline = loop_now_ms() + patience_ms;
+	}
+	for (struct enter_pending *pending = pendings; err && pending; pending = pending->next)
+		if ((!one || pending == one) && pending->state != ENTER_ANSWERED)
+			conclude(pending, err);
+	hangs = err == -ETIMEDOUT;
+}
+
 int enter_call(const struct enter_question *question, struct enter_result *ret)
 {
 	struct enter_pending pending = {.question = *question, .state = ENTER_UNSENT};
-	const int64_t deadline = loop_now_ms() + PATIENCE_MS;
 
 	enlist(&pending);
-	while (pending.state != ENTER_ANSWERED) {
-		const bool full = !send_questions();
-		int err = pending.state == ENTER_ANSWERED ? 0 : wait_once(full, deadline);
-
-		if (err && pending.state != ENTER_ANSWERED)
-			settle(&pending, err);
-	}
+	wait_for(&pending, !tell_gone ? PATIENCE_MS : hangs ? 0 : LOOP_PATIENCE_MS);
 	unlist(&pending);
 	*ret = pending.result;
 	return pending.err;
@@ -248,38 +279,13 @@ void enter_answer(struct enter_pending *pending, int fd,
 	pending->done = done;
 	pending->result.fds[0] = fd;
 	pending->result.fd_count = fd >= 0;
-	settle(pending, fd < 0 ? fd : 0);
+	conclude(pending, fd < 0 ? fd : 0);
 	enlist(pending);
-}
-
-static bool waits(void)
-{
-	const struct enter_pending *pending = pendings;
-
-	while (pending && pending->state == ENTER_ANSWERED)
-		pending = pending->next;
-	return pending != NULL;
-}
-
-static void give_up(int err)
-{
-	for (struct enter_pending *pending = pendings; pending; pending = pending->next)
-		if (pending->state != ENTER_ANSWERED)
-			settle(pending, err);
 }
 
 void enter_wait(void)
 {
-	int err = 0;
-
-	while (waits() && !err) {
-		const bool full = !send_questions();
-
-		/* Each of them in its turn: there may be thousands. */
-		err = waits() ? wait_once(full, loop_now_ms() + PATIENCE_MS) : 0;
-	}
-	if (err)
-		give_up(err);
+	wait_for(NULL, PATIENCE_MS);
 }
 
 void enter_forget(struct enter_pending *pending)

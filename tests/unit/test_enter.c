@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@
 #include "broker/enter.h"
 #include "program.h"
 #include "fdmsg.h"
+#include "loop.h"
 
 int program_find(const char *name, char *ret, size_t size)
 {
@@ -31,6 +33,11 @@ static int be_enter(void)
 	struct fdmsg about;
 	int err, fd, asked;
 
+	while (getenv("NSGATE_TEST_HANGS"))
+		if (fdmsg_receive(NSGATE_ENTER_FD, &request, sizeof(request), &asked, 1, 0,
+				  &about) < 0 ||
+		    !about.length)
+			return 0;
 	if (fdmsg_receive(NSGATE_ENTER_FD, &request, sizeof(request), &asked, 1, 0, &about) < 0)
 		return 1;
 	answer.id = request.id;
@@ -74,10 +81,38 @@ static void what_was_taken_is_not_closed_with_a_later_question(void **state)
 	enter_stop();
 }
 
+static void ignore_end(void)
+{
+}
+
+/* Who waits in the loop is asked by a watchdog whether it lives, every few seconds. */
+static void what_hangs_is_waited_for_once_and_not_for_long(void **state)
+{
+	const struct enter_question question = {.op = NSGATE_ENTER_PROCESS, .fd = -1};
+	struct enter_result result;
+	int64_t began;
+	int status;
+
+	(void)state;
+	assert_return_code(setenv("NSGATE_TEST_HANGS", "1", 1), errno);
+	assert_int_equal(loop_open(), 0);
+	assert_int_equal(enter_start(), 0);
+	assert_int_equal(enter_watch(ignore_end), 0);
+	began = loop_now_ms();
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(enter_call(&question, &result), -ETIMEDOUT);
+	assert_in_range(loop_now_ms() - began, 1000, 9000);
+	enter_stop();
+	loop_close();
+	assert_return_code(wait(&status), errno);
+	assert_return_code(unsetenv("NSGATE_TEST_HANGS"), errno);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_was_taken_is_not_closed_with_a_later_question),
+		cmocka_unit_test(what_hangs_is_waited_for_once_and_not_for_long),
 	};
 
 	if (argc == 1 && strcmp(argv[0], "nsgate-enter") == 0)
