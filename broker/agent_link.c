@@ -27,7 +27,7 @@
 
 enum link_state { LINK_ABSENT, LINK_GREETING, LINK_READY };
 
-static void retry(struct timer *timer);
+static void retry_connect(struct timer *timer);
 
 static struct {
 	enum link_state state;
@@ -41,7 +41,7 @@ static struct {
 	bool told_all; /* that every namespace was offered */
 	bool pong_due;
 	uint32_t pong_id; /* of the last PING */
-} agent = {.source.fd = -1, .inotify.fd = -1, .retry.due = retry};
+} agent = {.source.fd = -1, .inotify.fd = -1, .retry.due = retry_connect};
 
 static void link_lost(const char *why)
 {
@@ -60,7 +60,8 @@ static void link_lost(const char *why)
 }
 
 /* Return: false where the message must wait or the link is gone. */
-static bool say(const struct nsgate_msg_header *message, const int *fds, unsigned int fd_count)
+static bool send_to_agent(const struct nsgate_msg_header *message, const int *fds,
+			  unsigned int fd_count)
 {
 	int err = ipc_send(agent.source.fd, message, fds, fd_count);
 
@@ -84,7 +85,7 @@ static bool say_offer(struct attachment *attachment)
 
 	attachment->offer_id = ++agent.next_id;
 	ipc_header(&message.header, NSGATE_MSG_NS_ADD, attachment->offer_id);
-	return say(&message.header, fds, fd_count);
+	return send_to_agent(&message.header, fds, fd_count);
 }
 
 static bool say_links(struct attachment *attachment)
@@ -99,7 +100,7 @@ static bool say_links(struct attachment *attachment)
 	message.link_size = sizeof(message.links[0]);
 	if (message.count)
 		memcpy(message.links, list, message.count * sizeof(message.links[0]));
-	return say(&message.header, NULL, 0);
+	return send_to_agent(&message.header, NULL, 0);
 }
 
 static bool say_state(struct attachment *attachment)
@@ -115,7 +116,7 @@ static bool say_state(struct attachment *attachment)
 
 	ipc_header(&message.header, NSGATE_MSG_NS_STATE, ++agent.next_id);
 	memcpy(message.text, attachment->degraded, sizeof(message.text));
-	return say(&message.header, NULL, 0);
+	return send_to_agent(&message.header, NULL, 0);
 }
 
 static bool say_rules_reply(struct attachment *attachment)
@@ -127,7 +128,7 @@ static bool say_rules_reply(struct attachment *attachment)
 
 	ipc_header(&message.header, NSGATE_MSG_REPLY, attachment->rules_id);
 	memcpy(message.text, attachment->rules_text, sizeof(message.text));
-	return say(&message.header, NULL, 0);
+	return send_to_agent(&message.header, NULL, 0);
 }
 
 static bool say_remove(struct attachment *attachment)
@@ -135,7 +136,7 @@ static bool say_remove(struct attachment *attachment)
 	struct nsgate_msg_ns_remove message = {.cookie = attachment->record.cookie};
 
 	ipc_header(&message.header, NSGATE_MSG_NS_REMOVE, ++agent.next_id);
-	if (!say(&message.header, NULL, 0))
+	if (!send_to_agent(&message.header, NULL, 0))
 		return false;
 	attachment->remove_id = agent.next_id;
 	return true;
@@ -153,7 +154,7 @@ static bool say_tamper(struct attachment *attachment)
 
 	ipc_header(&message.header, NSGATE_MSG_NS_TAMPER, ++agent.next_id);
 	memcpy(message.text, attachment->tampered, sizeof(message.text));
-	return say(&message.header, NULL, 0);
+	return send_to_agent(&message.header, NULL, 0);
 }
 
 static bool say_pong(void)
@@ -163,7 +164,7 @@ static bool say_pong(void)
 	if (!agent.pong_due)
 		return true;
 	ipc_header(&message.header, NSGATE_MSG_REPLY, agent.pong_id);
-	agent.pong_due = !say(&message.header, NULL, 0);
+	agent.pong_due = !send_to_agent(&message.header, NULL, 0);
 	return !agent.pong_due;
 }
 
@@ -172,7 +173,7 @@ static bool say_held_end(void)
 	struct nsgate_msg_plain message;
 
 	ipc_header(&message.header, NSGATE_MSG_HELD_END, ++agent.next_id);
-	return say(&message.header, NULL, 0);
+	return send_to_agent(&message.header, NULL, 0);
 }
 
 /* In the order in which they must be said of one attachment. */
@@ -188,7 +189,7 @@ static const struct {
 	{TODO_REMOVE, say_remove},
 };
 
-static bool pump(struct attachment *attachment)
+static bool pump_attachment(struct attachment *attachment)
 {
 	for (size_t i = 0; i < sizeof(sayings) / sizeof(sayings[0]); i++) {
 		if (!(attachment->todo & sayings[i].todo))
@@ -204,7 +205,7 @@ static bool pump_state(enum attachment_state state)
 {
 	for (struct attachment *attachment = attachment_first(); attachment;
 	     attachment = attachment->next)
-		if (attachment->state == state && !pump(attachment))
+		if (attachment->state == state && !pump_attachment(attachment))
 			return false;
 	return true;
 }
@@ -220,7 +221,7 @@ void agent_link_pump(void)
 		return;
 	for (struct attachment *attachment = attachment_first(); attachment;
 	     attachment = attachment->next)
-		if (!pump(attachment))
+		if (!pump_attachment(attachment))
 			return;
 	if (!agent.told_all)
 		agent.told_all = say_held_end();
@@ -233,7 +234,7 @@ static void note_ping(uint32_t id)
 }
 
 /* What the agent may say, and when. Return: false to drop the link. `fds` are taken over. */
-static bool take_message(const union nsgate_msg *message, int *fds, unsigned int fd_count)
+static bool take_agent_message(const union nsgate_msg *message, int *fds, unsigned int fd_count)
 {
 	uint16_t type = message->header.type;
 
@@ -287,7 +288,7 @@ static bool receive_one(int fd)
 	}
 	if (err)
 		link_lost(err == -ENOTCONN ? "closed" : log_errno(err));
-	else if (!take_message(&message, fds, fd_count))
+	else if (!take_agent_message(&message, fds, fd_count))
 		link_lost("it said what it may not say now");
 	return agent.state != LINK_ABSENT;
 }
@@ -337,7 +338,7 @@ static void try_connect(void)
 	agent.state = LINK_GREETING;
 }
 
-static void retry(struct timer *timer)
+static void retry_connect(struct timer *timer)
 {
 	if (agent.state != LINK_ABSENT)
 		return;
@@ -349,7 +350,7 @@ static void retry(struct timer *timer)
 			  loop_now_ms() + (agent.retries_soon ? RETRY_SOON_MS : RETRY_LATER_MS));
 }
 
-static void inotify_ready(struct loop_source *source, uint32_t events)
+static void directory_ready(struct loop_source *source, uint32_t events)
 {
 	char buffer[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
 
@@ -370,7 +371,7 @@ int agent_link_open(void)
 	fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	if (fd < 0)
 		return -errno;
-	agent.inotify.ready = inotify_ready;
+	agent.inotify.ready = directory_ready;
 	err = inotify_add_watch(fd, broker_config.runtime_dir, IN_CREATE | IN_ATTRIB) < 0
 		      ? -errno
 		      : loop_add(&agent.inotify, fd, EPOLLIN);

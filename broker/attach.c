@@ -28,10 +28,10 @@
 #define OFFER_TIMEOUT_MS 5000
 #define DRAIN_TIMEOUT_MS 3000
 
-static void drain(struct attachment *attachment);
+static void start_draining(struct attachment *attachment);
 static void set_deadline(struct attachment *attachment, int timeout_ms);
 
-static void answer(struct attachment *attachment, enum nsgate_status status, const char *text)
+static void answer_asker(struct attachment *attachment, enum nsgate_status status, const char *text)
 {
 	if (attachment->asker)
 		client_reply(attachment->asker, attachment->asker_id, status, "%s", text);
@@ -53,7 +53,7 @@ static bool is_served(const struct attachment *attachment)
 }
 
 /* An attach that came to nothing. */
-static void abandon(struct attachment *attachment)
+static void abandon_attach(struct attachment *attachment)
 {
 	const uint64_t cookie = attachment->record.cookie;
 
@@ -95,10 +95,11 @@ static void replace_others(const struct attachment *with)
 		    old->state == ATTACHMENT_DRAINING ||
 		    strcmp(old->record.name, with->record.name) != 0)
 			continue;
-		answer(old, NSGATE_STATUS_FAILED,
-		       "another namespace took the name in the middle of it: choose another with "
-		       "--name");
-		drain(old);
+		answer_asker(
+			old, NSGATE_STATUS_FAILED,
+			"another namespace took the name in the middle of it: choose another with "
+			"--name");
+		start_draining(old);
 	}
 }
 
@@ -125,8 +126,8 @@ static int refuse_member(struct refusal *refusal, const char *container, int err
  * A container in a namespace that is attached already: count it in. One that asks for another
  * policy is refused: whichever of the two would hold, somebody would be wrong about it.
  */
-static int join(struct attachment *attachment, const struct member_request *request,
-		struct refusal *refusal)
+static int join_attachment(struct attachment *attachment, const struct member_request *request,
+			   struct refusal *refusal)
 {
 	const char *policy = members_policy(attachment);
 	int err;
@@ -176,7 +177,7 @@ static bool join_request(struct client *client, const struct nsgate_msg_attach *
 		if (err)
 			refuse_member(&refusal, request.container, err);
 		else
-			join(attachment, &request, &refusal);
+			join_attachment(attachment, &request, &refusal);
 	}
 	fds_close(fds, fd_count);
 	client_reply(client, message->header.id, refusal.status, "%s", refusal.text);
@@ -201,11 +202,11 @@ static void refuse_attach(struct attachment *attachment, const struct refusal *r
 {
 	log_event(LOG_LEVEL_WARNING, "attach.refused", "netns", attachment->record.name, "why",
 		  refusal->text, NULL);
-	answer(attachment, refusal->status, refusal->text);
-	abandon(attachment);
+	answer_asker(attachment, refusal->status, refusal->text);
+	abandon_attach(attachment);
 }
 
-static void offer(struct attachment *attachment)
+static void offer_to_agent(struct attachment *attachment)
 {
 	follow_name(attachment);
 	attachment_move(attachment, ATTACHMENT_OFFERED);
@@ -229,8 +230,8 @@ static bool join_late(struct attachment *attachment)
 	    !members_request(&opening->message, opening->target, &request) ||
 	    members_find_attachment(opening->target, &other) < 0)
 		return false;
-	join(other, &request, &refusal);
-	answer(attachment, refusal.status, refusal.text);
+	join_attachment(other, &request, &refusal);
+	answer_asker(attachment, refusal.status, refusal.text);
 	release(attachment);
 	return true;
 }
@@ -250,12 +251,12 @@ static void attach_opened(struct opening *opening, int err)
 	recover_lend_rules(attachment);
 	opening_end(attachment);
 	attachment_move(attachment, ATTACHMENT_OPENED);
-	follow_check(attachment, offer);
+	follow_check(attachment, offer_to_agent);
 }
 
 /* What can be told at once. Return: 0, or -1 with the refusal. */
-static int check(const struct nsgate_msg_attach *message, const int *fds, unsigned int fd_count,
-		 struct refusal *refusal)
+static int check_request(const struct nsgate_msg_attach *message, const int *fds,
+			 unsigned int fd_count, struct refusal *refusal)
 {
 	const bool container = message->flags & NSGATE_ATTACH_CONTAINER;
 
@@ -299,7 +300,7 @@ void attach_request(struct client *client, const struct nsgate_msg_attach *messa
 
 	if (resume_handoff(client, message, fds, fd_count))
 		return;
-	if (check(message, fds, fd_count, &refusal) == 0) {
+	if (check_request(message, fds, fd_count, &refusal) == 0) {
 		if (join_request(client, message, fds, fd_count))
 			return;
 		if (prepare_check_name(message, &refusal) == 0) {
@@ -333,7 +334,7 @@ static int remove_rules(struct attachment *attachment)
  * should something live on in it, it stays under them with nobody to judge: closed, unless the
  * policy says open.
  */
-static void finish(struct attachment *attachment)
+static void finish_detach(struct attachment *attachment)
 {
 	int err = attachment->orphaned ? 0 : remove_rules(attachment);
 
@@ -344,10 +345,11 @@ static void finish(struct attachment *attachment)
 		recover_forget(attachment->record.cookie);
 	if (attachment->keeper)
 		client_detached(attachment->keeper, attachment->record.name);
-	answer(attachment, err ? NSGATE_STATUS_FAILED : NSGATE_STATUS_OK,
-	       err ? "detached, but its nftables table could not be deleted: see the broker's "
-		     "log"
-		   : "");
+	answer_asker(
+		attachment, err ? NSGATE_STATUS_FAILED : NSGATE_STATUS_OK,
+		err ? "detached, but its nftables table could not be deleted: see the broker's "
+		      "log"
+		    : "");
 	if (!attachment->orphaned)
 		netns_fds_close_deferred(&attachment->netns);
 }
@@ -355,25 +357,25 @@ static void finish(struct attachment *attachment)
 /* The agent has let go of it, or never had it. */
 static void finish_heard(struct attachment *attachment)
 {
-	finish(attachment);
+	finish_detach(attachment);
 	release(attachment);
 }
 
 /* The agent has not: it hears of it as soon as it listens. `said`: NS_REMOVE is on its way. */
 static void finish_unheard(struct attachment *attachment, bool said)
 {
-	finish(attachment);
+	finish_detach(attachment);
 	release_to_gone(attachment, said);
 }
 
 /* Stop feeding the queue and have the agent verdict what waits. May free the attachment. */
-static void drain(struct attachment *attachment)
+static void start_draining(struct attachment *attachment)
 {
 	int err = 0;
 
 	if (is_early(attachment)) {
-		answer(attachment, NSGATE_STATUS_OK, "");
-		abandon(attachment);
+		answer_asker(attachment, NSGATE_STATUS_OK, "");
+		abandon_attach(attachment);
 		return;
 	}
 	if (attachment->recovering) { /* the agent has told all that it holds */
@@ -420,7 +422,7 @@ static void detach_for(struct attachment *attachment, struct client *client, uin
 	attachment->asker = client;
 	attachment->asker_id = id;
 	if (attachment->state != ATTACHMENT_DRAINING)
-		drain(attachment);
+		start_draining(attachment);
 }
 
 void attach_detach(struct client *client, const struct nsgate_msg_detach *message)
@@ -483,7 +485,7 @@ void attach_client_gone(const struct client *client)
 		attachment->keeper = NULL;
 		log_event(LOG_LEVEL_INFO, "handoff.closed", "netns", attachment->record.name, NULL);
 		if (attachment->state != ATTACHMENT_DRAINING)
-			drain(attachment);
+			start_draining(attachment);
 	}
 }
 
@@ -496,9 +498,9 @@ void attach_orphaned(struct attachment *attachment)
 	attachment->orphaned = true;
 	attachment->todo |= TODO_STATE;
 	if (attachment->state == ATTACHMENT_OFFERED || is_early(attachment))
-		answer(attachment, NSGATE_STATUS_NOT_FOUND,
-		       "the process ended while its namespace was being attached");
-	drain(attachment);
+		answer_asker(attachment, NSGATE_STATUS_NOT_FOUND,
+			     "the process ended while its namespace was being attached");
+	start_draining(attachment);
 }
 
 static bool is_last_part(const char *target, const char *name)
@@ -561,8 +563,8 @@ void attach_agent_rules(const struct nsgate_msg_ns_rules *message)
 	if (attachment->state == ATTACHMENT_OFFERED) {
 		timer_clear(&attachment->deadline);
 		if (err) {
-			answer(attachment, NSGATE_STATUS_FAILED, attachment->rules_text);
-			drain(attachment);
+			answer_asker(attachment, NSGATE_STATUS_FAILED, attachment->rules_text);
+			start_draining(attachment);
 			return;
 		}
 		attachment_move(attachment, ATTACHMENT_IN_FORCE);
@@ -581,7 +583,7 @@ void attach_answer(void)
 	for (struct attachment *attachment = attachment_first(); attachment;
 	     attachment = attachment->next)
 		if (attachment->state == ATTACHMENT_IN_FORCE)
-			answer(attachment, NSGATE_STATUS_OK, "");
+			answer_asker(attachment, NSGATE_STATUS_OK, "");
 }
 
 /* An attach ends here, and nothing was in force: "OK" is no answer to an offer. */
@@ -589,9 +591,9 @@ static void refused_by_agent(struct attachment *attachment, const struct nsgate_
 {
 	const enum nsgate_status status = message->status;
 
-	answer(attachment, status == NSGATE_STATUS_OK ? NSGATE_STATUS_FAILED : status,
-	       message->text);
-	abandon(attachment);
+	answer_asker(attachment, status == NSGATE_STATUS_OK ? NSGATE_STATUS_FAILED : status,
+		     message->text);
+	abandon_attach(attachment);
 }
 
 void attach_agent_reply(const struct nsgate_msg_reply *message)
@@ -645,10 +647,11 @@ void attach_agent_lost(void)
 		attachment->todo = attachment->state == ATTACHMENT_GONE ? TODO_REMOVE : 0;
 		attachment->remove_id = 0; /* of this connection */
 		if (attachment->state == ATTACHMENT_OFFERED || is_early(attachment)) {
-			answer(attachment, NSGATE_STATUS_UNREACHABLE,
-			       "nsgate-agent went away in the middle of it: start it, then attach "
-			       "again");
-			abandon(attachment);
+			answer_asker(
+				attachment, NSGATE_STATUS_UNREACHABLE,
+				"nsgate-agent went away in the middle of it: start it, then attach "
+				"again");
+			abandon_attach(attachment);
 		} else if (attachment->state == ATTACHMENT_DRAINING) {
 			/* It may only be the link that is lost. */
 			finish_unheard(attachment, false);
@@ -665,9 +668,9 @@ static void too_late(struct timer *timer)
 	if (attachment->state == ATTACHMENT_OFFERED) {
 		log_event(LOG_LEVEL_ERROR, "attach.timeout", "netns", attachment->record.name,
 			  NULL);
-		answer(attachment, NSGATE_STATUS_UNREACHABLE,
-		       "nsgate-agent does not answer: look at its log, then attach again");
-		drain(attachment);
+		answer_asker(attachment, NSGATE_STATUS_UNREACHABLE,
+			     "nsgate-agent does not answer: look at its log, then attach again");
+		start_draining(attachment);
 		return;
 	}
 	log_event(LOG_LEVEL_WARNING, "detach.timeout", "netns", attachment->record.name, NULL);

@@ -40,7 +40,7 @@ static int64_t cost_of_look(int64_t took_ms)
 	return cost < AUDIT_MS ? cost : AUDIT_MS;
 }
 
-static void look(struct attachment *attachment)
+static void look_at_rules(struct attachment *attachment)
 {
 	const int64_t began = loop_now_ms();
 
@@ -56,7 +56,7 @@ static void look_soon(struct attachment *attachment)
 	const int64_t at = attachment->look_ms - LOOK_DEBT_MS;
 
 	if (at <= loop_now_ms()) {
-		look(attachment);
+		look_at_rules(attachment);
 		return;
 	}
 	attachment->look_due = true;
@@ -125,5 +125,5 @@ static void look_at_all(struct timer *timer)
 		timer_set(timer, loop_now_ms() + AUDIT_MS);
 	for (struct attachment *attachment = attachment_first(); attachment;
 	     attachment = attachment->next)
-		look(attachment);
+		look_at_rules(attachment);
 }

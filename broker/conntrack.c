@@ -36,7 +36,7 @@ static void add_bit(struct label *label, unsigned int bit)
 	label->bytes[bit / 8] |= (uint8_t)(1U << bit % 8);
 }
 
-static struct nlmsghdr *message_begin(void *buffer, uint16_t type, uint8_t family)
+static struct nlmsghdr *conntrack_begin(void *buffer, uint16_t type, uint8_t family)
 {
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buffer);
 	struct nfgenmsg *nfg;
@@ -57,7 +57,7 @@ struct clearing {
 	int error;
 };
 
-static void append(struct clearing *clearing, const struct nlmsghdr *nlh)
+static void append_entry(struct clearing *clearing, const struct nlmsghdr *nlh)
 {
 	if (clearing->size - clearing->used < nlh->nlmsg_len) {
 		const size_t size = 2 * clearing->size + MESSAGE_BYTES;
@@ -74,7 +74,7 @@ static void append(struct clearing *clearing, const struct nlmsghdr *nlh)
 	clearing->used += NLMSG_ALIGN(nlh->nlmsg_len);
 }
 
-static bool bears(const struct nlattr *labels, const struct label *bits)
+static bool bears_labels(const struct nlattr *labels, const struct label *bits)
 {
 	const uint8_t *bytes = mnl_attr_get_payload(labels);
 	bool any = false;
@@ -103,9 +103,9 @@ static void note_entry(const struct nlmsghdr *entry, void *data)
 		else if (mnl_attr_get_type(attr) == CTA_ZONE)
 			zone = attr;
 	}
-	if (!labels || !tuple || !bears(labels, &clearing->bits) || tuple->nla_len > 256)
+	if (!labels || !tuple || !bears_labels(labels, &clearing->bits) || tuple->nla_len > 256)
 		return;
-	nlh = message_begin(buffer, IPCTNL_MSG_CT_NEW, nfg->nfgen_family);
+	nlh = conntrack_begin(buffer, IPCTNL_MSG_CT_NEW, nfg->nfgen_family);
 	mnl_attr_put(nlh, CTA_TUPLE_ORIG | NLA_F_NESTED, mnl_attr_get_payload_len(tuple),
 		     mnl_attr_get_payload(tuple));
 	if (zone)
@@ -113,7 +113,7 @@ static void note_entry(const struct nlmsghdr *entry, void *data)
 			     mnl_attr_get_payload(zone));
 	mnl_attr_put(nlh, CTA_LABELS, sizeof(none), &none);
 	mnl_attr_put(nlh, CTA_LABELS_MASK, sizeof(clearing->bits), &clearing->bits);
-	append(clearing, nlh);
+	append_entry(clearing, nlh);
 }
 
 /* One by one: an entry that has ended meanwhile is refused, and is no matter. */
@@ -133,7 +133,7 @@ static int send_all(int fd, const struct clearing *clearing)
 static int clear_bits(int fd, const struct label *bits)
 {
 	_Alignas(struct nlmsghdr) char buffer[MESSAGE_BYTES];
-	struct nlmsghdr *nlh = message_begin(buffer, IPCTNL_MSG_CT_GET, AF_UNSPEC);
+	struct nlmsghdr *nlh = conntrack_begin(buffer, IPCTNL_MSG_CT_GET, AF_UNSPEC);
 	struct clearing clearing = {.bits = *bits};
 	struct netlink_exchange exchange = {
 		.request = buffer, .handler = note_entry, .data = &clearing};

@@ -55,9 +55,9 @@ static struct rules_queues queues_of(const struct nsgate_ns_record *record,
 }
 
 /* @ret_generation: as struct rules_queues has it, where tables cannot be owned; NULL: no matter */
-static int install(int rules_fd, const struct nsgate_ns_record *record,
-		   const struct nsgate_rules_spec *spec, const struct rules_links *links,
-		   uint32_t *ret_generation)
+static int install_spec(int rules_fd, const struct nsgate_ns_record *record,
+			const struct nsgate_rules_spec *spec, const struct rules_links *links,
+			uint32_t *ret_generation)
 {
 	struct rules_queues queues = queues_of(record, links);
 
@@ -88,7 +88,7 @@ int enforce_install(int rules_fd, const struct nsgate_ns_record *record,
 	int err = rules_print(rules_fd, &before);
 
 	if (!err)
-		err = install(rules_fd, record, &record->rules, links, NULL);
+		err = install_spec(rules_fd, record, &record->rules, links, NULL);
 	if (!err)
 		err = rules_print(rules_fd, &after);
 	if (!err)
@@ -110,7 +110,7 @@ static void retry_all(struct timer *timer);
 
 static struct timer retry = {.due = retry_all}; /* set: rules or a record are owed */
 
-static void save(struct attachment *attachment)
+static void save_record(struct attachment *attachment)
 {
 	unsigned int suppressed;
 	int err = records_save(&attachment->record);
@@ -183,7 +183,7 @@ static void note_tamper(struct attachment *attachment, enum nsgate_tamper kind, 
 	unsigned int suppressed = 0;
 
 	attachment->record.repairs++;
-	save(attachment);
+	save_record(attachment);
 	attachment->tamper = kind;
 	snprintf(attachment->tampered, sizeof(attachment->tampered), "%s", what);
 	tell_tamper(attachment);
@@ -291,7 +291,7 @@ static void retry_all(struct timer *timer)
 			enforce_record(attachment);
 		if (attachment->unsaved && attachment->state != ATTACHMENT_DRAINING &&
 		    attachment->state != ATTACHMENT_GONE)
-			save(attachment);
+			save_record(attachment);
 	}
 }
 
@@ -324,8 +324,8 @@ static int install_noted(struct attachment *attachment, const struct nsgate_rule
 
 	for (int i = 0; i < NOTE_TRIES; i++) {
 		uint32_t generation = 0;
-		int err = install(attachment->netns.rules, &attachment->record, spec, &links,
-				  &generation);
+		int err = install_spec(attachment->netns.rules, &attachment->record, spec, &links,
+				       &generation);
 
 		if (err || broker_features.owned_tables)
 			return err;
@@ -354,7 +354,7 @@ int enforce_rules(struct attachment *attachment, const struct nsgate_rules_spec 
 		note_change(attachment, spec);
 	err = install_noted(attachment, spec, &tampered);
 	if (err && changes && attachment->record.rules.generation)
-		save(attachment);
+		save_record(attachment);
 	if (err)
 		return err;
 	attachment->record.flags &= ~(uint32_t)NSGATE_ATTACH_CHANGING;
@@ -362,7 +362,7 @@ int enforce_rules(struct attachment *attachment, const struct nsgate_rules_spec 
 	rules_paid(attachment);
 	attachment->record.rules = *spec;
 	note_tables(attachment);
-	save(attachment);
+	save_record(attachment);
 	if (tampered)
 		note_tamper(attachment, NSGATE_TAMPER_RULES, "repaired", TAMPERED);
 	return 0;
@@ -437,7 +437,7 @@ static int count_released(const struct attachment *attachment, unsigned int i, u
 }
 
 /* Let pass what waits. */
-static void release(struct attachment *attachment, unsigned int i)
+static void release_queue(struct attachment *attachment, unsigned int i)
 {
 	int waited = queue_release(attachment->netns.queues[i],
 				   (uint16_t)(attachment->record.queue_first + i),
@@ -491,7 +491,7 @@ static void open_without_agent(struct timer *timer)
 		attachment->open_failed = false;
 		attachment->opened = true;
 		for (unsigned int i = 0; i < attachment->netns.queue_count; i++)
-			release(attachment, i);
+			release_queue(attachment, i);
 		log_event(LOG_LEVEL_WARNING, "opened", "netns", attachment->record.name, "why",
 			  "no agent, and the policy's on_agent_down is open", NULL);
 	}

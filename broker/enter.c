@@ -87,7 +87,7 @@ void enter_stop(void)
 
 static struct enter_pending *pendings;
 
-static void enlist(struct enter_pending *pending)
+static void enlist_question(struct enter_pending *pending)
 {
 	struct enter_pending **at = &pendings;
 
@@ -97,7 +97,7 @@ static void enlist(struct enter_pending *pending)
 	*at = pending;
 }
 
-static void unlist(struct enter_pending *pending)
+static void unlist_question(struct enter_pending *pending)
 {
 	struct enter_pending **at = &pendings;
 
@@ -107,7 +107,7 @@ static void unlist(struct enter_pending *pending)
 	pending->state = ENTER_IDLE;
 }
 
-static void conclude(struct enter_pending *pending, int err)
+static void conclude_question(struct enter_pending *pending, int err)
 {
 	pending->state = ENTER_ANSWERED;
 	pending->err = err;
@@ -129,7 +129,7 @@ static bool send_question(struct enter_pending *pending)
 		.mask = question->mask,
 	};
 	if (snprintf(request.path, sizeof(request.path), "%s", path) >= (int)sizeof(request.path)) {
-		conclude(pending, -ENAMETOOLONG);
+		conclude_question(pending, -ENAMETOOLONG);
 		return true;
 	}
 	err = fdmsg_send(peer.fd, &request, sizeof(request), &question->fd, question->fd >= 0);
@@ -138,7 +138,7 @@ static bool send_question(struct enter_pending *pending)
 	pending->id = request.id;
 	pending->state = ENTER_SENT;
 	if (err)
-		conclude(pending, err);
+		conclude_question(pending, err);
 	return true;
 }
 
@@ -191,7 +191,7 @@ static int take_answer(void)
 	if (!pending)
 		return 0;
 	pending->result = result;
-	conclude(pending, err);
+	conclude_question(pending, err);
 	return 0;
 }
 
@@ -247,7 +247,7 @@ static void wait_for(struct enter_pending *one, int patience_ms)
 	}
 	for (struct enter_pending *pending = pendings; err && pending; pending = pending->next)
 		if ((!one || pending == one) && pending->state != ENTER_ANSWERED)
-			conclude(pending, err);
+			conclude_question(pending, err);
 	hangs = err == -ETIMEDOUT;
 }
 
@@ -255,9 +255,9 @@ int enter_call(const struct enter_question *question, struct enter_result *ret)
 {
 	struct enter_pending pending = {.question = *question, .state = ENTER_UNSENT};
 
-	enlist(&pending);
+	enlist_question(&pending);
 	wait_for(&pending, !tell_gone ? PATIENCE_MS : hangs ? 0 : LOOP_PATIENCE_MS);
-	unlist(&pending);
+	unlist_question(&pending);
 	*ret = pending.result;
 	return pending.err;
 }
@@ -269,7 +269,7 @@ void enter_ask(struct enter_pending *pending, const struct enter_question *quest
 	pending->done = done;
 	pending->state = ENTER_UNSENT;
 	pending->result.fd_count = 0; /* those of an answer before are somebody's by now */
-	enlist(pending);
+	enlist_question(pending);
 	(void)send_questions();
 }
 
@@ -279,8 +279,8 @@ void enter_answer(struct enter_pending *pending, int fd,
 	pending->done = done;
 	pending->result.fds[0] = fd;
 	pending->result.fd_count = fd >= 0;
-	conclude(pending, fd < 0 ? fd : 0);
-	enlist(pending);
+	conclude_question(pending, fd < 0 ? fd : 0);
+	enlist_question(pending);
 }
 
 void enter_wait(void)
@@ -294,7 +294,7 @@ void enter_forget(struct enter_pending *pending)
 		return;
 	if (pending->state == ENTER_ANSWERED)
 		fds_close(pending->result.fds, pending->result.fd_count);
-	unlist(pending);
+	unlist_question(pending);
 }
 
 /* ---- the loop ---- */
@@ -320,7 +320,7 @@ void enter_tick(void)
 	while ((pending = find_answered())) {
 		struct enter_result result = pending->result;
 
-		unlist(pending);
+		unlist_question(pending);
 		pending->done(pending, pending->err, &result);
 	}
 }

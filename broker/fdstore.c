@@ -114,7 +114,7 @@ static size_t name_of(char name[NAME_BYTES], uint64_t cookie, char kind, unsigne
 	return 1 + (size_t)snprintf(name, NAME_BYTES, "%" PRIx64 ".%c", cookie, kind);
 }
 
-static void store(uint64_t cookie, char kind, unsigned int index, int fd)
+static void store_fd(uint64_t cookie, char kind, unsigned int index, int fd)
 {
 	char name[NAME_BYTES], text[80];
 
@@ -123,7 +123,7 @@ static void store(uint64_t cookie, char kind, unsigned int index, int fd)
 	tell_systemd(text, fd);
 }
 
-static void unstore(uint64_t cookie, char kind, unsigned int index)
+static void unstore_fd(uint64_t cookie, char kind, unsigned int index)
 {
 	char name[NAME_BYTES], text[80];
 
@@ -240,7 +240,7 @@ static bool has_room(const struct attachment *attachment)
 
 static void store_one(struct attachment *attachment, char kind, unsigned int index, int fd)
 {
-	store(attachment->record.cookie, kind, index, fd);
+	store_fd(attachment->record.cookie, kind, index, fd);
 	attachment->stored |= bit_of(kind, index);
 }
 
@@ -260,12 +260,12 @@ void fdstore_drop(struct attachment *attachment)
 	const uint64_t cookie = attachment->record.cookie;
 
 	if (attachment->stored & FDSTORE_RULES)
-		unstore(cookie, 'r', 0);
+		unstore_fd(cookie, 'r', 0);
 	if (attachment->stored & FDSTORE_WATCH)
-		unstore(cookie, 'w', 0);
+		unstore_fd(cookie, 'w', 0);
 	for (unsigned int i = 0; i < NSGATE_QUEUES_MAX; i++)
 		if (attachment->stored & (uint32_t)FDSTORE_QUEUE << i)
-			unstore(cookie, 'q', i);
+			unstore_fd(cookie, 'q', i);
 	attachment->stored = 0;
 }
 

@@ -10,7 +10,7 @@
  * Whoever attaches from another mount namespace may type what leads nowhere from here, or
  * elsewhere. That is not the end of the namespace, and nothing seen from here will be.
  */
-static void checked(struct place_question *question, int target)
+static void name_checked(struct place_question *question, int target)
 {
 	struct attachment *attachment = loop_owner(question, struct attachment, look);
 	struct nsgate_ns_record *record = &attachment->record;
@@ -31,12 +31,12 @@ void follow_check(struct attachment *attachment, void (*then)(struct attachment 
 {
 	attachment->checked = then;
 	if (place_is_named(&attachment->record))
-		place_ask(&attachment->look, &attachment->record, checked);
+		place_ask(&attachment->look, &attachment->record, name_checked);
 	else
 		then(attachment);
 }
 
-static void looked(struct place_question *question, int target)
+static void name_looked_at(struct place_question *question, int target)
 {
 	struct attachment *attachment = loop_owner(question, struct attachment, look);
 
@@ -51,10 +51,10 @@ void follow_look(struct attachment *attachment)
 
 	if (noticed || attachment->record.flags & NSGATE_ATTACH_UNSEEN)
 		return;
-	place_ask(&attachment->look, &attachment->record, looked);
+	place_ask(&attachment->look, &attachment->record, name_looked_at);
 }
 
-static void followed(struct names_follower *follower, int wd)
+static void name_followed(struct names_follower *follower, int wd)
 {
 	struct attachment *attachment = loop_owner(follower, struct attachment, follower);
 
@@ -73,7 +73,7 @@ void follow_name(struct attachment *attachment)
 
 	if (record->target_kind == NSGATE_TARGET_PATH && path &&
 	    !(record->flags & NSGATE_ATTACH_UNSEEN))
-		names_follow(&attachment->follower, path, followed);
+		names_follow(&attachment->follower, path, name_followed);
 }
 
 void follow_forget(struct attachment *attachment)

@@ -39,7 +39,7 @@ static int check_queue(int fd, uint64_t wanted)
 	return !err && cookie != wanted ? -EINVAL : err;
 }
 
-static int check(const struct nsgate_ns_record *own, const int *fds, unsigned int fd_count)
+static int check_held(const struct nsgate_ns_record *own, const int *fds, unsigned int fd_count)
 {
 	const unsigned int first_queue = NSGATE_NSFD_FIXED + own->has_watch;
 
@@ -80,7 +80,7 @@ static int choose_watch(const struct nsgate_ns_record *own, int *held)
 int held_take(struct attachment *attachment, int *fds, unsigned int fd_count)
 {
 	const struct nsgate_ns_record *own = &attachment->record;
-	const int err = check(own, fds, fd_count);
+	const int err = check_held(own, fds, fd_count);
 	const unsigned int known = record_fd_count(own);
 	unsigned int n = NSGATE_NSFD_FIXED;
 

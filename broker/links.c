@@ -32,7 +32,7 @@ struct links {
 	bool renewed; /* asked for anew, and not all has come yet */
 };
 
-static struct nsgate_link *find(struct links *links, uint32_t ifindex)
+static struct nsgate_link *find_link(struct links *links, uint32_t ifindex)
 {
 	for (unsigned int i = 0; i < links->count; i++)
 		if (links->list[i].ifindex == ifindex)
@@ -40,7 +40,7 @@ static struct nsgate_link *find(struct links *links, uint32_t ifindex)
 	return NULL;
 }
 
-static void confirm(struct links *links, struct nsgate_link *link)
+static void confirm_link(struct links *links, struct nsgate_link *link)
 {
 	struct nsgate_link *place = &links->list[links->confirmed];
 	const struct nsgate_link moved = *link;
@@ -53,7 +53,7 @@ static void confirm(struct links *links, struct nsgate_link *link)
 }
 
 /* Return: NULL where there is no room for one more. */
-static struct nsgate_link *append(struct links *links)
+static struct nsgate_link *append_link(struct links *links)
 {
 	struct nsgate_link *list;
 
@@ -68,13 +68,13 @@ static struct nsgate_link *append(struct links *links)
 	return &list[links->count++];
 }
 
-static void set(struct links *links, uint32_t ifindex, const char *name)
+static void set_link(struct links *links, uint32_t ifindex, const char *name)
 {
-	struct nsgate_link *link = find(links, ifindex);
+	struct nsgate_link *link = find_link(links, ifindex);
 	const bool known = link && strncmp(link->name, name, sizeof(link->name)) == 0;
 
 	if (!link)
-		link = append(links);
+		link = append_link(links);
 	if (!link)
 		return;
 	if (!known) {
@@ -83,12 +83,12 @@ static void set(struct links *links, uint32_t ifindex, const char *name)
 		strncpy(link->name, name, sizeof(link->name) - 1);
 		links->changed = true;
 	}
-	confirm(links, link);
+	confirm_link(links, link);
 }
 
-static void unset(struct links *links, uint32_t ifindex)
+static void unset_link(struct links *links, uint32_t ifindex)
 {
-	struct nsgate_link *link = find(links, ifindex);
+	struct nsgate_link *link = find_link(links, ifindex);
 
 	if (!link)
 		return;
@@ -107,12 +107,12 @@ static void take_link(struct nl_object *object, void *arg)
 	uint32_t ifindex = (uint32_t)rtnl_link_get_ifindex(link);
 
 	if (nl_object_get_msgtype(object) == RTM_DELLINK)
-		unset(links, ifindex);
+		unset_link(links, ifindex);
 	else if (rtnl_link_get_name(link))
-		set(links, ifindex, rtnl_link_get_name(link));
+		set_link(links, ifindex, rtnl_link_get_name(link));
 }
 
-static int take_message(struct nl_msg *message, void *arg)
+static int take_news(struct nl_msg *message, void *arg)
 {
 	struct links *links = arg;
 
@@ -130,7 +130,7 @@ static int take_done(struct nl_msg *message, void *arg)
 	return NL_STOP;
 }
 
-static int dump(struct links *links)
+static int dump_links(struct links *links)
 {
 	int err = nl_rtgen_request(links->socket, RTM_GETLINK, AF_UNSPEC, NLM_F_DUMP);
 
@@ -158,9 +158,9 @@ struct links *links_open(int route_fd)
 	}
 	nl_socket_disable_seq_check(links->socket);
 	nl_socket_disable_auto_ack(links->socket);
-	nl_socket_modify_cb(links->socket, NL_CB_VALID, NL_CB_CUSTOM, take_message, links);
+	nl_socket_modify_cb(links->socket, NL_CB_VALID, NL_CB_CUSTOM, take_news, links);
 	nl_socket_modify_cb(links->socket, NL_CB_FINISH, NL_CB_CUSTOM, take_done, links);
-	err = nl_socket_add_membership(links->socket, RTNLGRP_LINK) < 0 ? -EIO : dump(links);
+	err = nl_socket_add_membership(links->socket, RTNLGRP_LINK) < 0 ? -EIO : dump_links(links);
 	if (!err && nl_socket_set_nonblocking(links->socket) < 0)
 		err = -EIO;
 	errno = -err;

@@ -196,7 +196,7 @@ static void start_enter(void)
 
 static struct timer watchdog;
 
-static void ping(struct timer *timer)
+static void ping_watchdog(struct timer *timer)
 {
 	const int left = notify_watchdog_tick(NULL);
 
@@ -204,10 +204,10 @@ static void ping(struct timer *timer)
 		timer_set(timer, loop_now_ms() + left);
 }
 
-static void run(void)
+static void run_loop(void)
 {
-	watchdog.due = ping;
-	ping(&watchdog);
+	watchdog.due = ping_watchdog;
+	ping_watchdog(&watchdog);
 	while (!stopping) {
 		enter_tick();
 		timer_run();
@@ -257,7 +257,7 @@ int main(int argc, char **argv)
 		  broker_features.backend == NSGATE_BACKEND_NFT_QUEUE ? "nft-queue" : "nft-xt",
 		  "owned_tables", broker_features.owned_tables ? "yes" : "no", NULL);
 	notify_send("READY=1");
-	run();
+	run_loop();
 
 	notify_send("STOPPING=1");
 	log_event(LOG_LEVEL_INFO, "stopping", NULL);

@@ -79,7 +79,7 @@ static int open_recorded(const struct record_member *record, uint64_t inode)
 
 /* ---- the list of an attachment ---- */
 
-static struct member *find(const struct attachment *attachment, const char *container)
+static struct member *find_member(const struct attachment *attachment, const char *container)
 {
 	struct member *member = attachment->members;
 
@@ -88,7 +88,7 @@ static struct member *find(const struct attachment *attachment, const char *cont
 	return member;
 }
 
-static void save(const struct attachment *attachment)
+static void save_members(const struct attachment *attachment)
 {
 	struct record_member list[MEMBERS_MAX];
 	size_t count = 0;
@@ -112,7 +112,7 @@ static void stop_watching(struct member *member)
 	member->source.fd = -1;
 }
 
-static void drop(struct member *member)
+static void drop_member(struct member *member)
 {
 	struct member **at = &member->attachment->members;
 
@@ -131,7 +131,7 @@ static bool is_last_that_counts(const struct member *member)
 	       attachment->members == member && !member->next;
 }
 
-static void ended(struct loop_source *source, uint32_t events)
+static void member_ended(struct loop_source *source, uint32_t events)
 {
 	struct member *member = loop_owner(source, struct member, source);
 	struct attachment *attachment = member->attachment;
@@ -144,19 +144,20 @@ static void ended(struct loop_source *source, uint32_t events)
 		attachment_ended(attachment);
 		return;
 	}
-	drop(member);
-	save(attachment);
+	drop_member(member);
+	save_members(attachment);
 }
 
 /* `pidfd` is taken over. Return: 0 or -errno. */
-static int enlist(struct attachment *attachment, const struct record_member *record, int pidfd)
+static int enlist_member(struct attachment *attachment, const struct record_member *record,
+			 int pidfd)
 {
 	struct member *member = calloc(1, sizeof(*member));
 	struct member **at = &attachment->members;
 	int err = member ? 0 : -ENOMEM;
 
 	if (member) {
-		member->source.ready = ended;
+		member->source.ready = member_ended;
 		err = loop_add(&member->source, pidfd, EPOLLIN);
 	}
 	if (err) {
@@ -215,7 +216,7 @@ struct attachment *members_find(const char *container)
 {
 	for (struct attachment *attachment = attachment_first(); attachment;
 	     attachment = attachment->next)
-		if (find(attachment, container))
+		if (find_member(attachment, container))
 			return attachment;
 	return NULL;
 }
@@ -234,7 +235,7 @@ int members_add(struct attachment *attachment, const struct member_request *requ
 	pid_t pid;
 	int err, pidfd;
 
-	if (find(attachment, request->container))
+	if (find_member(attachment, request->container))
 		return 0;
 	for (const struct member *member = attachment->members; member; member = member->next)
 		count++;
@@ -249,22 +250,22 @@ int members_add(struct attachment *attachment, const struct member_request *requ
 	record.pid = pid;
 	snprintf(record.container, sizeof(record.container), "%s", request->container);
 	snprintf(record.policy, sizeof(record.policy), "%s", request->policy);
-	err = enlist(attachment, &record, pidfd);
+	err = enlist_member(attachment, &record, pidfd);
 	if (!err)
-		save(attachment);
+		save_members(attachment);
 	return err;
 }
 
 bool members_remove(struct attachment *attachment, const char *container)
 {
-	struct member *member = find(attachment, container);
+	struct member *member = find_member(attachment, container);
 
 	if (!member)
 		return false;
 	if (is_last_that_counts(member))
 		return true;
-	drop(member);
-	save(attachment);
+	drop_member(member);
+	save_members(attachment);
 	return false;
 }
 
@@ -279,12 +280,12 @@ int members_load(struct attachment *attachment)
 		int pidfd = open_recorded(&list[i], attachment->record.inode);
 
 		if (pidfd >= 0)
-			err = enlist(attachment, &list[i], pidfd);
+			err = enlist_member(attachment, &list[i], pidfd);
 		else if (pidfd != -ESRCH)
 			err = pidfd;
 	}
 	if (!err && count)
-		save(attachment);
+		save_members(attachment);
 	return err;
 }
 

@@ -25,15 +25,15 @@ static int netns_watch = -1, parent_watch = -1; /* for as long as we run */
 /* IN_MASK_ADD: it may be watched already, for another reason. */
 #define REMOVALS (IN_DELETE | IN_MOVED_FROM | IN_ONLYDIR | IN_MASK_ADD)
 
-static struct enter_question watching(uint32_t mask)
+static struct enter_question watch_question(uint32_t mask)
 {
 	return (struct enter_question){.op = NSGATE_ENTER_WATCH, .fd = inotify.fd, .mask = mask};
 }
 
 /* Of a directory that the operator named. Return: the watch, or -errno. */
-static int watch(const char *dir, uint32_t mask)
+static int watch_dir(const char *dir, uint32_t mask)
 {
-	struct enter_question question = watching(mask);
+	struct enter_question question = watch_question(mask);
 	struct enter_result result;
 	int err;
 
@@ -42,21 +42,21 @@ static int watch(const char *dir, uint32_t mask)
 	return err ? err : result.answer.number;
 }
 
-static void handle(const struct inotify_event *event)
+static void handle_event(const struct inotify_event *event)
 {
 	const bool lost = event->mask & IN_Q_OVERFLOW; /* news, as somebody was too busy there */
 	const bool made = event->mask & (IN_CREATE | IN_MOVED_TO);
 
 	/* The directory of `ip netns` appears with the first name after a boot. */
 	if (made || lost)
-		netns_watch = watch(netns_dir, REMOVALS);
+		netns_watch = watch_dir(netns_dir, REMOVALS);
 	if (lost)
 		tell_removed(NULL);
 	else if (!made && event->len)
 		tell_removed(event->name);
 }
 
-static void inotify_ready(struct loop_source *source, uint32_t events)
+static void names_ready(struct loop_source *source, uint32_t events)
 {
 	char buffer[8192] __attribute__((aligned(__alignof__(struct inotify_event))));
 	ssize_t length = read(source->fd, buffer, sizeof(buffer));
@@ -66,11 +66,11 @@ static void inotify_ready(struct loop_source *source, uint32_t events)
 		const struct inotify_event *event = (const void *)(buffer + at);
 
 		at += (ssize_t)(sizeof(*event) + event->len);
-		handle(event);
+		handle_event(event);
 	}
 }
 
-static void followed(struct enter_pending *pending, int err, struct enter_result *result)
+static void way_watched(struct enter_pending *pending, int err, struct enter_result *result)
 {
 	struct names_follower *follower = loop_owner(pending, struct names_follower, pending);
 
@@ -82,16 +82,16 @@ static void followed(struct enter_pending *pending, int err, struct enter_result
 void names_follow(struct names_follower *follower, const char *path,
 		  void (*done)(struct names_follower *follower, int wd))
 {
-	struct enter_question question = watching(REMOVALS);
+	struct enter_question question = watch_question(REMOVALS);
 
 	follower->done = done;
 	follower->dir = strdup(path);
 	if (!follower->dir) {
-		enter_answer(&follower->pending, -ENOMEM, followed);
+		enter_answer(&follower->pending, -ENOMEM, way_watched);
 		return;
 	}
 	question.path = dirname(follower->dir);
-	enter_ask(&follower->pending, &question, followed);
+	enter_ask(&follower->pending, &question, way_watched);
 }
 
 void names_forget(struct names_follower *follower)
@@ -116,15 +116,15 @@ int names_watch(const char *dir, void (*removed)(const char *name))
 		return -errno;
 	tell_removed = removed;
 	snprintf(netns_dir, sizeof(netns_dir), "%s", dir);
-	inotify.ready = inotify_ready;
+	inotify.ready = names_ready;
 	err = loop_add(&inotify, fd, EPOLLIN);
 	if (err) {
 		close(fd);
 		return err;
 	}
 	snprintf(parent, sizeof(parent), "%s", dir);
-	parent_watch = watch(dirname(parent), IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
-	netns_watch = watch(netns_dir, REMOVALS);
+	parent_watch = watch_dir(dirname(parent), IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
+	netns_watch = watch_dir(netns_dir, REMOVALS);
 	return 0;
 }
 

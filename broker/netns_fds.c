@@ -69,7 +69,7 @@ static bool take_opened(struct netns_fds *netns, const struct enter_question *qu
 	return true;
 }
 
-static struct enter_question missing(int target, struct netns_fds *netns)
+static struct enter_question missing_question(int target, struct netns_fds *netns)
 {
 	struct enter_question question = {.op = NSGATE_ENTER_OPEN, .fd = target};
 
@@ -100,7 +100,8 @@ static int take_table(struct netns_fds *netns, const struct netns_fds *before,
 
 int netns_fds_open(int target, struct netns_fds *netns)
 {
-	const struct enter_question question = missing(target, netns), table = as_owner(target);
+	const struct enter_question question = missing_question(target, netns),
+				    table = as_owner(target);
 	const struct netns_fds before = *netns;
 	struct enter_result opened, result;
 	int err = enter_call(&question, &opened);
@@ -144,7 +145,7 @@ static void sockets_opened(struct enter_pending *pending, int err, struct enter_
 void netns_fds_ask(struct netns_opening *opening, int target, struct netns_fds *netns,
 		   void (*done)(struct netns_opening *opening, int err))
 {
-	const struct enter_question question = missing(target, netns);
+	const struct enter_question question = missing_question(target, netns);
 
 	opening->netns = netns;
 	opening->target = target;

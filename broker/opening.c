@@ -25,7 +25,7 @@ static void take_handed(struct opening *opening)
  * What a handed queue socket's namespace offers is better opened by the broker itself; what came
  * along is used only where that may not be.
  */
-static void opened(struct netns_opening *netns, int err)
+static void sockets_opened(struct netns_opening *netns, int err)
 {
 	struct opening *opening = loop_owner(netns, struct opening, netns);
 
@@ -53,7 +53,7 @@ static void find_target(struct opening *opening)
 static void not_found(struct enter_pending *pending, int err, struct enter_result *result)
 {
 	(void)result;
-	opened(loop_owner(pending, struct netns_opening, pending), err);
+	sockets_opened(loop_owner(pending, struct netns_opening, pending), err);
 }
 
 int opening_start(struct attachment *attachment, const struct nsgate_msg_attach *message, int *fds,
@@ -74,7 +74,7 @@ int opening_start(struct attachment *attachment, const struct nsgate_msg_attach 
 	opening->fd_count = fd_count;
 	find_target(opening);
 	if (opening->target >= 0)
-		netns_fds_ask(&opening->netns, opening->target, &attachment->netns, opened);
+		netns_fds_ask(&opening->netns, opening->target, &attachment->netns, sockets_opened);
 	else
 		enter_answer(&opening->netns.pending, opening->target, not_found);
 	return 0;

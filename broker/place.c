@@ -50,7 +50,7 @@ static void drop_path(struct place_question *question)
 	question->path = NULL;
 }
 
-static void answered(struct enter_pending *pending, int err, struct enter_result *result)
+static void place_answered(struct enter_pending *pending, int err, struct enter_result *result)
 {
 	struct place_question *question = loop_owner(pending, struct place_question, pending);
 
@@ -78,15 +78,15 @@ void place_ask(struct place_question *question, const struct nsgate_ns_record *r
 	place_forget(question);
 	question->done = done;
 	if (!place_is_named(record)) {
-		enter_answer(&question->pending, place_process(record), answered);
+		enter_answer(&question->pending, place_process(record), place_answered);
 		return;
 	}
 	question->path = path_of(record);
 	path.path = question->path;
 	if (path.path)
-		enter_ask(&question->pending, &path, answered);
+		enter_ask(&question->pending, &path, place_answered);
 	else
-		enter_answer(&question->pending, -ENOMEM, answered);
+		enter_answer(&question->pending, -ENOMEM, place_answered);
 }
 
 void place_forget(struct place_question *question)

@@ -178,8 +178,8 @@ static int explain_opening(const struct nsgate_msg_attach *message, int err,
 				    : "");
 }
 
-static int identify(struct attachment *attachment, const struct nsgate_msg_attach *message,
-		    struct refusal *refusal)
+static int identify_opened(struct attachment *attachment, const struct nsgate_msg_attach *message,
+			   struct refusal *refusal)
 {
 	struct nsgate_ns_record *record = &attachment->record;
 	struct attachment *other;
@@ -291,7 +291,7 @@ static int make_counters(struct attachment *attachment, struct refusal *refusal)
 }
 
 /* Return: 0 or -errno. */
-static int watch(struct attachment *attachment)
+static int watch_opened(struct attachment *attachment)
 {
 	int err = attachment_watch(attachment);
 
@@ -330,14 +330,15 @@ int prepare_opened(struct attachment *attachment, int err, struct refusal *refus
 		attachment->watch = opening->target;
 		opening->target = -1;
 	}
-	if (identify(attachment, message, refusal) < 0 || bind_queues(attachment, refusal) < 0)
+	if (identify_opened(attachment, message, refusal) < 0 ||
+	    bind_queues(attachment, refusal) < 0)
 		return -1;
 	/* Counters begin at attach; but a handoff that comes back goes on with its own. */
 	if (message->target_kind != NSGATE_TARGET_HANDOFF)
 		records_remove(attachment->record.cookie);
 	if (make_counters(attachment, refusal) < 0)
 		return -1;
-	err = watch(attachment);
+	err = watch_opened(attachment);
 	if (is_fd_shortage(err))
 		return refuse_for_fds(refusal);
 	if (err)
@@ -381,7 +382,7 @@ static int open_restored(struct attachment *attachment, int target, struct refus
 	if (err)
 		return refuse(refusal, NSGATE_STATUS_FAILED, "cannot tell its containers: %s",
 			      strerror(-err));
-	err = watch(attachment);
+	err = watch_opened(attachment);
 	if (err)
 		return refuse(refusal, NSGATE_STATUS_FAILED, "cannot watch it: %s", strerror(-err));
 	return 0;
@@ -412,7 +413,7 @@ int prepare_restored(struct attachment *attachment, int target, struct refusal *
 }
 
 /* The queues are there: open the rest by the broker's own hand, and follow what may end. */
-static int complete(struct attachment *attachment)
+static int open_rest(struct attachment *attachment)
 {
 	struct nsgate_ns_record *record = &attachment->record;
 	uint64_t cookie;
@@ -427,7 +428,7 @@ static int complete(struct attachment *attachment)
 		return err;
 	follow_name(attachment);
 	err = members_load(attachment);
-	return err ? err : watch(attachment);
+	return err ? err : watch_opened(attachment);
 }
 
 int prepare_stored(struct attachment *attachment)
@@ -440,7 +441,7 @@ int prepare_stored(struct attachment *attachment)
 		fd_close(&attachment->watch);
 	if (make_counters(attachment, &refusal) < 0)
 		return attachment->shm;
-	return complete(attachment);
+	return open_rest(attachment);
 }
 
 int prepare_adopted(struct attachment *attachment, int *fds, unsigned int fd_count)
@@ -454,5 +455,5 @@ int prepare_adopted(struct attachment *attachment, int *fds, unsigned int fd_cou
 	attachment->shm = records_counters_found(attachment->record.cookie);
 	if (attachment->shm == -ENOENT)
 		(void)make_counters(attachment, &refusal);
-	return attachment->shm < 0 ? attachment->shm : complete(attachment);
+	return attachment->shm < 0 ? attachment->shm : open_rest(attachment);
 }

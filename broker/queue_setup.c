@@ -28,7 +28,7 @@
 
 #define MESSAGE_BYTES 256
 
-static struct nlmsghdr *message_begin(void *buffer, uint16_t type, uint16_t number)
+static struct nlmsghdr *queue_message_begin(void *buffer, uint16_t type, uint16_t number)
 {
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buffer);
 	struct nfgenmsg *nfg;
@@ -44,7 +44,7 @@ static struct nlmsghdr *message_begin(void *buffer, uint16_t type, uint16_t numb
 
 static struct nlmsghdr *config_begin(void *buffer, uint16_t number)
 {
-	return message_begin(buffer, NFQNL_MSG_CONFIG, number);
+	return queue_message_begin(buffer, NFQNL_MSG_CONFIG, number);
 }
 
 static void put_command(struct nlmsghdr *nlh, enum nfqnl_msg_config_cmds command)
@@ -126,7 +126,8 @@ static int start_delivery(int fd, uint16_t number)
 }
 
 /* What the agent shall answer must not come before there is nothing else to read. */
-static int setup(int fd, uint16_t number, uint16_t stride, unsigned int count, uint32_t length)
+static int setup_numbers(int fd, uint16_t number, uint16_t stride, unsigned int count,
+			 uint32_t length)
 {
 	int one = 1;
 	int r = 0;
@@ -145,12 +146,12 @@ static int setup(int fd, uint16_t number, uint16_t stride, unsigned int count, u
 
 int queue_setup(int fd, uint16_t number, uint16_t stride, uint32_t length)
 {
-	return setup(fd, number, stride, NSGATE_FLOW_MAX, length);
+	return setup_numbers(fd, number, stride, NSGATE_FLOW_MAX, length);
 }
 
 int queue_setup_one(int fd, uint16_t number, uint32_t length)
 {
-	return setup(fd, number, 1, 1, length);
+	return setup_numbers(fd, number, 1, 1, length);
 }
 
 /*
@@ -163,7 +164,7 @@ static int release_all(int fd, uint16_t number)
 {
 	for (size_t i = 0; i < sizeof(every_id) / sizeof(every_id[0]); i++) {
 		_Alignas(struct nlmsghdr) char buffer[MESSAGE_BYTES];
-		struct nlmsghdr *nlh = message_begin(buffer, NFQNL_MSG_VERDICT_BATCH, number);
+		struct nlmsghdr *nlh = queue_message_begin(buffer, NFQNL_MSG_VERDICT_BATCH, number);
 		struct nfqnl_msg_verdict_hdr verdict = {.verdict = htonl(NF_ACCEPT),
 							.id = htonl(every_id[i])};
 		int r;

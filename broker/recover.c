@@ -359,7 +359,7 @@ void recover_failed(uint64_t cookie, int err)
 		adopt_failed(attachment, err);
 }
 
-static void adopt(struct attachment *attachment, int *fds, unsigned int fd_count)
+static void adopt_held(struct attachment *attachment, int *fds, unsigned int fd_count)
 {
 	const struct nsgate_ns_record own = attachment->record;
 	int err;
@@ -389,7 +389,7 @@ void recover_adopt(uint64_t cookie, int *fds, unsigned int fd_count)
 	    !attachment_find_cookie(cookie)) /* ours already: it only lost its connection */
 		attachment = find_recorded(cookie);
 	if (attachment)
-		adopt(attachment, fds, fd_count);
+		adopt_held(attachment, fds, fd_count);
 	else
 		fds_close(fds, fd_count);
 }
@@ -423,7 +423,7 @@ static void not_restored(struct attachment *attachment, const struct refusal *re
 	}
 }
 
-static void restore(struct attachment *attachment, int target)
+static void restore_found(struct attachment *attachment, int target)
 {
 	const struct nsgate_ns_record record = attachment->record;
 	struct refusal refusal = {.status = NSGATE_STATUS_OK};
@@ -442,7 +442,7 @@ static void restore(struct attachment *attachment, int target)
 	attachment_offer(attachment);
 }
 
-static void found(struct place_question *question, int target)
+static void place_found(struct place_question *question, int target)
 {
 	struct attachment *attachment = loop_owner(question, struct attachment, look);
 
@@ -450,7 +450,7 @@ static void found(struct place_question *question, int target)
 		attachment->searched = false;
 		fd_close(&target);
 	} else {
-		restore(attachment, target);
+		restore_found(attachment, target);
 	}
 }
 
@@ -469,7 +469,7 @@ static void restore_all(void)
 		    attachment->with_agent || unlisted_held || is_superseded(attachment))
 			continue;
 		attachment->searched = true;
-		place_ask(&attachment->look, &attachment->record, found);
+		place_ask(&attachment->look, &attachment->record, place_found);
 	}
 }
 

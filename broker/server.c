@@ -170,8 +170,8 @@ static void reply_no_permission(struct client *client, uint32_t id)
 }
 
 /* Return: false to close the client. `fds` are taken over. */
-static bool dispatch(struct client *client, const union nsgate_msg *message, int *fds,
-		     unsigned int fd_count)
+static bool dispatch_request(struct client *client, const union nsgate_msg *message, int *fds,
+			     unsigned int fd_count)
 {
 	const struct request *request = &requests[message->header.type];
 
@@ -242,7 +242,7 @@ static void client_ready(struct loop_source *source, uint32_t events)
 	}
 	if (err == -EBADMSG)
 		log_refused(client, "not a message of this protocol's version");
-	if (err || !dispatch(client, &message, fds, fd_count)) {
+	if (err || !dispatch_request(client, &message, fds, fd_count)) {
 		attach_client_gone(client);
 		client_close(client, err == -ENOTCONN);
 	}
