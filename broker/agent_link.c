@@ -180,7 +180,7 @@ static bool say_held_end(void)
 static const struct {
 	enum attachment_todo todo;
 	bool (*say)(struct attachment *attachment);
-} sayings[] = {
+} messages[] = {
 	{TODO_OFFER, say_offer},
 	{TODO_LINKS, say_links},
 	{TODO_STATE, say_state},
@@ -191,12 +191,12 @@ static const struct {
 
 static bool pump_attachment(struct attachment *attachment)
 {
-	for (size_t i = 0; i < sizeof(sayings) / sizeof(sayings[0]); i++) {
-		if (!(attachment->todo & sayings[i].todo))
+	for (size_t i = 0; i < sizeof(messages) / sizeof(messages[0]); i++) {
+		if (!(attachment->todo & messages[i].todo))
 			continue;
-		if (!sayings[i].say(attachment))
+		if (!messages[i].say(attachment))
 			return false;
-		attachment->todo &= ~(unsigned int)sayings[i].todo;
+		attachment->todo &= ~(unsigned int)messages[i].todo;
 	}
 	return true;
 }

@@ -285,12 +285,16 @@ static void start_attach(struct client *client, const struct nsgate_msg_attach *
 		return;
 	}
 	memcpy(attachment->record.name, message->name, sizeof(attachment->record.name));
+	memcpy(attachment->record.target, message->target, sizeof(attachment->record.target));
+	attachment->record.target_kind = message->target_kind;
 	attachment->asker = client;
 	attachment->asker_id = message->header.id;
 	if (message->target_kind == NSGATE_TARGET_HANDOFF)
 		attachment->keeper = client;
 	if (opening_start(attachment, message, fds, fd_count, attach_opened) < 0)
 		refuse_attach(attachment, &no_memory);
+	else
+		follow_ask(attachment);
 }
 
 void attach_request(struct client *client, const struct nsgate_msg_attach *message, int *fds,

@@ -100,6 +100,7 @@ void attachment_clear(struct attachment *attachment)
 		.shm = -1,
 		.watch = -1,
 		.name_watch = -1,
+		.named = -1,
 		.links_source.fd = -1,
 		.watch_source.fd = -1,
 		.monitor_source.fd = -1,

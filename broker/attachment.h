@@ -91,6 +91,7 @@ struct attachment {
 	int name_watch; /* of the directory that its name is in (names.h); negative: none */
 	struct names_follower follower;
 	struct place_question look; /* at what it was attached by (follow.h) */
+	int named; /* what that led to when the attach began; -EINPROGRESS: not known yet */
 	void (*checked)(struct attachment *attachment);
 	struct opening *opening; /* of FOUND (opening.h) */
 

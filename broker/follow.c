@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "broker/follow.h"
 
+#include <errno.h>
 #include <stddef.h>
 #include <string.h>
 
+#include "ipc.h"
 #include "log.h"
 
 /*
  * Whoever attaches from another mount namespace may type what leads nowhere from here, or
  * elsewhere. That is not the end of the namespace, and nothing seen from here will be.
  */
-static void name_checked(struct place_question *question, int target)
+static void judge_name(struct attachment *attachment)
 {
-	struct attachment *attachment = loop_owner(question, struct attachment, look);
 	struct nsgate_ns_record *record = &attachment->record;
+	const int target = attachment->named;
 
+	attachment->named = -1; /* place_is() closes it */
 	if (place_is(record, target) == 0) {
 		record->flags |= NSGATE_ATTACH_UNSEEN;
 		log_event(
@@ -27,13 +30,30 @@ static void name_checked(struct place_question *question, int target)
 	attachment->checked(attachment);
 }
 
+static void name_found(struct place_question *question, int target)
+{
+	struct attachment *attachment = loop_owner(question, struct attachment, look);
+
+	attachment->named = target;
+	if (attachment->checked)
+		judge_name(attachment);
+}
+
+void follow_ask(struct attachment *attachment)
+{
+	if (!place_is_named(&attachment->record))
+		return;
+	attachment->named = -EINPROGRESS;
+	place_ask(&attachment->look, &attachment->record, name_found);
+}
+
 void follow_check(struct attachment *attachment, void (*then)(struct attachment *attachment))
 {
 	attachment->checked = then;
-	if (place_is_named(&attachment->record))
-		place_ask(&attachment->look, &attachment->record, name_checked);
-	else
+	if (!place_is_named(&attachment->record))
 		then(attachment);
+	else if (attachment->named != -EINPROGRESS)
+		judge_name(attachment);
 }
 
 static void name_looked_at(struct place_question *question, int target)
@@ -79,5 +99,6 @@ void follow_name(struct attachment *attachment)
 void follow_forget(struct attachment *attachment)
 {
 	place_forget(&attachment->look);
+	fd_close(&attachment->named);
 	names_forget(&attachment->follower);
 }

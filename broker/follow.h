@@ -6,7 +6,14 @@
 #include "broker/attachment.h"
 
 /*
- * Does the name that it is attached by lead there, as seen from here? If not, its end will not be
+ * An attach begins: ask what the name leads to, while its sockets are opened. Of its record the
+ * target must be there.
+ */
+void follow_ask(struct attachment *attachment);
+
+/*
+ * Does the name that it is attached by lead there, as seen from here? To be called after
+ * follow_ask(), once the namespace is known. If not, its end will not be
  * noticed, which is logged, and noted in the record. `then` is called either way, perhaps at once.
  */
 void follow_check(struct attachment *attachment, void (*then)(struct attachment *attachment));
