@@ -38,11 +38,11 @@ NSGATE_CFLAGS := $(NSGATE_CPPFLAGS) $(WARNINGS) -fstack-protector-strong -D_FORT
 NSGATE_LDFLAGS := -pthread -Wl,-z,relro,-z,now
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
-LIBS_lib := -ljson-c -lmnl
+LIBS_lib := -ljson-c -lmnl -lidn2
 LIBS_proto := -lidn2 -lnettle
 LIBS_broker := -lmnl -lnftnl -lnl-route-3 -lnl-3 -lcap -lseccomp
-LIBS_agent := -lmnl -lnetfilter_queue -ljson-c -lmicrohttpd -lcap -lseccomp
-LIBS_ctl := -ljson-c -lmnl -lcurl -lmicrohttpd -lnftables -lnl-route-3 -lnl-3
+LIBS_agent := -lidn2 -lmnl -lnetfilter_queue -ljson-c -lmicrohttpd -lcap -lseccomp
+LIBS_ctl := -lidn2 -ljson-c -lmnl -lcurl -lmicrohttpd -lnftables -lnl-route-3 -lnl-3
 LIBS_enter := -lseccomp
 LIBS_supervise := -lseccomp
 LIBS_front := -lseccomp

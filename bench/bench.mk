@@ -20,7 +20,7 @@ $(BUILD)/bench/peers/%: $(BUILD)/bench/peers/%.o $(BUILD)/bench/peers/peer.o $(B
 
 # Flags of their own, whatever CFLAGS are, so that instruction counts can be compared.
 micro = $(CC) -O2 -g -std=gnu11 -D_GNU_SOURCE -Iinclude -Ilib -I. -pthread -o $@ $(filter %.c %.o,$^)
-MICRO_SOURCES := agent/queue/nfq.c $(wildcard lib/*.c lib/policy/*.c)
+MICRO_SOURCES := agent/queue/nfq.c $(wildcard lib/*.c lib/names/*.c lib/policy/*.c lib/proto/domain*.c lib/proto/dns_*.c)
 $(BUILD)/bench/micro: bench/micro.c $(MICRO_SOURCES) $(BUILD)/lib/policy/schema.o $(wildcard lib/*.h lib/policy/*.h agent/queue/nfq.h)
 	@mkdir -p $(@D)
 	$(micro) $(LIBS_lib) -lseccomp

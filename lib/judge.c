@@ -21,12 +21,16 @@
  * A rejection in the middle of a connection is for both of its ends, where there is one for
  * certain: conntrack has seen both speak, or the packet is a local socket's, or for one. Of what is
  * forwarded, and of what a raw socket may have made, nobody knows that.
+ *
+ * Where the policy asks for names, queries and answers of the DNS go by lib/names/gate.h, and other
+ * packets have the names of their remote address looked up first.
  */
 #include "judge.h"
 
 #include <string.h>
 #include <sys/socket.h>
 
+#include "names/gate.h"
 #include "nsgate/hook.h"
 
 #define IPV6_HEADER_BYTES 40 /* RFC 8200 3 */
@@ -213,14 +217,16 @@ static bool is_policed(const struct judge_policy *judge, uint8_t direction)
  * counts as accepted, as the flow went on. Asked anew for every such packet.
  */
 static __attribute__((noinline)) bool answers_accepted(struct judge_policy *judge,
-						       const struct pkt *pkt)
+						       struct judge_packet *packet)
 {
 	struct policy_decision decision;
 	struct pkt original;
 
-	pkt_reverse(&original, pkt);
+	pkt_reverse(&original, &packet->pkt);
 	if (!is_policed(judge, original.direction))
 		return true;
+	if (judge->names)
+		gate_look_up(judge, packet, &original);
 	policy_decide(judge->policy, &judge->state, &original, &decision);
 	return (decision.verdict == POLICY_VERDICT_ACCEPT && !decision.would_drop) ||
 	       decision.verdict == POLICY_VERDICT_QUEUE;
@@ -259,13 +265,13 @@ static bool may_pass_through(const struct judge_policy *judge, const struct pkt 
 
 /* Nobody knows which way the packet goes: would it be accepted if it went the other way? */
 static __attribute__((noinline)) bool might_go_back(struct judge_policy *judge,
-						    const struct judge_packet *packet)
+						    struct judge_packet *packet)
 {
 	if (!meanings[packet->flow].is_unsure && !is_midstream(packet))
 		return false;
 	if (packet->flow != NSGATE_FLOW_UNTRACKED && may_pass_through(judge, &packet->pkt))
 		return false;
-	return may_be_answer(&packet->pkt) && answers_accepted(judge, &packet->pkt);
+	return may_be_answer(&packet->pkt) && answers_accepted(judge, packet);
 }
 
 static bool is_taken_as_it_is(const struct judge_policy *judge, const struct judge_packet *packet)
@@ -273,10 +279,10 @@ static bool is_taken_as_it_is(const struct judge_policy *judge, const struct jud
 	return policy_info(judge->policy)->strict && packet->pkt.direction == PKT_DIRECTION_OUT;
 }
 
-static bool may_go_back(struct judge_policy *judge, const struct judge_packet *packet)
+static bool may_go_back(struct judge_policy *judge, struct judge_packet *packet)
 {
 	if (packet->flow == NSGATE_FLOW_REPLY_UNSURE) /* conntrack had it before the rules came */
-		return answers_accepted(judge, &packet->pkt);
+		return answers_accepted(judge, packet);
 	return !is_taken_as_it_is(judge, packet) && might_go_back(judge, packet);
 }
 
@@ -333,6 +339,10 @@ static void decide(struct judge_policy *judge, struct judge_packet *packet,
 	if (packet->flow != NSGATE_FLOW_KNOWN || is_accepting(ret))
 		return;
 	packet->pkt.ct |= PKT_CT_NEW | PKT_CT_RELATED;
+	if (judge->names && !(packet->pkt.have & PKT_HAVE_DOMAIN)) { /* it had to make room */
+		packet->pkt.have |= PKT_HAVE_DOMAIN;
+		packet->pkt.domains = UINT64_MAX;
+	}
 	policy_decide(judge->policy, &judge->state, &packet->pkt, ret);
 }
 
@@ -342,7 +352,8 @@ static void judge_by_policy(struct judge_policy *judge, struct judge_packet *pac
 	struct policy_decision *decision = &ret->decision;
 
 	decide(judge, packet, decision);
-	if (!is_accepting(decision) && may_go_back(judge, packet)) {
+	if (!is_accepting(decision) && packet->pkt.query == PKT_QUERY_NONE &&
+	    may_go_back(judge, packet)) {
 		ret->reason = JUDGE_REASON_REPLY;
 		accept_flow(judge, packet, packet->pkt.mark, ret);
 		return;
@@ -353,6 +364,102 @@ static void judge_by_policy(struct judge_policy *judge, struct judge_packet *pac
 		decision->verdict = POLICY_VERDICT_DROP;
 	conclude(judge, packet, ret);
 	ret->is_midway = ret->verdict == JUDGE_VERDICT_REJECT && is_midway(judge, packet);
+}
+
+static void judge_known(struct judge_policy *judge, struct judge_packet *packet,
+			struct judge_result *ret)
+{
+	if (meanings[packet->flow].is_known || is_rejection(packet) ||
+	    (meanings[packet->flow].is_reply && answers_accepted(judge, packet)))
+		accept_as_is(packet, ret, JUDGE_REASON_REPLY);
+	else
+		judge_by_policy(judge, packet, ret);
+}
+
+/* ---- where the policy asks for names ---- */
+
+static bool passes(const struct judge_result *result)
+{
+	return result->verdict == JUDGE_VERDICT_ACCEPT || result->verdict == JUDGE_VERDICT_QUEUE;
+}
+
+/*
+ * Tell who asked. In the hook out a query is turned into its answer; but not one that somebody
+ * redirects, as the answer would be redirected as well.
+ */
+static void refuse(struct judge_policy *judge, const struct judge_packet *packet,
+		   struct judge_result *ret)
+{
+	const struct pkt *pkt = &packet->pkt;
+
+	gate_refused(judge);
+	if (ret->verdict != JUDGE_VERDICT_REJECT)
+		return;
+	if (policy_info(judge->policy)->names->refuse == POLICY_REFUSE_DROP)
+		ret->verdict = JUDGE_VERDICT_DROP;
+	else if (judge->turns && pkt->hook == NSGATE_HOOK_OUT && gate_is_datagram(packet))
+		ret->verdict = JUDGE_VERDICT_TURN;
+}
+
+/* Each query of the packet is judged, and all have to be accepted. */
+static void judge_queries(struct judge_policy *judge, struct judge_packet *packet,
+			  struct judge_result *ret)
+{
+	struct gate_queries queries;
+
+	switch (gate_open(judge, packet, &queries)) {
+	case GATE_QUERIES_STRAY:
+		drop(ret, JUDGE_REASON_NAMES);
+		return;
+	case GATE_QUERIES_NONE:
+		judge_known(judge, packet, ret);
+		return;
+	case GATE_QUERIES_SOME:
+	default:
+		break;
+	}
+	while (gate_next(judge, packet, &queries)) {
+		judge_known(judge, packet, ret);
+		if (!passes(ret)) {
+			refuse(judge, packet, ret);
+			return;
+		}
+		gate_accepted(judge, packet, &queries);
+	}
+	gate_close(judge, &queries);
+}
+
+static __attribute__((noinline)) void
+judge_names(struct judge_policy *judge, struct judge_packet *packet, struct judge_result *ret)
+{
+	if (gate_is_turned(judge, packet, &ret->mark)) {
+		ret->verdict = JUDGE_VERDICT_ACCEPT;
+		ret->reason = JUDGE_REASON_NAMES;
+		return;
+	}
+	gate_look_up(judge, packet, &packet->pkt);
+	switch (gate_kind(judge, packet)) {
+	case GATE_KIND_QUERY:
+		judge_queries(judge, packet, ret);
+		return;
+	case GATE_KIND_ANSWER:
+		switch (gate_answer(judge, packet)) {
+		case GATE_ANSWER_PASS:
+			accept_as_is(packet, ret, JUDGE_REASON_REPLY);
+			return;
+		case GATE_ANSWER_DROP:
+			drop(ret, JUDGE_REASON_NAMES);
+			return;
+		case GATE_ANSWER_UNKNOWN:
+		default:
+			break;
+		}
+		break;
+	case GATE_KIND_OTHER:
+	default:
+		break;
+	}
+	judge_known(judge, packet, ret);
 }
 
 void judge_packet(struct judge_policy *judge, struct judge_packet *packet, struct judge_result *ret)
@@ -367,9 +474,8 @@ void judge_packet(struct judge_policy *judge, struct judge_packet *packet, struc
 		drop(ret, JUDGE_REASON_NO_POLICY);
 	else if (!judge->policy)
 		accept_as_is(packet, ret, JUDGE_REASON_NO_POLICY);
-	else if (meanings[packet->flow].is_known || is_rejection(packet) ||
-		 (meanings[packet->flow].is_reply && answers_accepted(judge, &packet->pkt)))
-		accept_as_is(packet, ret, JUDGE_REASON_REPLY);
+	else if (judge->names)
+		judge_names(judge, packet, ret);
 	else
-		judge_by_policy(judge, packet, ret);
+		judge_known(judge, packet, ret);
 }

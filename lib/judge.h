@@ -14,6 +14,8 @@
 #include "pkt.h"
 #include "policy/policy.h"
 
+struct names;
+
 /* What is in force where the packet is. */
 struct judge_policy {
 	struct policy *policy;	   /* NULL: missing, `accept_without_policy` decides */
@@ -21,6 +23,9 @@ struct judge_policy {
 	bool accept_without_policy;
 	bool selective;	   /* the rules note an accepted flow only if they are told to */
 	bool notes_denied; /* the rules note denied flows, and are this policy's */
+	/* What is known of names there; NULL where the policy asks for none (policy_info.names). */
+	struct names *names;
+	bool turns; /* the rules know a query that was turned into its answer */
 };
 
 struct judge_packet {
@@ -28,6 +33,8 @@ struct judge_packet {
 	bool to_loopback;    /* it leaves by the loopback link */
 	bool from_loopback;  /* it came by it */
 	bool is_transports;  /* the kernel's transport made it: no raw socket can have */
+	bool is_gso;	     /* more than one packet on the wire */
+	uint32_t iif, oif;   /* links, 0: none */
 	const uint8_t *data; /* from the IP header on; NULL where nothing was copied */
 	uint32_t caplen;     /* bytes of it; pkt.length are on the wire */
 	/*
@@ -42,6 +49,7 @@ enum judge_verdict {
 	JUDGE_VERDICT_DROP,
 	JUDGE_VERDICT_DENY,   /* drop, and the rules note the flow as denied */
 	JUDGE_VERDICT_REJECT, /* drop, and the rules send a reset or an unreachable */
+	JUDGE_VERDICT_TURN,   /* a query: gate_turn() makes its refusal of it */
 	JUDGE_VERDICT_QUEUE,  /* hand it to decision.queue */
 	JUDGE_VERDICT_MAX
 };
@@ -52,6 +60,7 @@ enum judge_reason {
 	JUDGE_REASON_NO_POLICY, /* there is none */
 	JUDGE_REASON_LOOPBACK,	/* the loopback's address on another link */
 	JUDGE_REASON_MALFORMED, /* it cannot be read; only pkt.direction is filled in */
+	JUDGE_REASON_NAMES,	/* it belongs to a query that was decided, or to none */
 	JUDGE_REASON_MAX
 };
 
@@ -67,7 +76,8 @@ struct judge_result {
 
 /*
  * Judge one packet. Hits of rules are counted in judge->state and limits taken from it, as
- * policy_decide() does; nothing else changes.
+ * policy_decide() does; where there are names, queries and answers are noted in judge->names.
+ * Nothing else changes.
  */
 void judge_packet(struct judge_policy *judge, struct judge_packet *packet,
 		  struct judge_result *ret);

@@ -391,7 +391,8 @@ int pkt_parse(struct pkt *pkt, const uint8_t *data, size_t caplen, size_t length
 #define REVERSIBLE                                                                                 \
 	(FIELD(DIRECTION) | FIELD(FAMILY) | FIELD(PROTOCOL) | FIELD(SRC) | FIELD(DST) |            \
 	 FIELD(SPORT) | FIELD(DPORT) | FIELD(ICMP_TYPE) | FIELD(ICMP_CODE) | FIELD(TCP_FLAGS) |    \
-	 FIELD(IIF) | FIELD(OIF) | FIELD(SRC_MAC) | FIELD(UID) | FIELD(GID) | FIELD(FRAGMENT))
+	 FIELD(IIF) | FIELD(OIF) | FIELD(SRC_MAC) | FIELD(UID) | FIELD(GID) | FIELD(FRAGMENT) |    \
+	 FIELD(DOMAIN))
 
 static uint8_t reverse_hook(uint8_t hook)
 {
@@ -444,6 +445,7 @@ void pkt_reverse(struct pkt *ret_original, const struct pkt *reply)
 	else if (reply->direction == PKT_DIRECTION_OUT)
 		pkt.direction = PKT_DIRECTION_IN;
 	pkt.ct = 0;
+	pkt.query = PKT_QUERY_NONE;
 
 	/*
 	 * Ports, flags and ICMP types that the reply does not have the original has not either, so

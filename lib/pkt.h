@@ -27,6 +27,7 @@ enum pkt_have {
 	PKT_HAVE_GID = 1 << 5,		  /* gid; set by the caller */
 	PKT_HAVE_FRAGMENT = 1 << 6,	  /* it is a fragment (any, the first included) */
 	PKT_HAVE_LATER_FRAGMENT = 1 << 7, /* a fragment other than the first: no ports in it */
+	PKT_HAVE_DOMAIN = 1 << 8,	  /* domains: the remote address is known by a name */
 };
 
 /* An address in network byte order; IPv4 in the first four bytes, the rest zero. */
@@ -54,6 +55,14 @@ enum pkt_ct {
 };
 #define PKT_CT_ALL 0x3f
 
+/* What a packet is to the DNS. */
+enum pkt_query {
+	PKT_QUERY_NONE,	     /* no query */
+	PKT_QUERY_GOOD,	     /* a query: query_lists, query_type */
+	PKT_QUERY_MALFORMED, /* it is where a query should be */
+	PKT_QUERY_NOT_YET,   /* a segment without data, of a connection for queries */
+};
+
 struct pkt {
 	/* From the queue, set by the caller before pkt_parse(). */
 	uint32_t mark; /* the namespace's own, all 32 bits */
@@ -77,6 +86,12 @@ struct pkt {
 	uint16_t sport, dport; /* host byte order */
 	uint32_t l4_offset;    /* of the transport header from the IP header, bytes */
 	struct pkt_addr src, dst;
+
+	/* Of names (lib/names); 0 where no policy asks. Lists are the policy's: bit i is list i. */
+	uint64_t domains;     /* that have a name of the remote address */
+	uint64_t query_lists; /* that have the name asked for */
+	uint16_t query_type;  /* the type asked for, as in RFC 1035, 3.2.2 */
+	uint8_t query;	      /* enum pkt_query */
 
 	/*
 	 * Fields whose value nothing is known of (enum policy_field bits, policy.h): set by

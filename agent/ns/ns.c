@@ -13,6 +13,7 @@
 #include "agent/stats/counters.h"
 #include "ipc.h"
 #include "loop.h"
+#include "agent/ns/names.h"
 #include "agent/ns/policy.h"
 #include "agent/ns/state.h"
 #include "agent/ns/silence.h"
@@ -235,6 +236,7 @@ static void ns_free(struct ns *ns)
 	}
 	ns_change_end(ns, NSGATE_STATUS_OK, "");
 	policy_unref(ns->policy);
+	ns_names_close(ns);
 	if (ns->shm[0])
 		munmap(ns->shm[0], ns->shm_size);
 	fd_close(&ns->shm_fd);

@@ -50,6 +50,8 @@ struct ns {
 	struct shm_queue *shm[NSGATE_QUEUES_MAX]; /* record.queue_count blocks, in one mapping */
 	size_t shm_size;
 	int shm_fd, proc_fd, aux_fd, watch_fd;
+	struct names *names; /* what is known of names here; NULL: no policy has asked yet */
+	void *names_area;    /* where that is kept */
 	struct queue queues[NSGATE_QUEUES_MAX]; /* record.queue_count of them */
 	struct worker *workers[NSGATE_QUEUES_MAX];
 	uint32_t unserved[NSGATE_QUEUES_MAX];		/* as struct queue says, when it was told */

@@ -25,6 +25,7 @@
 #include "agent/agent.h"
 #include "hash.h"
 #include "loop.h"
+#include "agent/ns/names.h"
 #include "agent/ns/state.h"
 #include "nsgate/hook.h"
 #include "nsgate/flow.h"
@@ -117,6 +118,8 @@ static struct nsgate_rules_spec wanted_spec(const struct ns *ns, uint32_t genera
 			spec.flags |= NSGATE_RULES_STRICT;
 		if (hands_on(info))
 			spec.flags |= NSGATE_RULES_CONSUMERS;
+		if (info->names)
+			spec.flags |= NSGATE_RULES_NAMES;
 		want_bypass(&spec, info);
 	} else {
 		/* Nothing is known but that it is to be policed: as before, else both ways. */
@@ -225,6 +228,10 @@ static int binding_make(struct ns *ns, struct policy *policy, struct queue_bindi
 			policy_state_join(&binding.state, &first->state);
 		else if (!err)
 			err = policy_state_init(&binding.state, policy, NULL);
+		if (!err && policy_info(policy)->names) {
+			err = ns_names_open(ns, policy_info(policy)->names->entries);
+			binding.names = ns->names;
+		}
 	}
 	if (err) {
 		binding_free(&binding);
@@ -457,27 +464,34 @@ void ns_policy_tick(void)
 			ns->todo |= NS_TODO_RULES;
 }
 
-struct denied_call {
+/* What the rules in force know of the queue's answers. */
+struct answers_call {
 	struct queue *queue;
-	bool notes;
+	bool notes, turns;
 };
 
-static void set_notes_denied(void *arg)
+static void set_answers(void *arg)
 {
-	const struct denied_call *call = arg;
+	const struct answers_call *call = arg;
 
 	call->queue->in_force.notes_denied = call->notes;
+	call->queue->in_force.turns = call->turns;
 }
 
-static void tell_notes_denied(struct ns *ns)
+static void tell_answers(struct ns *ns)
 {
-	const bool notes = ns->wanted.flags & NSGATE_RULES_DENIED && ns_rules_settled(ns);
+	const uint32_t known = ns_rules_settled(ns) ? ns->wanted.flags : 0;
 
 	for (unsigned int i = 0; i < ns->record.queue_count; i++) {
-		struct denied_call call = {.queue = &ns->queues[i], .notes = notes};
+		const struct judge_policy *judge = &ns->queues[i].in_force;
+		struct answers_call call = {
+			.queue = &ns->queues[i],
+			.notes = known & NSGATE_RULES_DENIED,
+			.turns = known & NSGATE_RULES_NAMES,
+		};
 
-		if (ns->queues[i].in_force.notes_denied != notes)
-			call_in_worker(ns, i, set_notes_denied, &call);
+		if (judge->notes_denied != call.notes || judge->turns != call.turns)
+			call_in_worker(ns, i, set_answers, &call);
 	}
 }
 
@@ -487,7 +501,7 @@ static void rules_taken(struct ns *ns)
 	ns->rules_error[0] = '\0';
 	if (ns_rules_settled(ns))
 		note_hash(ns, ns->policy ? policy_info(ns->policy)->source_hash : 0);
-	tell_notes_denied(ns);
+	tell_answers(ns);
 }
 
 static void rules_refused(struct ns *ns, uint32_t status, const char *text)
@@ -549,7 +563,7 @@ int ns_policy_start(struct ns *ns, struct policy *policy)
 		note_hash(ns, 0);
 	ns->wanted = wanted_spec(ns, ns->generation);
 	note_kernel(ns);
-	tell_notes_denied(ns);
+	tell_answers(ns);
 	return 0;
 }
 

@@ -335,6 +335,8 @@ void queue_bind(struct queue *queue, struct queue_binding *binding)
 	queue->config_unsent = false;
 	/* Until the rules in force are those of this policy. */
 	queue->in_force.notes_denied = false;
+	queue->in_force.turns = false;
+	SWAP(queue->in_force.names, binding->names);
 	if (!queue->in_force.policy)
 		return;
 

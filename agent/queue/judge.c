@@ -18,6 +18,7 @@
 #include "clock.h"
 #include "agent/event.h"
 #include "judge.h"
+#include "names/gate.h"
 #include "agent/queue/mangle.h"
 #include "nsgate/hook.h"
 #include "nsgate/flow.h"
@@ -65,6 +66,9 @@ static void describe(const struct queue *queue, enum nsgate_flow flow, const str
 	ret->to_loopback = in->oif == NSGATE_LOOPBACK_INDEX;
 	ret->from_loopback = in->iif == NSGATE_LOOPBACK_INDEX;
 	ret->is_transports = in->skbinfo & NFQA_SKB_CSUMNOTREADY;
+	ret->is_gso = in->skbinfo & NFQA_SKB_GSO;
+	ret->iif = in->iif;
+	ret->oif = in->oif;
 	ret->data = in->data;
 	ret->caplen = in->caplen;
 	ret->pkt = (struct pkt){
@@ -246,6 +250,26 @@ static void hand_on(struct judgement *j)
 	count_fate(j, SHM_FATE_QUEUED_ELSEWHERE);
 }
 
+/*
+ * The query goes round the hook as its own answer. The rules drop what is not for this namespace,
+ * and the rest comes to be judged once more.
+ */
+static void turn_round(struct judgement *j)
+{
+	const size_t length = gate_turn(&j->queue->in_force, &j->packet, j->buffers->rewritten);
+
+	if (length == 0) {
+		drop(j);
+		return;
+	}
+	send_round(j, NSGATE_ANSWER_TURNED);
+	if (j->out->verdict == NF_REPEAT) {
+		j->out->payload = j->buffers->rewritten;
+		j->out->payload_length = length;
+	}
+	count_fate(j, SHM_FATE_REJECTED);
+}
+
 static void carry_out(struct judgement *j)
 {
 	switch (j->result.verdict) {
@@ -263,6 +287,9 @@ static void carry_out(struct judgement *j)
 	case JUDGE_VERDICT_REJECT:
 		reject(j);
 		count_fate(j, SHM_FATE_REJECTED);
+		break;
+	case JUDGE_VERDICT_TURN:
+		turn_round(j);
 		break;
 	case JUDGE_VERDICT_QUEUE:
 		hand_on(j);

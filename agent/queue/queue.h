@@ -151,6 +151,7 @@ struct queue_binding {
 	uint32_t generation;
 	bool accept_without_policy;
 	bool selective;	       /* as struct judge_policy */
+	struct names *names;   /* the same; not the queue's, and to be there until it is replaced */
 	uint64_t fallback_key; /* tells the default of one policy from another's; no rule's hash */
 	/*
 	 * For each rule of the new policy the counters it starts with, in order (the old rule of

@@ -7,6 +7,7 @@
  */
 #include "broker/nft/expr.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h> /* libnftnl/expr.h needs FILE */
 #include <libnftnl/expr.h>
@@ -14,6 +15,7 @@
 #include <linux/in.h>
 #include <linux/in6.h>
 #include <linux/netfilter.h>
+#include <linux/netfilter/nf_conntrack_tuple_common.h>
 #include <linux/netfilter/xt_NFQUEUE.h>
 #include <linux/rtnetlink.h>
 #include <stdlib.h>
@@ -105,6 +107,19 @@ static void compare(struct nft_batch *batch, enum nft_cmp_ops op, const void *va
 	nftnl_expr_set_u32(expr, NFTNL_EXPR_CMP_SREG, NFT_REG_1);
 	nftnl_expr_set_u32(expr, NFTNL_EXPR_CMP_OP, op);
 	nftnl_expr_set(expr, NFTNL_EXPR_CMP_DATA, value, size);
+}
+
+void nft_match_ct_original_port(struct nft_batch *batch, enum nft_cmp_ops op, uint16_t port)
+{
+	struct nftnl_expr *expr = add(batch, "ct");
+	const uint16_t value = htons(port);
+
+	if (!expr)
+		return;
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_CT_KEY, NFT_CT_PROTO_DST);
+	nftnl_expr_set_u32(expr, NFTNL_EXPR_CT_DREG, NFT_REG_1);
+	nftnl_expr_set_u8(expr, NFTNL_EXPR_CT_DIR, IP_CT_DIR_ORIGINAL);
+	compare(batch, op, &value, sizeof(value));
 }
 
 static void compare_number(struct nft_batch *batch, uint32_t mask, enum nft_cmp_ops op,

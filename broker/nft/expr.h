@@ -43,6 +43,9 @@ void nft_match_ct(struct nft_batch *batch, enum nft_ct_keys key, uint32_t mask, 
 /* ct direction DIRECTION (enum ip_conntrack_dir). */
 void nft_match_ct_direction(struct nft_batch *batch, uint8_t direction);
 
+/* ct original proto-dst OP port: before any translation, and the same for both directions. */
+void nft_match_ct_original_port(struct nft_batch *batch, enum nft_cmp_ops op, uint16_t port);
+
 /* Bits of a conntrack entry's label, NSGATE_LABEL_BITS of them. */
 struct nft_label {
 	uint32_t words[4];

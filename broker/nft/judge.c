@@ -61,10 +61,23 @@ static const struct rule judge_rules[] = {
 	{IF_CT, {{on_state, STATE_RARE}, {do_jump, ROLE_ODD}}},
 	{NOT(IF_CT), {{do_jump, ROLE_ODD}}},
 
-	{EACH_PATH | IF_OFFLOADS,
+	{EACH_PATH | IF_OFFLOADS | NOT(IF_NAMES),
 	 {{on_path}, {on_direction, IP_CT_DIR_ORIGINAL}, {on_accepted}, {do_accept_offloaded}}},
-	{EACH_PATH | IF_OFFLOADS,
+	{EACH_PATH | IF_OFFLOADS | NOT(IF_NAMES),
 	 {{on_path}, {on_direction, IP_CT_DIR_REPLY}, {on_accepted_reply}, {do_accept_offloaded}}},
+	/* Each query is judged, and each answer; resolvers here are asked by whatever port. */
+	{EACH_PATH | IF_OFFLOADS | IF_NAMES,
+	 {{on_path},
+	  {on_no_query},
+	  {on_direction, IP_CT_DIR_ORIGINAL},
+	  {on_accepted},
+	  {do_accept_offloaded}}},
+	{EACH_PATH | IF_OFFLOADS | IF_NAMES,
+	 {{on_path},
+	  {on_no_query},
+	  {on_direction, IP_CT_DIR_REPLY},
+	  {on_accepted_reply},
+	  {do_accept_offloaded}}},
 
 	{IF_CT, {{on_direction, IP_CT_DIR_REPLY}, {do_goto, ROLE_REPLIES}}},
 
@@ -74,6 +87,8 @@ static const struct rule judge_rules[] = {
 	{IF_CT, {{on_state, STATE_NEW}, {do_queue, NSGATE_FLOW_NEW}}},
 	{IF_LABELS, {{on_unsure}, {do_queue, NSGATE_FLOW_UNSURE}}},
 	{EACH_PATH | IF_LABELS | NOT(IF_OFFLOADS),
+	 {{on_path}, {on_accepted}, {do_queue, NSGATE_FLOW_KNOWN}}},
+	{EACH_PATH | IF_LABELS | IF_OFFLOADS | IF_NAMES,
 	 {{on_path}, {on_accepted}, {do_queue, NSGATE_FLOW_KNOWN}}},
 	{IF_CT, {{on_state, STATE_RELATED}, {do_queue, NSGATE_FLOW_EXPECTED}}},
 	{IF_LABELS, {{on_never_passed}, {do_queue, NSGATE_FLOW_UNSURE}}}, /* older than the rules */
@@ -95,13 +110,21 @@ static const struct rule replies_rules[] = {
 
 /*
  * A packet with a mark: the agent's answer to one that it sent round, or anybody's. REMEMBER is no
- * answer to a packet that goes round: somebody made it up.
+ * answer to a packet that goes round: somebody made it up. TURNED is a refused query as its own
+ * answer: it goes back to who asked and nowhere else, and is asked about once more, as anybody can
+ * set a mark.
  */
 static const struct rule answers_rules[] = {
 	{0, {{on_answer, NSGATE_ANSWER_REJECT}, {do_goto, ROLE_REJECT}}},
 	{IF_DENIES, {{on_answer, NSGATE_ANSWER_DENY}, {do_goto, ROLE_DENIED}}},
 	{NOT(IF_DENIES), {{on_answer, NSGATE_ANSWER_DENY}, {do_verdict, NF_DROP}}},
 	{0, {{on_answer, NSGATE_ANSWER_REMEMBER}, {do_verdict, NF_DROP}}},
+	{IF_NAMES | IF_OUT | IF_FIB,
+	 {{on_answer, NSGATE_ANSWER_TURNED},
+	  {on_destination_not, RTN_LOCAL},
+	  {do_verdict, NF_DROP}}},
+	{IF_NAMES | IF_OUT | NOT(IF_FIB),
+	 {{on_answer, NSGATE_ANSWER_TURNED}, {do_verdict, NF_DROP}}},
 };
 
 /*

@@ -60,6 +60,7 @@ void rules_unsure(const struct rules_set *set)
 static const struct rule marked_rules[] = {
 	{0, {{on_answer, NSGATE_ANSWER_REJECT}, {do_verdict, NF_DROP}}},
 	{0, {{on_answer, NSGATE_ANSWER_DENY}, {do_verdict, NF_DROP}}},
+	{IF_NAMES, {{on_answer, NSGATE_ANSWER_TURNED}, {do_verdict, NF_DROP}}},
 	{IF_SELECTIVE,
 	 {{on_answer, NSGATE_ANSWER_REMEMBER}, {do_clear_mark}, {do_goto, ROLE_NOTED}}},
 	{NOT(IF_SELECTIVE), {{on_answer, NSGATE_ANSWER_REMEMBER}, {do_clear_mark}}},

@@ -5,6 +5,7 @@
 
 #include "broker/nft/rule.h"
 
+#define DNS_PORT 53
 #define NO_UID UINT32_MAX /* (uid_t)-1 */
 #define TCP_FLAGS_OFFSET 13
 #define TCP_FLAG_SYN 0x02
@@ -132,6 +133,15 @@ void on_status(const struct rule_context *context, uint32_t bits)
 void on_status_not(const struct rule_context *context, uint32_t bits)
 {
 	nft_match_ct(context->set->batch, NFT_CT_STATUS, bits, NFT_CMP_EQ, 0);
+}
+
+void on_no_query(const struct rule_context *context, NO_VALUE)
+{
+	struct nft_batch *batch = context->set->batch;
+
+	nft_match_meta(batch, NFT_META_IIF, UINT32_MAX, NFT_CMP_NEQ, NSGATE_LOOPBACK_INDEX);
+	nft_match_meta(batch, NFT_META_OIF, UINT32_MAX, NFT_CMP_NEQ, NSGATE_LOOPBACK_INDEX);
+	nft_match_ct_original_port(batch, NFT_CMP_NEQ, DNS_PORT);
 }
 
 void on_direction(const struct rule_context *context, uint32_t direction)

@@ -83,6 +83,7 @@ static uint32_t when_set(const struct rules_set *set, uint32_t hook)
 		{set->ct_label, IF_LABELS},
 		{set->fib, IF_FIB},
 		{set->strict, IF_STRICT},
+		{set->names, IF_NAMES},
 		{set->offload && set->ct_label && memory, IF_OFFLOADS},
 		{rules_denies(set, hook), IF_DENIES},
 		{rules_remembers(set, hook), IF_REMEMBERS},

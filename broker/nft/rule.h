@@ -47,6 +47,7 @@ enum rule_when {
 	IF_LABELLING = 1 << 14, /* flows are labelled here */
 	IF_ACCEPTED = 1 << 15,	/* and what comes here has been accepted */
 	IF_SELECTIVE = 1 << 16, /* it may not have been: a mark tells */
+	IF_NAMES = 1 << 18,	/* all that belongs to queries of the DNS is asked about */
 	IF_OF_KERNEL = 1 << 17, /* an error by this path is the kernel's own; else asked about */
 
 	EACH_PATH = 1 << 30,
@@ -144,6 +145,7 @@ rule_part_add on_destination_not;
 rule_part_add on_state;	 /* ct state: any of the bits */
 rule_part_add on_status; /* ct status: any of IPS_* */
 rule_part_add on_status_not;
+rule_part_add on_no_query;  /* ct original proto-dst != 53, and by no loopback */
 rule_part_add on_direction; /* ct direction IP_CT_DIR_* */
 rule_part_add on_denied;    /* the flow is in the set of denied ones of NFPROTO_* */
 

@@ -39,6 +39,7 @@ struct rules_set {
 	bool opened;	/* nobody judges: let everything pass */
 	bool selective; /* not all that passes was accepted: the agent says what was */
 	bool strict;	/* guard what leaves */
+	bool names;	/* queries and their answers are queued, whatever is known of their flow */
 	uint32_t answers[NSGATE_ANSWER_MAX];
 	const struct nsgate_bypass_mark *bypass; /* by which consumers accept whole flows */
 	uint32_t bypass_count;

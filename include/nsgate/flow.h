@@ -78,6 +78,7 @@ enum nsgate_answer {
 	NSGATE_ANSWER_REJECT,	/* NF_REPEAT: TCP reset or ICMP unreachable, then drop */
 	NSGATE_ANSWER_DENY,	/* NF_REPEAT: drop, and note the flow as denied */
 	NSGATE_ANSWER_REMEMBER, /* NF_ACCEPT: note the flow as accepted, clear the mark */
+	NSGATE_ANSWER_TURNED,	/* NF_REPEAT: queue it if it is for an address of ours, else drop */
 	NSGATE_ANSWER_MAX
 };
 

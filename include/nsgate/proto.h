@@ -189,8 +189,9 @@ enum nsgate_rules_flag {
 	NSGATE_RULES_OVERLOAD = 1 << 3,	 /* the queue lets packets pass when it is overloaded */
 	NSGATE_RULES_DENIED = 1 << 4,	 /* with OFFLOAD: drops those of denied flows, too */
 	NSGATE_RULES_CONSUMERS = 1 << 5, /* some packets are handed to other programs */
+	NSGATE_RULES_NAMES = 1 << 6,	 /* all that belongs to queries of the DNS is queued */
 
-	NSGATE_RULES_ALL = (1 << 6) - 1,
+	NSGATE_RULES_ALL = (1 << 7) - 1,
 	NSGATE_RULES_UNKNOWN = 1 << 30, /* nobody sends it: something else was asked for that the
 					   receiver does not know */
 };

@@ -418,7 +418,8 @@ static void choose_fields_of(struct policy_class *class, const size_t *values, b
 	for (int field = 0; field < POLICY_FIELD_MAX; field++) {
 		if (policy_matches[field].of_flow != of_flow ||
 		    values[field] < DIMENSION_VALUES_MIN ||
-		    policy_matches[field].compare == POLICY_COMPARE_LINKS)
+		    policy_matches[field].compare == POLICY_COMPARE_BITS ||
+		    policy_matches[field].compare == POLICY_COMPARE_QUERY)
 			continue;
 		class->fields |= POLICY_FIELD_BIT(field);
 		class->dimensions[class->dimension_count++].field = (enum policy_field)field;

@@ -30,6 +30,7 @@ static void free_policy(struct policy *policy)
 	free(policy->fickle.rules);
 	free(policy->rule_infos);
 	free(policy->rule_names);
+	domain_set_free(policy->name_set);
 	free(policy->source);
 	free(policy);
 }
@@ -68,6 +69,9 @@ static int compile_checks(struct policy *policy, const struct policy_doc *doc)
 			};
 			memcpy(&policy->values[values], &doc->values[match->first],
 			       match->count * sizeof(*policy->values));
+			if (match->field == POLICY_FIELD_DNS)
+				policy->values[values].query.forbids =
+					policy_action_forbids(rule->action);
 			values += match->count;
 		}
 		policy->rules[i].check_count = (uint32_t)checks - policy->rules[i].first_check;
@@ -137,8 +141,11 @@ static int compile_rules(struct policy *policy, const struct policy_doc *doc)
 	}
 	policy->info.rule_count = doc->rule_count;
 	policy->info.rules = policy->rule_infos;
-	policy->info.copy_length =
-		policy->info.needs & POLICY_NEED_WHOLE ? COPY_EVERYTHING : COPY_HEADERS;
+	policy->info.copy_length = COPY_HEADERS;
+	if (policy->info.needs & POLICY_NEED_MESSAGE)
+		policy->info.copy_length += POLICY_MESSAGE_MAX;
+	if (policy->info.needs & POLICY_NEED_WHOLE)
+		policy->info.copy_length = COPY_EVERYTHING;
 	return 0;
 }
 
@@ -197,11 +204,24 @@ static void compile_info(struct policy *policy, const struct policy_doc *doc)
 		info->rejects |= doc->rules[i].action == POLICY_ACTION_REJECT;
 }
 
-static int compile_doc(struct policy *policy, const struct policy_doc *doc)
+/* The set of patterns is taken from the document. */
+static void compile_names(struct policy *policy, struct policy_doc *doc)
+{
+	if (!doc->names.is_used)
+		return;
+	policy->names = doc->names.said;
+	policy->info.names = &policy->names;
+	policy->info.needs |= POLICY_NEED_MESSAGE;
+	policy->name_set = doc->names.set;
+	doc->names.set = NULL;
+}
+
+static int compile_doc(struct policy *policy, struct policy_doc *doc)
 {
 	int err;
 
 	compile_info(policy, doc);
+	compile_names(policy, doc);
 	err = compile_rules(policy, doc);
 	if (err == 0)
 		err = policy_class_build(&policy->class, doc);
@@ -289,6 +309,11 @@ const char *policy_source(const struct policy *policy, size_t *ret_length)
 {
 	*ret_length = policy->source_length;
 	return policy->source;
+}
+
+uint64_t policy_name_lists(const struct policy *policy, const struct domain *domain)
+{
+	return policy->name_set ? domain_set_match(policy->name_set, domain) : 0;
 }
 
 bool policy_ifpattern_match(const char *pattern, const char *name)

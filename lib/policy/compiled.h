@@ -69,6 +69,9 @@ struct policy {
 	struct policy_fickle fickle;
 	uint8_t defaults[PKT_DIRECTION_MAX]; /* enum policy_action */
 
+	struct policy_names names;
+	struct domain_set *name_set; /* NULL: there are no lists of names */
+
 	struct policy_rule_info *rule_infos;
 	char *rule_names; /* one after the other */
 	char ifpatterns[NSGATE_IFPATTERNS_MAX][POLICY_IFPATTERN_MAX];

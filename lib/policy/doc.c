@@ -15,6 +15,7 @@
 #include "nsgate/hook.h"
 #include "nsgate/proto.h"
 #include "policy/doc.h"
+#include "policy/domains.h"
 #include "policy/json.h"
 #include "policy/match.h"
 #include "policy/rule.h"
@@ -214,6 +215,7 @@ static const struct key keys[] = {
 	{"on_overload", read_on_overload},
 	{"offload", read_offload},
 	{"strict", read_strict},
+	{"names", policy_names_read},
 	{"rules", read_rules},
 	{"comment", read_comment},
 };
@@ -355,6 +357,7 @@ void policy_doc_read(struct policy_reader *reader, struct json_object *document)
 	size_t before;
 
 	doc->hooks = DEFAULT_HOOKS;
+	policy_names_begin(reader);
 	for (int i = 0; i < PKT_DIRECTION_MAX; i++)
 		doc->defaults[i] = POLICY_ACTION_DROP;
 
@@ -368,6 +371,7 @@ void policy_doc_read(struct policy_reader *reader, struct json_object *document)
 	check_names(reader);
 	check_rejects(reader);
 	check_bypass_marks(reader);
+	policy_names_check(reader);
 }
 
 void policy_doc_free(struct policy_doc *doc)
@@ -375,6 +379,7 @@ void policy_doc_free(struct policy_doc *doc)
 	free(doc->rules);
 	free(doc->matches);
 	free(doc->values);
+	policy_names_free(&doc->names);
 	memset(doc, 0, sizeof(*doc));
 }
 

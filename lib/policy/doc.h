@@ -12,6 +12,7 @@
 #include "pkt.h"
 #include "policy/policy.h"
 #include "policy/problems.h"
+#include "proto/domain_set.h"
 
 #define POLICY_IFPATTERN_MAX 17 /* a link's name of 15 bytes, an asterisk, the NUL */
 
@@ -27,7 +28,12 @@ union policy_value {
 		struct pkt_addr low, high; /* inclusive */
 		uint8_t family;
 	} address;
-	uint64_t links; /* bits of the interface patterns */
+	uint64_t bits; /* of interface patterns, or of lists of names */
+	/* "dns": its match has this one first, and then ranges of types, or none for all. */
+	struct {
+		uint64_t names, not_names; /* bits of lists; 0: not asked */
+		bool forbids;		   /* the rule's action: set when it is compiled */
+	} query;
 };
 
 struct policy_json_list;
@@ -58,6 +64,15 @@ struct policy_doc_rule {
 	uint32_t first_match, match_count;
 };
 
+/* "names", and the lists of all rules. */
+struct policy_doc_names {
+	struct policy_names said;
+	bool is_used; /* there is "names", or a rule asks for one */
+	struct domain_set *set;
+	char *lists[DOMAIN_SET_LISTS_MAX]; /* each as it was written */
+	uint32_t list_count;
+};
+
 struct policy_doc {
 	char name[NSGATE_NAME_MAX];
 	bool audit, offload, strict, open_on_agent_down, open_on_overload;
@@ -71,6 +86,7 @@ struct policy_doc {
 	size_t value_count, value_room;
 	char ifpatterns[NSGATE_IFPATTERNS_MAX][POLICY_IFPATTERN_MAX];
 	size_t ifpattern_count;
+	struct policy_doc_names names;
 };
 
 /* The walk through a document: where it is, what it found, what it makes. */

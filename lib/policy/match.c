@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "policy/match.h"
+#include "policy/domains.h"
 #include "policy/value.h"
 
 /* ---- readers of one value ---- */
@@ -136,7 +137,7 @@ static void parse_link(struct policy_reader *reader, struct json_object *json)
 	unsigned int index;
 
 	if (policy_value_link(reader, json, &index)) {
-		value.links = UINT64_C(1) << index;
+		value.bits = UINT64_C(1) << index;
 		policy_doc_add_value(reader, &value);
 	}
 }
@@ -344,6 +345,12 @@ static bool fetch_ct(const struct pkt *pkt, uint64_t *ret)
 	return true;
 }
 
+static bool fetch_domain(const struct pkt *pkt, uint64_t *ret)
+{
+	*ret = pkt->domains;
+	return pkt->have & PKT_HAVE_DOMAIN;
+}
+
 /* ---- the table ---- */
 
 #define REVERSIBLE true
@@ -354,11 +361,18 @@ static bool fetch_ct(const struct pkt *pkt, uint64_t *ret)
 #define NUMBERS(name, reversible, of_flow, needs, compare, max, parse, fetch)                      \
 	{                                                                                          \
 		name, POLICY_COMPARE_##compare, reversible, of_flow, needs, max, parse, fetch,     \
-			NULL                                                                       \
+			NULL, false                                                                \
 	}
 #define ADDRESSES(name, reversible, of_flow, needs, parse, address)                                \
 	{                                                                                          \
-		name, POLICY_COMPARE_ADDRESS, reversible, of_flow, needs, 0, parse, NULL, address  \
+		name, POLICY_COMPARE_ADDRESS, reversible, of_flow, needs, 0, parse, NULL, address, \
+			false                                                                      \
+	}
+/* One list is one value. */
+#define LISTS(name, reversible, compare, needs, max, parse, fetch)                                 \
+	{                                                                                          \
+		name, POLICY_COMPARE_##compare, reversible, OF_PACKET, needs, max, parse, fetch,   \
+			NULL, true                                                                 \
 	}
 
 /* A row is one match. */
@@ -384,9 +398,9 @@ const struct policy_match policy_matches[POLICY_FIELD_MAX] = {
 		parse_icmp_code, fetch_icmp_code),
 	[POLICY_FIELD_TCP_FLAGS] = NUMBERS("tcp_flags", ONE_WAY, OF_PACKET, NO_NEEDS, MASKED, 255,
 		parse_tcp_flags, fetch_tcp_flags),
-	[POLICY_FIELD_IIF] = NUMBERS("iif", REVERSIBLE, OF_PACKET, NO_NEEDS, LINKS, UINT64_MAX,
+	[POLICY_FIELD_IIF] = NUMBERS("iif", REVERSIBLE, OF_PACKET, NO_NEEDS, BITS, UINT64_MAX,
 		parse_link, fetch_iif),
-	[POLICY_FIELD_OIF] = NUMBERS("oif", REVERSIBLE, OF_PACKET, NO_NEEDS, LINKS, UINT64_MAX,
+	[POLICY_FIELD_OIF] = NUMBERS("oif", REVERSIBLE, OF_PACKET, NO_NEEDS, BITS, UINT64_MAX,
 		parse_link, fetch_oif),
 	[POLICY_FIELD_SRC_MAC] = NUMBERS("src_mac", ONE_WAY, OF_PACKET, NO_NEEDS, RANGE,
 		(UINT64_C(1) << 48) - 1, parse_mac, fetch_src_mac),
@@ -406,6 +420,10 @@ const struct policy_match policy_matches[POLICY_FIELD_MAX] = {
 		parse_fragment, fetch_fragment),
 	[POLICY_FIELD_CT] = NUMBERS("ct", ONE_WAY, OF_PACKET, NO_NEEDS, MASKED, PKT_CT_ALL,
 		parse_ct, fetch_ct),
+	[POLICY_FIELD_DOMAIN] = LISTS("domain", REVERSIBLE, BITS, NO_NEEDS, UINT64_MAX,
+		policy_names_read_domain, fetch_domain),
+	[POLICY_FIELD_DNS] = LISTS("dns", ONE_WAY, QUERY, NO_NEEDS, 0,
+		policy_names_read_dns, NULL),
 };
 /* clang-format on */
 static_assert(sizeof(policy_matches) / sizeof(policy_matches[0]) == POLICY_FIELD_MAX &&
@@ -419,7 +437,7 @@ static void read_values(struct policy_reader *reader, const struct policy_match 
 {
 	size_t count, before;
 
-	if (!json_object_is_type(value, json_type_array)) {
+	if (match->is_whole || !json_object_is_type(value, json_type_array)) {
 		match->parse(reader, value);
 		return;
 	}
@@ -475,13 +493,48 @@ static bool number_holds(enum policy_compare compare, const union policy_value *
 		return number >= value->range.low && number <= value->range.high;
 	case POLICY_COMPARE_MASKED:
 		return (number & value->masked.mask) == value->masked.value;
-	case POLICY_COMPARE_LINKS:
-		return number & value->links;
-	case POLICY_COMPARE_ADDRESS: /* not a number */
+	case POLICY_COMPARE_BITS:
+		return number & value->bits;
+	case POLICY_COMPARE_ADDRESS: /* not numbers */
+	case POLICY_COMPARE_QUERY:
 	case POLICY_COMPARE_MAX:
 		break;
 	}
 	return false;
+}
+
+static bool type_holds(const union policy_value *types, size_t count, uint16_t type)
+{
+	for (size_t i = 0; i < count; i++)
+		if (number_holds(POLICY_COMPARE_RANGE, &types[i], type))
+			return true;
+	return count == 0;
+}
+
+/*
+ * What is no well-formed query is nothing that a rule accepts, and anything that one forbids. A
+ * connection is accepted where a query over it may be, and forbidden where every one is.
+ */
+static bool query_holds(const union policy_value *values, size_t count, const struct pkt *pkt,
+			bool negated)
+{
+	const bool asks = values->query.names || values->query.not_names || count > 1;
+	bool holds;
+
+	switch (pkt->query) {
+	case PKT_QUERY_GOOD:
+		holds = (!values->query.names || pkt->query_lists & values->query.names) &&
+			!(pkt->query_lists & values->query.not_names) &&
+			type_holds(values + 1, count - 1, pkt->query_type);
+		return holds != negated;
+	case PKT_QUERY_MALFORMED:
+		return values->query.forbids;
+	case PKT_QUERY_NOT_YET:
+		return asks || negated ? !values->query.forbids : true;
+	case PKT_QUERY_NONE:
+	default:
+		return false;
+	}
 }
 
 bool policy_match_holds(enum policy_field field, bool negated, const union policy_value *values,
@@ -490,9 +543,10 @@ bool policy_match_holds(enum policy_field field, bool negated, const union polic
 	const struct policy_match *match = &policy_matches[field];
 	uint64_t number;
 
-	if (match->address)
-		return any_address_holds(values, count, match->address(pkt), pkt->family) !=
-		       negated;
+	if (!match->fetch)
+		return match->address ? any_address_holds(values, count, match->address(pkt),
+							  pkt->family) != negated
+				      : query_holds(values, count, pkt, negated);
 	if (!match->fetch(pkt, &number))
 		return false;
 	for (size_t i = 0; i < count; i++) {

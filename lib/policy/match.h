@@ -26,7 +26,8 @@ enum policy_compare {
 	POLICY_COMPARE_RANGE,	/* a number within low..high */
 	POLICY_COMPARE_MASKED,	/* a number of which the bits in the mask equal the value's */
 	POLICY_COMPARE_ADDRESS, /* an address of the same family within low..high */
-	POLICY_COMPARE_LINKS, /* one of the patterns is among those that the link's name matches */
+	POLICY_COMPARE_BITS,	/* one of the patterns, or lists, is among those that match */
+	POLICY_COMPARE_QUERY,	/* a query of the DNS that is asked for */
 	POLICY_COMPARE_MAX
 };
 
@@ -38,14 +39,19 @@ struct policy_match {
 	uint32_t needs; /* enum policy_need: without that the field is another, or is not there */
 	uint64_t max;	/* the highest number that fetch() gives: RANGE and MASKED */
 
-	/* Read one value, and policy_doc_add_value() what it stands for (or policy_complain()). */
+	/*
+	 * Read one value, and policy_doc_add_value() what it stands for (or policy_complain()).
+	 * Where `is_whole`, a list is one value.
+	 */
 	void (*parse)(struct policy_reader *reader, struct json_object *value);
 
 	/* The packet's number; false where the packet has none, and then no rule matches on it. */
 	bool (*fetch)(const struct pkt *pkt, uint64_t *ret);
 
-	/* POLICY_COMPARE_ADDRESS has this one instead. */
+	/* POLICY_COMPARE_ADDRESS has this one instead; POLICY_COMPARE_QUERY has neither. */
 	const struct pkt_addr *(*address)(const struct pkt *pkt);
+
+	bool is_whole;
 };
 
 extern const struct policy_match policy_matches[POLICY_FIELD_MAX];

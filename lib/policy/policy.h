@@ -69,6 +69,8 @@ enum policy_field {
 	POLICY_FIELD_TTL,
 	POLICY_FIELD_FRAGMENT,
 	POLICY_FIELD_CT,
+	POLICY_FIELD_DOMAIN,
+	POLICY_FIELD_DNS,
 	POLICY_FIELD_MAX
 };
 
@@ -77,7 +79,32 @@ enum policy_need {
 	POLICY_NEED_OWNER = 1 << 0,    /* the uid and gid of who sent it: NFQA_CFG_F_UID_GID */
 	POLICY_NEED_SEGMENTS = 1 << 1, /* packets as on the wire, none larger: no NFQA_CFG_F_GSO */
 	POLICY_NEED_WHOLE = 1 << 2,    /* all bytes that it can copy */
+	POLICY_NEED_MESSAGE =
+		1 << 3, /* a message of the DNS, of POLICY_MESSAGE_MAX bytes at most */
 };
+
+#define POLICY_MESSAGE_MAX 4096 /* bytes of a message of the DNS that is read */
+
+/* What becomes of a query that is rejected. */
+enum policy_refuse { POLICY_REFUSE_NXDOMAIN, POLICY_REFUSE_REFUSED, POLICY_REFUSE_DROP };
+
+#define POLICY_RESOLVERS_MAX 16
+#define POLICY_NAMES_ENTRIES_MAX 65536
+
+/* What a policy says of names; all of it has its default where the policy has no "names". */
+struct policy_names {
+	struct policy_resolver {
+		struct pkt_addr address;
+		uint8_t family;
+	} resolvers[POLICY_RESOLVERS_MAX]; /* whose answers are believed */
+	uint32_t resolver_count;
+	uint32_t ttl_min_s, ttl_max_s, grace_s;
+	uint32_t entries;	/* addresses with a name, at most */
+	uint64_t private_lists; /* bit of the list of names that private addresses may have, or 0 */
+	enum policy_refuse refuse;
+};
+
+struct domain;
 
 struct policy; /* immutable once made; see policy_info() for what others need of it */
 
@@ -115,8 +142,9 @@ struct policy_info {
 	size_t ifpattern_count;
 	size_t rule_count;
 	const struct policy_rule_info *rules;
-	uint32_t limit_count; /* token buckets that a policy_state needs */
-	uint64_t source_hash; /* FNV-1a of the document as it was read */
+	uint32_t limit_count;		  /* token buckets that a policy_state needs */
+	const struct policy_names *names; /* NULL: the policy asks for no names */
+	uint64_t source_hash;		  /* FNV-1a of the document as it was read */
 };
 
 /*
@@ -138,6 +166,12 @@ const struct policy_info *policy_info(const struct policy *policy);
 
 /* The document as it was read (exact bytes, NUL-terminated; length in *ret_length). */
 const char *policy_source(const struct policy *policy, size_t *ret_length);
+
+/*
+ * Which of the policy's lists of names have a pattern that matches? Bits of pkt.domains and
+ * pkt.query_lists. Only where policy_info.names is not NULL.
+ */
+uint64_t policy_name_lists(const struct policy *policy, const struct domain *domain);
 
 /* Does a link's name match an iif/oif pattern ("eth0", "eth*")? */
 bool policy_ifpattern_match(const char *pattern, const char *name);

@@ -276,7 +276,7 @@ void policy_unknown_key(struct policy_reader *reader, const char *key, const cha
 
 static void unknown_rule_key(struct policy_reader *reader, const char *key)
 {
-	static const char *const later[] = {"domain", "dns", "tls", "http"};
+	static const char *const later[] = {"tls", "http"};
 	const char *bare = strncmp(key, "not_", 4) == 0 ? key + 4 : key;
 	const char *names[RULE_KEYS + POLICY_FIELD_MAX], *nearest;
 	size_t count = 0;

@@ -49,7 +49,9 @@ LARGE = {
 PARSER_ONLY = re.compile(
     r"is already taken by|is reversed|has bits set after|could never match|"
     r"outside of the mask|must be a whole number|must be 1, the only version|"
-    r"is above 0xffffffff|must have a bit that is set|is what the rule's own|at most 8 different bypass|is not an IP address|is not in 0\.\.4294967294"
+    r"is above 0xffffffff|must have a bit that is set|is what the rule's own|at most 8 different bypass|is not an IP address|is not in 0\.\.4294967294|"
+    r"is not a pattern of names|needs \"names\" with|is one too many|is more than \"ttl_max\"|"
+    r"a resolver is one address|whose answers come in by"
 )
 
 # Values that a mutation puts in the place of another.

@@ -32,6 +32,9 @@ static const struct {
 	[POLICY_FIELD_TTL] = {"'ttl':7", "'ttl':[7,9,11]", false},
 	[POLICY_FIELD_FRAGMENT] = {"'fragment':true", "'fragment':[true,true,true]", false},
 	[POLICY_FIELD_CT] = {"'ct':'reply'", "'ct':['reply','reply','reply']", false},
+	[POLICY_FIELD_DOMAIN] = {"'domain':'a.example'",
+				 "'domain':['a.example','b.example','c.example']", false},
+	[POLICY_FIELD_DNS] = {"'dns':{}", "'dns':{'type':['A','AAAA','MX']}", false},
 };
 
 static bool decides_flow(const char *rules, const struct pkt *pkt, int32_t rule)
@@ -41,7 +44,9 @@ static bool decides_flow(const char *rules, const struct pkt *pkt, int32_t rule)
 	struct fixture f;
 	bool decides;
 
-	snprintf(text, sizeof(text), "{'version':1,'default':'drop','rules':[%s]}", rules);
+	snprintf(text, sizeof(text),
+		 "{'version':1,'default':'drop','names':{'resolvers':['10.0.0.9']},'rules':[%s]}",
+		 rules);
 	f = open_policy(text);
 	decision = decide(&f, pkt);
 	if (decision.rule != rule)

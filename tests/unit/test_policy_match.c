@@ -23,8 +23,10 @@ static struct value value_of(const struct policy_match *match, const struct pkt 
 
 	if (match->address)
 		value.address = *match->address(pkt);
-	else
+	else if (match->fetch)
 		value.present = match->fetch(pkt, &value.number);
+	else
+		value.number = pkt->query;
 	if (!value.present)
 		value.number = 0;
 	return value;
@@ -97,7 +99,8 @@ static struct pkt vary(void)
 	pkt.mark = 7;
 	pkt.ct = PKT_CT_ESTABLISHED;
 	pkt.iif_bits = pkt.oif_bits = 3;
-	pkt.have |= PKT_HAVE_MAC;
+	pkt.have |= PKT_HAVE_MAC | PKT_HAVE_DOMAIN;
+	pkt.query = PKT_QUERY_GOOD;
 	return pkt;
 }
 

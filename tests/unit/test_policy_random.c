@@ -216,6 +216,8 @@ static void random_value(enum policy_field field, struct plain_value *value)
 		emit("\"%s\"", states[value->low]);
 		value->low = value->mask = UINT64_C(1) << value->low;
 		break;
+	case POLICY_FIELD_DOMAIN: /* test_policy_names */
+	case POLICY_FIELD_DNS:
 	case POLICY_FIELD_MAX:
 		break;
 	}
@@ -285,7 +287,7 @@ static void random_rule(struct plain_rule *rule, int index, uint32_t field_count
 static void random_policy(int rules)
 {
 	static const char *const defaults[] = {"accept", "drop", "reject"};
-	uint32_t field_count = below(2) ? POLICY_FIELD_MAX : POLICY_FIELD_DPORT + 1;
+	uint32_t field_count = below(2) ? POLICY_FIELD_CT + 1 : POLICY_FIELD_DPORT + 1;
 
 	text_length = 0;
 	plain_count = rules;
