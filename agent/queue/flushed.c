@@ -17,7 +17,7 @@
  * ago, or if the worker found the queue empty then (`empty_at_ns`). What is flushed between a check
  * and the end of the turns that rely on it is counted by its verdict. These are at most
  * CHECK_PACKETS packets and one turn, and only packets that would have been judged within
- * CHECK_NS.
+ * CHECK_NS. No check is made while packets are requeued.
  *
  * A plain reading of the numbers gives a suspicion. An exact one (queue_snapshot()) makes it
  * certain. In a flood no reading is exact. There, only one packet by each number can be on its way

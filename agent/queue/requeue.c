@@ -9,10 +9,10 @@
  * that waits is requeued, and all messages of that time are ignored.
  *
  * Requeueing is a state of the queue. It begins with the last id of each number
- * (queue_requeue_begin()). Each turn then requeues a portion, and judges a batch as every turn
- * does (queue_requeue_portion()). So the other queues of the worker have their turns in between.
- * While it lasts something older than the turn waits (`older_undecided`), so nothing is decided by
- * range. The state ends when the last portion is sent.
+ * (queue_requeue_begin()). Each turn then requeues a portion by each number, and judges a batch as
+ * every turn does (queue_requeue_portion()). So the other queues of the worker have their turns in
+ * between. While it lasts something older than the turn waits (`older_undecided`), so nothing is
+ * decided by range. The state ends when the last portion is sent.
  *
  * A packet may have its id and not be in the queue yet when the last ids are read. It is there
  * before the verdict is, because both take the queue's lock. It is requeued as well.
@@ -22,8 +22,9 @@
  *
  * The kernel numbers a requeued packet twice. Its numbers show how many there were: each has one
  * more. Where packets come in too fast for an exact reading, it is what waited at the beginning.
- * The shared counters say that a requeue is under way. If the agent dies before it has counted, the
- * next one counts for it.
+ * What is flushed while the state lasts is counted as requeued: the numbers cannot tell the two
+ * apart. The shared counters say that a requeue is under way. If the agent dies before it has
+ * counted, the next one counts for it.
  */
 #include "agent/queue/internal.h"
 
@@ -42,23 +43,11 @@ static void count_requeued(struct queue *queue)
 		counters_requeue_recover(queue->shm, &now.sum);
 }
 
-static struct queue_number *next_to_requeue(struct queue *queue, enum nsgate_flow *ret)
-{
-	for (unsigned int flow = 0; flow < NSGATE_FLOW_MAX; flow++) {
-		if (!queue->numbers[flow].to_requeue)
-			continue;
-		*ret = (enum nsgate_flow)flow;
-		return &queue->numbers[flow];
-	}
-	return NULL;
-}
-
 static void end_if_done(struct queue *queue)
 {
-	enum nsgate_flow flow;
-
-	if (next_to_requeue(queue, &flow))
-		return;
+	for (unsigned int flow = 0; flow < NSGATE_FLOW_MAX; flow++)
+		if (queue->numbers[flow].to_requeue)
+			return;
 	queue->requeueing = false;
 	queue->older_undecided = false;
 	count_requeued(queue);
@@ -112,13 +101,10 @@ static bool has_room(struct queue *queue)
 	return true;
 }
 
-void queue_requeue_portion(struct queue *queue, struct queue_buffers *buffers)
+static void send_portion(struct queue *queue, struct queue_buffers *buffers, enum nsgate_flow flow)
 {
-	enum nsgate_flow flow;
-	struct queue_number *number = next_to_requeue(queue, &flow);
+	struct queue_number *number = &queue->numbers[flow];
 
-	if (!number || queue->has_unsent || !has_room(queue))
-		return;
 	queue_requeue_up_to(queue, buffers, (struct queue_id){flow, number->portion_id});
 	queue_flush(queue, buffers);
 	number->to_requeue = number->portion_id != number->requeued_id;
@@ -126,6 +112,17 @@ void queue_requeue_portion(struct queue *queue, struct queue_buffers *buffers)
 		number->portion_id += PORTION;
 	else
 		number->portion_id = number->requeued_id;
+}
+
+void queue_requeue_portion(struct queue *queue, struct queue_buffers *buffers)
+{
+	for (unsigned int flow = 0; flow < NSGATE_FLOW_MAX; flow++) {
+		if (!queue->numbers[flow].to_requeue)
+			continue;
+		if (queue->has_unsent || !has_room(queue))
+			return;
+		send_portion(queue, buffers, (enum nsgate_flow)flow);
+	}
 	end_if_done(queue);
 }
 
