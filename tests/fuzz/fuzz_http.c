@@ -142,8 +142,8 @@ static void set_up(void)
 	listen_fds[0] = ipc_listen(address.sun_path, SOCK_STREAM, 0600, getuid(), getgid());
 	listen_fds[1] = ipc_listen(path, SOCK_STREAM, 0600, getuid(), getgid());
 	MUST(listen_fds[0] >= 0 && listen_fds[1] >= 0);
-	config.api_listen_fd = listen_fds[0];
-	config.stats_listen_fd = listen_fds[1];
+	config.api_fd = listen_fds[0];
+	config.stats_fd = listen_fds[1];
 	MUST(api_start(&config) == 0);
 	open_files = opendir("/proc/self/fd");
 	MUST(open_files);

@@ -159,8 +159,8 @@ static int setup(void **state)
 	store_load();
 	api_listen_fd = ipc_listen(api_path, SOCK_STREAM, 0666, getuid(), getgid());
 	stats_listen_fd = ipc_listen(stats_path, SOCK_STREAM, 0666, getuid(), getgid());
-	config.api_listen_fd = api_listen_fd;
-	config.stats_listen_fd = stats_listen_fd;
+	config.api_fd = api_listen_fd;
+	config.stats_fd = stats_listen_fd;
 	return api_start(&config);
 }
 
@@ -757,8 +757,7 @@ static void a_client_that_leaves_early_does_no_harm(void **state)
 
 static void stopping_ends_what_waits(void **state)
 {
-	struct api_config config = {.api_listen_fd = api_listen_fd,
-				    .stats_listen_fd = stats_listen_fd};
+	struct api_config config = {.api_fd = api_listen_fd, .stats_fd = stats_listen_fd};
 	int put, stream;
 
 	(void)state;
