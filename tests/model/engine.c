@@ -42,7 +42,7 @@ struct engine {
 struct question {
 	struct pkt pkt;
 	uint64_t time_ns;
-	bool to_loopback;
+	bool to_loopback, from_loopback;
 	size_t captured;
 	uint8_t data[DATA_MAX];
 };
@@ -225,15 +225,17 @@ static void read_question(const struct engine *engine, char *words, struct quest
 {
 	const struct policy_info *info = policy_info(engine->in_force.policy);
 	struct pkt *pkt = &ret->pkt;
-	const char *uid, *oif;
+	const char *uid, *iif, *oif;
 
 	*ret = (struct question){.time_ns = strtoull(word(&words), NULL, 10)};
 	pkt->hook = read_hook(word(&words));
 	pkt->direction = direction_of(pkt->hook);
-	pkt->iif_bits = read_link(info, word(&words));
+	iif = word(&words);
+	pkt->iif_bits = read_link(info, iif);
 	oif = word(&words);
 	pkt->oif_bits = read_link(info, oif);
 	ret->to_loopback = strcmp(oif, "lo") == 0;
+	ret->from_loopback = strcmp(iif, "lo") == 0;
 	read_mac(pkt, word(&words));
 	pkt->mark = (uint32_t)strtoul(word(&words), NULL, 10);
 	uid = word(&words);
@@ -373,6 +375,7 @@ static void judge(struct engine *engine, char *words)
 	packet = (struct judge_packet){
 		.flow = flow,
 		.to_loopback = question.to_loopback,
+		.from_loopback = question.from_loopback,
 		.data = question.data,
 		.caplen = (uint32_t)question.captured,
 		.pkt = question.pkt,

@@ -28,6 +28,7 @@ ANSWERS = [("accept", "policy"), ("drop", "policy"), ("deny", "policy"), ("rejec
            ("queue", "policy"), ("accept", "reply"), ("drop", "loopback")]  # fmt: skip
 FIRST_OF_CLIENTS = 32768
 SYN = 2
+RST = 4
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
 HOOKS_OF = {"in": {"in", "prerouting"}, "out": {"out", "postrouting"}, "forward": {"forward"}}
 
@@ -138,12 +139,18 @@ def follow(policy, packet, known, decision):
     return Result("deny" if notes else "drop", "policy", decision=decision)
 
 
+def is_own_reset(packet, flow):
+    """What the action reject tells a sender here."""
+    by_loopback = "lo" in (packet.iif, packet.oif)
+    return flow == "error" and by_loopback and packet.tcp_flags is not None and packet.tcp_flags & RST
+
+
 def answer(policy, packet, known, now):
     flow = known.flow
     stray = packet.direction == "out" and packet.oif != "lo"
     if stray and any(packet.dst in network for network in LOOPBACK):
         return Result("drop", "loopback")
-    if flow in ("reply_known", "error_known"):
+    if flow in ("reply_known", "error_known") or is_own_reset(packet, flow):
         return Result("accept", "reply", packet.mark)
     if flow == "reply_stale" and answers_accepted(policy, packet, now):
         return Result("accept", "reply", packet.mark)
