@@ -23,7 +23,7 @@ micro = $(CC) -O2 -g -std=gnu11 -D_GNU_SOURCE -Iinclude -Ilib -I. -pthread -o $@
 MICRO_SOURCES := agent/queue/nfq.c $(wildcard lib/*.c lib/names/*.c lib/policy/*.c lib/proto/domain*.c lib/proto/dns_*.c)
 $(BUILD)/bench/micro: bench/micro.c $(MICRO_SOURCES) $(BUILD)/lib/policy/schema.o $(wildcard lib/*.h lib/policy/*.h agent/queue/nfq.h)
 	@mkdir -p $(@D)
-	$(micro) $(LIBS_lib) -lseccomp
+	$(micro) $(LIBS_lib) -lseccomp -lcap
 $(BUILD)/bench/micro_proto: bench/micro_proto.c $(wildcard lib/proto/*.c lib/proto/*.h) $(wildcard tests/unit/*_fixture.h)
 	@mkdir -p $(@D)
 	$(micro) $(LIBS_proto)

@@ -51,7 +51,9 @@ static void *map_own(void)
 	void *map = mmap(NULL, area_size(), PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	return map == MAP_FAILED ? NULL : map;
+	if (map == MAP_FAILED)
+		return NULL;
+	return map;
 }
 
 static int open_area(struct ns *ns, uint32_t limit)

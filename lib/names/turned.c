@@ -42,7 +42,7 @@ static void fill_checksum(struct udphdr *udp, const void *addresses, size_t addr
 
 static size_t fill_ip4(uint8_t *packet, const struct pkt *pkt, size_t payload)
 {
-	struct iphdr ip = {
+	const struct iphdr ip = {
 		.version = 4,
 		.ihl = 5,
 		.ttl = TTL,
@@ -51,9 +51,11 @@ static size_t fill_ip4(uint8_t *packet, const struct pkt *pkt, size_t payload)
 		.saddr = pkt->dst.words[0],
 		.daddr = pkt->src.words[0],
 	};
+	uint16_t check;
 
-	ip.check = htons(fold(add_up(0, &ip, sizeof(ip))));
 	memcpy(packet, &ip, sizeof(ip));
+	check = htons(fold(add_up(0, packet, sizeof(ip))));
+	memcpy(packet + offsetof(struct iphdr, check), &check, sizeof(check));
 	return sizeof(ip);
 }
 

@@ -121,6 +121,7 @@ static void check_decided(const struct question *question, const struct judge_re
 		     (decision->verdict == POLICY_VERDICT_REJECT &&
 		      question->packet.flow == NSGATE_FLOW_INVALID));
 		break;
+	case JUDGE_VERDICT_TURN: /* the policies have no names */
 	case JUDGE_VERDICT_MAX:
 		MUST(false);
 	}
@@ -148,6 +149,7 @@ static void check(const struct question *question, const struct judge_result *re
 	case JUDGE_REASON_MALFORMED:
 		MUST(result->verdict == JUDGE_VERDICT_DROP);
 		break;
+	case JUDGE_REASON_NAMES: /* there are none */
 	case JUDGE_REASON_MAX:
 		MUST(false);
 	}

@@ -30,10 +30,7 @@ static bool has_rules(void)
 
 static bool has_tables(unsigned int count)
 {
-	char command[64];
-
-	snprintf(command, sizeof(command), "test $(nft list tables | wc -l) = %u", count);
-	return !platform_run(command);
+	return !platform_run("test $(nft list tables | wc -l) = %u", count);
 }
 
 static void check_owned(void)
