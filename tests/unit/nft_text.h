@@ -114,6 +114,7 @@ static const struct meta cts[] = {
 	{NFT_CT_DIRECTION, "ct direction", KIND_NAME, METAS(directions)},
 	{NFT_CT_STATUS, "ct status", KIND_HEX, METAS(statuses)},
 	{NFT_CT_LABELS, "ct label", KIND_LABEL, NULL, 0},
+	{NFT_CT_PROTO_DST, "ct original proto-dst", KIND_NETWORK_NUMBER, NULL, 0},
 };
 
 /* By base, offset and length, where the names are right for the rules that have them. */
@@ -282,7 +283,8 @@ static void print_flags(FILE *out, const struct subject *subject, uint32_t mask)
 
 static void print_mark(FILE *out, uint32_t mark)
 {
-	static const char *const answers[NSGATE_ANSWER_MAX] = {"REJECT", "DENY", "REMEMBER"};
+	static const char *const answers[NSGATE_ANSWER_MAX] = {"REJECT", "DENY", "REMEMBER",
+							       "TURNED"};
 
 	for (unsigned int i = 0; i < NSGATE_ANSWER_MAX; i++)
 		if (mark == nsgate_answer_mark(COOKIE, (enum nsgate_answer)i)) {
@@ -320,9 +322,10 @@ static void print_value(FILE *out, const struct subject *subject, const void *va
 		fputs(name, out);
 	else if (subject->kind == KIND_HEX)
 		print_hex(out, value, size);
+	else if (subject->kind == KIND_NETWORK_NUMBER)
+		fprintf(out, "%" PRIu32, size == 2 ? ntohs((uint16_t)number) : ntohl(number));
 	else
-		fprintf(out, "%" PRIu32,
-			subject->kind == KIND_NETWORK_NUMBER ? ntohl(number) : number);
+		fprintf(out, "%" PRIu32, number);
 }
 
 static void print_compare(struct printer *printer, const struct nftnl_expr *expr)

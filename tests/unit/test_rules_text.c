@@ -115,6 +115,7 @@ static const struct golden {
 } goldens[] = {
 	{.name = "in_out", .hooks = IN_OUT, .flags = 0},
 	{.name = "in_out_offload", .hooks = IN_OUT, .flags = OFFLOAD},
+	{.name = "in_out_names", .hooks = IN_OUT, .flags = OFFLOAD | NSGATE_RULES_NAMES},
 	{.name = "in_out_denied", .hooks = IN_OUT, .flags = DENIED},
 	{.name = "in_out_strict", .hooks = IN_OUT, .flags = STRICT},
 	{.name = "in_out_strict_denied", .hooks = IN_OUT, .flags = STRICT | DENIED},
