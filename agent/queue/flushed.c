@@ -17,16 +17,16 @@
  * ago, or if the worker found the queue empty then (`empty_at_ns`). What is flushed between a check
  * and the end of the turns that rely on it is counted by its verdict. These are at most
  * CHECK_PACKETS packets and one turn, and only packets that would have been judged within
- * CHECK_NS. No check is made while packets are requeued.
+ * CHECK_NS.
  *
  * A plain reading of the numbers gives a suspicion. An exact one (queue_snapshot()) makes it
  * certain. In a flood no reading is exact. There, only one packet by each number can be on its way
  * in, as it holds the lock of that number; what is missing beyond that was flushed.
  *
  * Then everything that still waits is requeued (queue_requeue_begin()), and the old messages are
- * ignored. What was flushed is then in no account, and the statistics report it as flushed. Where a
- * policy lets packets pass on overload, those are missing too. Which messages are good cannot be
- * told there, unless nothing waits.
+ * ignored. Where a requeue is under way, it begins anew. What was flushed is then in no account,
+ * and the statistics report it as flushed. Where a policy lets packets pass on overload, those are
+ * missing too. Which messages are good cannot be told there, unless nothing waits.
  */
 #include <linux/netfilter/nfnetlink_queue.h>
 
@@ -73,8 +73,7 @@ void queue_check_flushed(struct queue *queue)
 	struct queue_lines kernel;
 	int32_t flushed;
 
-	if (queue->shm->requeueing || queue->older_undecided || queue->has_unsent ||
-	    !is_check_due(queue))
+	if (queue->shm->requeueing || queue->has_unsent || !is_check_due(queue))
 		return;
 	if (queue_read_lines(queue, &kernel) < 0 || newly_missing(queue, &kernel) == 0)
 		return;

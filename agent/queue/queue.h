@@ -79,7 +79,7 @@ struct queue {
 	/* The worker's own. */
 	bool requeueing;	    /* there are portions left (agent/queue/requeue.c) */
 	unsigned int requeue_waits; /* turns since the last portion */
-	uint32_t requeued_count;    /* packets that are requeued: counted when that is over */
+	uint32_t requeued_count;    /* packets that are requeued and not counted yet, at most */
 	uint32_t lost;		    /* numbered and nowhere (counters_missing()), and no news */
 	unsigned int unchecked;	    /* packets read since queue_check_flushed() checked */
 	uint64_t checked_at_ns;	    /* CLOCK_MONOTONIC */

@@ -21,10 +21,10 @@
  * only while the buffer is at most half full. In a flood it may never be, so the wait has an end.
  *
  * The kernel numbers a requeued packet twice. Its numbers show how many there were: each has one
- * more. Where packets come in too fast for an exact reading, it is what waited at the beginning.
- * What is flushed while the state lasts is counted as requeued: the numbers cannot tell the two
- * apart. The shared counters say that a requeue is under way. If the agent dies before it has
- * counted, the next one counts for it.
+ * more. They are read before and after the portions of a turn, so that a packet that is flushed
+ * between two turns is not taken for a requeued one. Where packets come in too fast for an exact
+ * reading, it is what waited at the beginning, less what was counted. The shared counters say that
+ * portions are under way. If the agent dies before it has counted, the next one counts for it.
  */
 #include "agent/queue/internal.h"
 
@@ -32,15 +32,23 @@
 #define WAITS_MAX 1024	   /* turns that read a full queue empty: 65536 packets */
 #define SNAPSHOT_TRIES 256 /* less than a millisecond */
 
+/* Earlier portions may not be counted yet, and then they are counted with these. */
+static void begin_count(struct queue *queue)
+{
+	struct queue_lines before;
+
+	if (!queue->shm->requeueing && queue->requeued_count > 0 &&
+	    queue_snapshot(queue, SNAPSHOT_TRIES, &before) >= 0)
+		counters_requeue_begin(queue->shm, &before.sum, queue->requeued_count);
+}
+
 /* Now, unless packets come in too fast for an exact reading: see queue_requeue_ignores(). */
-static void count_requeued(struct queue *queue)
+static void end_count(struct queue *queue)
 {
 	struct queue_lines now;
 
-	if (queue->requeued_count == 0)
-		counters_requeue_end(queue->shm, 0);
-	else if (queue_snapshot(queue, SNAPSHOT_TRIES, &now) == 1)
-		counters_requeue_recover(queue->shm, &now.sum);
+	if (queue->shm->requeueing && queue_snapshot(queue, SNAPSHOT_TRIES, &now) == 1)
+		queue->requeued_count -= counters_requeue_recover(queue->shm, &now.sum);
 }
 
 static void end_if_done(struct queue *queue)
@@ -50,13 +58,11 @@ static void end_if_done(struct queue *queue)
 			return;
 	queue->requeueing = false;
 	queue->older_undecided = false;
-	count_requeued(queue);
 }
 
 /* `exact`: nothing waits where `kernel` says so. */
 static void begin(struct queue *queue, const struct queue_lines *kernel, bool exact)
 {
-	counters_requeue_begin(queue->shm, &kernel->sum, kernel->sum.pending);
 	queue->requeueing = true;
 	queue->requeue_waits = 0;
 	queue->requeued_count = kernel->sum.pending;
@@ -116,13 +122,15 @@ static void send_portion(struct queue *queue, struct queue_buffers *buffers, enu
 
 void queue_requeue_portion(struct queue *queue, struct queue_buffers *buffers)
 {
+	begin_count(queue);
 	for (unsigned int flow = 0; flow < NSGATE_FLOW_MAX; flow++) {
 		if (!queue->numbers[flow].to_requeue)
 			continue;
 		if (queue->has_unsent || !has_room(queue))
-			return;
+			break;
 		send_portion(queue, buffers, (enum nsgate_flow)flow);
 	}
+	end_count(queue);
 	end_if_done(queue);
 }
 

@@ -110,18 +110,19 @@ void counters_requeue_end(struct shm_queue *shm, uint32_t count)
  * A packet that went round has one number more than before, and nothing else in the books of a
  * dead agent moves: what is missing more than when it began are those that it sent round.
  */
-void counters_requeue_recover(struct shm_queue *shm, const struct queue_kernel *now)
+uint32_t counters_requeue_recover(struct shm_queue *shm, const struct queue_kernel *now)
 {
 	const uint32_t missing = (uint32_t)counters_missing(shm, now);
 	const int32_t sent = (int32_t)(missing - (uint32_t)shm->requeue_lost);
 	uint32_t count = 0;
 
 	if (shm->requeueing == 0)
-		return;
+		return 0;
 	if (sent > 0)
 		count = (uint64_t)sent < shm->requeueing ? (uint32_t)sent
 							 : (uint32_t)shm->requeueing;
 	counters_requeue_end(shm, count);
+	return count;
 }
 
 /* ---- latency ---- */

@@ -60,12 +60,12 @@ int32_t counters_missing(const struct shm_queue *shm, const struct queue_kernel 
 /*
  * Keep books of packets that are sent round their hook again, so that a successor can settle them
  * should this agent die: begin before at most `count` are sent, end when it is known that `count`
- * were, settle in the place of one who began and did not end.
+ * were, recover in the place of one who began and did not end. That returns how many it counted.
  */
 void counters_requeue_begin(struct shm_queue *shm, const struct queue_kernel *before,
 			    uint32_t count);
 void counters_requeue_end(struct shm_queue *shm, uint32_t count);
-void counters_requeue_recover(struct shm_queue *shm, const struct queue_kernel *now);
+uint32_t counters_requeue_recover(struct shm_queue *shm, const struct queue_kernel *now);
 
 /* Enter `packets` packets that waited `latency_ns` each for their verdict. */
 void counters_latency(struct shm_queue *shm, uint64_t latency_ns, unsigned int packets);
