@@ -13,7 +13,7 @@ packages_of()
 	build)
 		echo make gcc libc6-dev linux-libc-dev libmnl-dev libnetfilter-queue-dev libnftnl-dev \
 			libnl-3-dev libnl-route-3-dev libnftables-dev libjson-c-dev libidn2-dev nettle-dev libmicrohttpd-dev \
-			libcap-dev libseccomp-dev nettle-dev
+			libcap-dev libseccomp-dev
 		# Any of libcurl's flavours will do, and apt would replace one by another.
 		installed libcurl4-openssl-dev || installed libcurl4-nss-dev || echo libcurl4-gnutls-dev
 		;;
@@ -86,7 +86,7 @@ packages_elsewhere()
 	dnf:test) echo libcmocka-devel libasan libubsan python3 python3-pytest python3-jsonschema iproute \
 		nftables procps-ng setup socat curl jq util-linux ;;
 	apk:build) echo make gcc musl-dev linux-headers libmnl-dev libnetfilter_queue-dev libnftnl-dev libnl3-dev \
-		nftables-dev json-c-dev libidn2-dev libmicrohttpd-dev libcap-dev libseccomp-dev curl-dev ;;
+		nftables-dev json-c-dev libidn2-dev nettle-dev libmicrohttpd-dev libcap-dev libseccomp-dev curl-dev ;;
 	apk:demo) echo bash python3 iproute2 jq util-linux-misc ;;
 	apk:test) echo bash cmocka-dev python3 py3-pytest py3-jsonschema iproute2 nftables procps-ng socat \
 		curl jq setpriv util-linux-misc ;;
