@@ -25,8 +25,8 @@
 
 #include "hash.h"
 #include "nsgate/hook.h"
-#include "internal.h"
-#include "reset.h"
+#include "agent/queue/internal.h"
+#include "agent/queue/reset.h"
 
 #define REMEMBERED_NS UINT64_C(3600000000000)
 

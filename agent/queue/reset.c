@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "reset.h"
+#include "agent/queue/reset.h"
 
 #include <arpa/inet.h>
 #include <netinet/ip.h>
