@@ -3,7 +3,6 @@
 #include "ctl/doctor/doctor.h"
 
 #include <json-c/json.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,45 +13,12 @@
 #include "client/patience.h"
 #include "client/problem.h"
 #include "client/query.h"
-#include "ctl/table.h"
 
 #define ASK_ID 1
 
 /* Descriptors that the broker holds for a namespace beside one for each queue, and for itself. */
 #define FDS_PER_NAMESPACE 9
 #define FDS_OF_ITS_OWN 64
-
-static const struct {
-	const char *name;
-	enum table_tone tone;
-} grades[] = {
-	[DOCTOR_GRADE_OK] = {"ok", TABLE_TONE_GOOD},
-	[DOCTOR_GRADE_WARN] = {"warn", TABLE_TONE_WARN},
-	[DOCTOR_GRADE_FAIL] = {"fail", TABLE_TONE_BAD},
-};
-static_assert(sizeof(grades) / sizeof(*grades) == DOCTOR_GRADE_MAX, "every grade has its name");
-
-void doctor_note(struct doctor_report *report, enum doctor_grade grade, const char *name,
-		 const char *remedy, const char *format, ...)
-{
-	struct doctor_finding *finding = &report->list[report->count];
-	va_list arguments;
-
-	report->failed = report->failed || grade == DOCTOR_GRADE_FAIL;
-	if (report->count >= DOCTOR_FINDINGS_MAX) {
-		report->suppressed++;
-		return;
-	}
-	report->count++;
-	finding->grade = grade;
-	snprintf(finding->name, sizeof(finding->name), "%s", name);
-	snprintf(finding->remedy, sizeof(finding->remedy), "%s", remedy != NULL ? remedy : "");
-	va_start(arguments, format);
-	vsnprintf(finding->detail, sizeof(finding->detail), format, arguments);
-	va_end(arguments);
-	text_clean(finding->detail);
-	text_clean(finding->name);
-}
 
 /* A failure as a finding: its text is "what: why; what to do". */
 static void note_failure(struct doctor_report *report, const char *name, enum nsgate_status status,
@@ -223,43 +189,6 @@ static void check_agent(struct doctor_report *report, const struct ctl *ctl)
 	json_object_put(all_stats);
 }
 
-static void print_json(const struct ctl *ctl, const struct doctor_report *report)
-{
-	struct json_object *document = json_object_new_object();
-	struct json_object *checks = json_object_new_array();
-
-	for (unsigned int i = 0; i < report->count; i++) {
-		const struct doctor_finding *finding = &report->list[i];
-		struct json_object *check = json_object_new_object();
-
-		json_object_object_add(check, "name", json_object_new_string(finding->name));
-		json_object_object_add(check, "status",
-				       json_object_new_string(grades[finding->grade].name));
-		json_object_object_add(check, "detail", json_object_new_string(finding->detail));
-		json_object_object_add(check, "remedy", json_object_new_string(finding->remedy));
-		json_object_array_add(checks, check);
-	}
-	json_object_object_add(document, "schema", json_object_new_int(1));
-	json_object_object_add(document, "checks", checks);
-	document_print(ctl, document);
-	json_object_put(document);
-}
-
-static void print_lines(const struct ctl *ctl, const struct doctor_report *report)
-{
-	for (unsigned int i = 0; i < report->count; i++) {
-		const struct doctor_finding *finding = &report->list[i];
-
-		printf("%s%-4s%s  %s: %s%s%s\n",
-		       table_tone_begin(grades[finding->grade].tone, ctl->colour),
-		       grades[finding->grade].name,
-		       table_tone_end(grades[finding->grade].tone, ctl->colour), finding->name,
-		       finding->detail, finding->remedy[0] != '\0' ? "; " : "", finding->remedy);
-	}
-	if (report->suppressed > 0)
-		fprintf(stderr, "%u more findings are not shown\n", report->suppressed);
-}
-
 /* The findings are the message: there is no error line beside them. */
 int ctl_doctor(const struct ctl *ctl, const struct command_args *args, struct failure *fail)
 {
@@ -275,10 +204,7 @@ int ctl_doctor(const struct ctl *ctl, const struct command_args *args, struct fa
 	doctor_check_runtimes(report);
 	check_broker(report, ctl);
 	check_agent(report, ctl);
-	if (ctl->json)
-		print_json(ctl, report);
-	else
-		print_lines(ctl, report);
+	doctor_report_print(ctl, report);
 
 	if (report->unreachable)
 		code = NSGATE_STATUS_UNREACHABLE;

@@ -21,6 +21,12 @@ static void check_state(struct doctor_report *report, const char *name, struct j
 	if (strcmp(state, "attached") != 0)
 		doctor_note(report, DOCTOR_GRADE_WARN, title, "see nsgatectl show", "%s: %s", state,
 			    document_text(stats, "reason", "no reason told"));
+	if (strcmp(document_text(stats, "table", "nsgate"), "nsgate") != 0)
+		doctor_note(
+			report, DOCTOR_GRADE_WARN, title,
+			"it ends with the program that made it; attach the namespace again then",
+			"somebody inside owns a table nsgate, so the rules are in %s",
+			document_text(stats, "table", "nsgate"));
 	if (document_count(stats, "queue.dropped") + document_count(stats, "queue.user_dropped") >
 	    0)
 		doctor_note(report, DOCTOR_GRADE_WARN, title,

@@ -337,6 +337,7 @@ def test_table_that_somebody_owns_is_left_to_him(own_lab, strict):
     table = lab.stats(name)["table"]
     assert table.startswith("nsgate-") and table in lab.ctl("show", name).stdout
     assert f"inet {table}" in lab.ctl("stats", name).stdout
+    assert f"owns a table nsgate, so the rules are in {table}" in lab.ctl("doctor").stdout
     assert inner.nft(f"delete table inet {table}", check=False).returncode != 0
     assert len(tables(inner)) == 2 * len(families)
     before, sender = lab.books(name)["packets"]["offloaded"], outside.udp()
