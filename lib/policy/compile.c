@@ -9,6 +9,7 @@
 #include "policy/compiled.h"
 #include "policy/json.h"
 #include "policy/match.h"
+#include "policy/read.h"
 
 #define COPY_HEADERS 256      /* an IP header, some extension headers, a transport header */
 #define COPY_EVERYTHING 65531 /* what NFQUEUE can copy at most */
@@ -243,7 +244,7 @@ static int read_doc(struct policy *policy, struct policy_doc *doc, struct policy
 	err = policy_json_read_list(policy->source, policy->source_length, &document, &rules,
 				    problems);
 	if (err == 0) {
-		policy_doc_read(&reader, document);
+		policy_read(&reader, document);
 		json_object_put(document);
 	}
 	policy_json_list_free(&rules);

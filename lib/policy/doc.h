@@ -98,11 +98,6 @@ struct policy_reader {
 	bool no_memory;
 };
 
-/*
- * Read a whole document. Everything wrong with it is noted in reader->problems; reader->doc is
- * complete only if nothing is. The caller policy_doc_free()s it either way.
- */
-void policy_doc_read(struct policy_reader *reader, struct json_object *document);
 void policy_doc_free(struct policy_doc *doc);
 
 /* ---- for the readers of values (lib/policy/value.c, lib/policy/match.c) ---- */
@@ -114,8 +109,5 @@ void policy_doc_free(struct policy_doc *doc);
 /* Begin another match of the rule being read; and append a value to it. */
 void policy_doc_begin_match(struct policy_reader *reader, enum policy_field field, bool negated);
 void policy_doc_add_value(struct policy_reader *reader, const union policy_value *value);
-
-/* "key" or "not_key" of a rule: a value or a list of them. Return: is it a match's key at all? */
-bool policy_match_read(struct policy_reader *reader, const char *key, struct json_object *value);
 
 #endif

@@ -32,13 +32,6 @@ void policy_names_begin(struct policy_reader *reader)
 	};
 }
 
-void policy_names_free(struct policy_doc_names *names)
-{
-	domain_set_free(names->set);
-	for (uint32_t i = 0; i < names->list_count; i++)
-		free(names->lists[i]);
-}
-
 /* ---- lists of patterns ---- */
 
 static void add_pattern(struct policy_reader *reader, uint32_t list, struct json_object *value)

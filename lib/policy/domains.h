@@ -17,6 +17,4 @@ void policy_names_read_dns(struct policy_reader *reader, struct json_object *val
 /* Once all is read: what only the whole document shows. */
 void policy_names_check(struct policy_reader *reader);
 
-void policy_names_free(struct policy_doc_names *names);
-
 #endif

@@ -63,4 +63,7 @@ extern const struct policy_match policy_matches[POLICY_FIELD_MAX];
 bool policy_match_holds(enum policy_field field, bool negated, const union policy_value *values,
 			size_t count, const struct pkt *pkt);
 
+/* "key" or "not_key" of a rule: a value or a list of them. Return: is it a match's key at all? */
+bool policy_match_read(struct policy_reader *reader, const char *key, struct json_object *value);
+
 #endif

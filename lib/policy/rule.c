@@ -262,18 +262,6 @@ static const struct key rule_keys[] = {
 };
 #define RULE_KEYS (sizeof(rule_keys) / sizeof(rule_keys[0]))
 
-void policy_unknown_key(struct policy_reader *reader, const char *key, const char *const *names,
-			size_t count)
-{
-	const char *nearest = policy_nearest(key, names, count);
-
-	if (nearest)
-		policy_complain(reader, "unknown key \"%.40s\"; did you mean \"%s\"?", key,
-				nearest);
-	else
-		policy_complain(reader, "unknown key \"%.40s\"", key);
-}
-
 static void unknown_rule_key(struct policy_reader *reader, const char *key)
 {
 	static const char *const later[] = {"tls", "http"};

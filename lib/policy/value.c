@@ -422,3 +422,15 @@ bool policy_value_link(struct policy_reader *reader, struct json_object *value, 
 	memcpy(doc->ifpatterns[doc->ifpattern_count++], text, strlen(text) + 1);
 	return true;
 }
+
+void policy_unknown_key(struct policy_reader *reader, const char *key, const char *const *names,
+			size_t count)
+{
+	const char *nearest = policy_nearest(key, names, count);
+
+	if (nearest)
+		policy_complain(reader, "unknown key \"%.40s\"; did you mean \"%s\"?", key,
+				nearest);
+	else
+		policy_complain(reader, "unknown key \"%.40s\"", key);
+}

@@ -74,4 +74,8 @@ bool policy_value_rate(struct policy_reader *reader, struct json_object *value,
 /* The pattern of a link's name: its index among the policy's patterns. */
 bool policy_value_link(struct policy_reader *reader, struct json_object *value, unsigned int *ret);
 
+/* Note that a key is none of `names`, with the nearest one. */
+void policy_unknown_key(struct policy_reader *reader, const char *key, const char *const *names,
+			size_t count);
+
 #endif
