@@ -14,6 +14,8 @@
 #include "log.h"
 #include "loop.h"
 #include "agent/ns/ns.h"
+#include "agent/ns/policy.h"
+#include "agent/ns/serve.h"
 #include "record.h"
 
 /* Answers to what the broker asked: as many as it has questions under way. */
@@ -89,7 +91,7 @@ static void ping_over(bool alive)
 
 static void settle(void)
 {
-	ns_settle(reply);
+	ns_admit(reply);
 }
 
 static void link_lost(const char *why)

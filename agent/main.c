@@ -43,6 +43,8 @@
 #include "notify.h"
 #include "agent/notify_relay.h"
 #include "agent/ns/ns.h"
+#include "agent/ns/policy.h"
+#include "agent/ns/serve.h"
 #include "options.h"
 #include "agent/packet_log.h"
 #include "agent/store/store.h"

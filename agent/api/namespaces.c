@@ -11,6 +11,7 @@
 #include "agent/json_writer.h"
 #include "name.h"
 #include "agent/ns/ns.h"
+#include "agent/ns/policy.h"
 #include "policy/policy.h"
 #include "policy/json.h"
 #include "policy/problems.h"

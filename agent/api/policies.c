@@ -8,6 +8,7 @@
 #include "agent/api/request.h"
 #include "agent/json_writer.h"
 #include "agent/ns/ns.h"
+#include "agent/ns/policy.h"
 #include "policy/policy.h"
 #include "agent/store/store.h"
 

@@ -56,10 +56,10 @@ struct ns {
 	struct worker *workers[NSGATE_QUEUES_MAX];
 	uint32_t unserved[NSGATE_QUEUES_MAX];		/* as struct queue says, when it was told */
 	bool flooded[NSGATE_QUEUES_MAX];		/* is with a worker for such */
-	struct worker_adding adding[NSGATE_QUEUES_MAX]; /* until ns_settle() */
+	struct worker_adding adding[NSGATE_QUEUES_MAX]; /* until ns_admit() */
 	unsigned int adding_count;
 	uint32_t offer_id;	    /* of the NS_ADD that brought it */
-	bool begun;		    /* its links are known, it waits for ns_settle() */
+	bool begun;		    /* its links are known, it waits for ns_admit() */
 	enum nsgate_status refused; /* 0: served, or about to be; else `reason` says why not */
 
 	struct stats_last last; /* the statistics' memory */
@@ -95,64 +95,7 @@ struct ns_change {
 	void *context;
 };
 
-/* ---- for the broker's link ---- */
-
-/*
- * A namespace is offered: it is served once ns_set_links() has told its links, by whose names the
- * policy may go. `fds` (in the order of NS_ADD) are taken over. One that is held already stays as
- * it is.
- * Return: 0; or an enum nsgate_status with the reason in ret_text.
- */
-enum nsgate_status ns_add(uint32_t offer_id, const struct nsgate_ns_record *record, int *fds,
-			  unsigned int fd_count, char ret_text[NSGATE_TEXT_MAX]);
-
-/*
- * Wait until the workers serve what was told its links. Nothing but further offers and links may
- * be handled before. Whatever cannot be served is given back: `refuse` is told why.
- */
-typedef void ns_refuse_fn(uint32_t offer_id, enum nsgate_status status, const char *text);
-void ns_settle(ns_refuse_fn *refuse);
-
-/* Verdict what waits, close everything. Also of one that was offered and has no links yet. */
-void ns_remove(struct ns *ns);
-
-/* The broker's answer to NS_RULES. */
-void ns_rules_answer(const struct nsgate_msg_reply *reply);
-
-void ns_set_links(struct ns *ns, const struct nsgate_link *links, uint32_t count);
-void ns_set_state(struct ns *ns, bool orphaned, bool degraded, const char *text);
-
-/* Somebody was at its rules or its queue (enum nsgate_tamper); `repairs` of that since attach. */
-void ns_tampered(struct ns *ns, const struct nsgate_msg_ns_tamper *tamper);
-
-/* The descriptors of NS_HELD in their order, all still the namespace's. Return: how many. */
-unsigned int ns_fds(const struct ns *ns, int *ret_fds);
-
-/* Do what could not be done at once, or is to be told later. Milliseconds until then; -1: never. */
-int ns_timeout_ms(void);
-void ns_tick(void);
-
-/* The broker came or went. */
-void ns_broker_connected(void);
-void ns_broker_lost(void);
-
-/* ---- for the control thread's start and stop ---- */
-
-/* Told of what happens to a namespace (beside the log): a short name of it, whose, and why. */
-typedef void ns_note_fn(const char *kind, const char *netns, const char *detail);
-
-/*
- * The workers to share the queues among, `count` for all and as many for flooded ones (NULL: none);
- * they stay the caller's. `note` may be NULL.
- */
-void ns_open(struct worker *const *workers, struct worker *const *for_floods, unsigned int count,
-	     ns_note_fn *note);
-
-/* Move queues that are flooded, or no longer, to the workers for such. After event_ring_poke(). */
-void ns_rebalance(void);
-void ns_close(void); /* stop serving, close everything; rules and queues live on with the broker */
-
-/* ---- for the API ---- */
+/* ---- looking them up ---- */
 
 struct ns *ns_first(void);
 struct ns *ns_find(const char *name);	    /* NULL: no such */
@@ -160,15 +103,29 @@ struct ns *ns_find_cookie(uint64_t cookie); /* offered ones too */
 size_t ns_count(void);
 size_t ns_count_policy(const char *policy); /* namespaces bound to that policy's name */
 
-/*
- * A policy appeared, changed or went (NULL): put it in force in every namespace bound to its
- * name. `change` may be NULL where nobody waits; else its `done` is called, perhaps before this
- * returns. The policy is referenced as needed.
+/* Those that the broker offered and no worker serves yet: in no other list, and nobody sees them.
  */
-void ns_policy_changed(const char *name, struct policy *policy, struct ns_change *change);
+struct ns *ns_first_offered(void);
+bool ns_is_offered(const struct ns *wanted);
 
-/* Bind a namespace to another policy (must exist). The same rules for `change`. */
-void ns_rebind(struct ns *ns, const char *policy_name, struct policy *policy,
-	       struct ns_change *change);
+/* ---- coming and going ---- */
+
+void ns_list_offered(struct ns *ns);
+void ns_unlist_offered(const struct ns *ns);
+void ns_list(struct ns *ns);
+void ns_unlist(const struct ns *ns);
+
+/* ---- about one of them ---- */
+
+/* Are the rules in force those that are wanted? */
+bool ns_rules_in_force(const struct ns *ns);
+
+/* Told of what happens to a namespace (beside the log): a short name of it, whose, and why. */
+typedef void ns_note_fn(const char *kind, const char *netns, const char *detail);
+
+void ns_tell(ns_note_fn *note); /* NULL: nobody */
+
+/* A log line and an event about a namespace. */
+void ns_log(enum log_level level, const char *event, const struct ns *ns, const char *detail);
 
 #endif

@@ -149,17 +149,6 @@ static void want_rules(struct ns *ns, uint32_t generation)
 	ns->todo |= NS_TODO_RULES;
 }
 
-bool ns_rules_settled(const struct ns *ns)
-{
-	const struct nsgate_rules_spec *wanted = &ns->wanted, *in_force = &ns->record.rules;
-
-	return wanted->hooks == in_force->hooks && wanted->flags == in_force->flags &&
-	       wanted->generation == in_force->generation &&
-	       wanted->bypass_count == in_force->bypass_count &&
-	       memcmp(wanted->bypass, in_force->bypass, sizeof(wanted->bypass)) == 0 &&
-	       memcmp(wanted->spare, in_force->spare, sizeof(wanted->spare)) == 0;
-}
-
 /* ---- binding a policy to the queues ---- */
 
 static int compare_links(const void *one, const void *other)
@@ -370,7 +359,7 @@ static void apply(struct ns *ns, struct policy *policy, struct ns_change *change
 	if (ns_policy_conflicts(ns, policy, ns->conflict)) {
 		/* The one before goes on judging; no other is at hand that the operator chose. */
 		change_worsen(change, NSGATE_STATUS_FAILED, ns->conflict);
-		ns_state_judge(ns);
+		ns_state_update(ns);
 		return;
 	}
 	ns->conflict[0] = '\0';
@@ -383,12 +372,12 @@ static void apply(struct ns *ns, struct policy *policy, struct ns_change *change
 			 ns->record.policy);
 		change_worsen(change, NSGATE_STATUS_FAILED, ns->conflict);
 		ns_log(LOG_LEVEL_ERROR, "policy.failed", ns, log_errno(err));
-		ns_state_judge(ns);
+		ns_state_update(ns);
 		return;
 	}
 	note_policy(ns, policy);
 	want_rules(ns, generation);
-	ns_state_judge(ns);
+	ns_state_update(ns);
 	ns_change_end(ns, 0, ""); /* an older change is overtaken */
 	if (change) {
 		change->touched++;
@@ -480,7 +469,7 @@ static void set_answers(void *arg)
 
 static void tell_answers(struct ns *ns)
 {
-	const uint32_t known = ns_rules_settled(ns) ? ns->wanted.flags : 0;
+	const uint32_t known = ns_rules_in_force(ns) ? ns->wanted.flags : 0;
 
 	for (unsigned int i = 0; i < ns->record.queue_count; i++) {
 		const struct judge_policy *judge = &ns->queues[i].in_force;
@@ -499,7 +488,7 @@ static void rules_taken(struct ns *ns)
 {
 	ns->record.rules = ns->asked; /* others may be wanted by now, which are asked for next */
 	ns->rules_error[0] = '\0';
-	if (ns_rules_settled(ns))
+	if (ns_rules_in_force(ns))
 		note_hash(ns, ns->policy ? policy_info(ns->policy)->source_hash : 0);
 	tell_answers(ns);
 }
@@ -528,7 +517,7 @@ void ns_rules_answer(const struct nsgate_msg_reply *reply)
 		rules_taken(ns);
 	else
 		rules_refused(ns, reply->status, reply->text);
-	ns_state_judge(ns);
+	ns_state_update(ns);
 	if (!(ns->todo &
 	      NS_TODO_RULES)) /* else the change is about others, still to be asked for */
 		ns_change_end(ns, reply->status, reply->text);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Putting policies in force in namespaces. Private to ns*.c; what the API may call is in ns.h. */
+/* Putting policies in force in namespaces. Control thread only. */
 #ifndef NSGATE_NS_POLICY_H
 #define NSGATE_NS_POLICY_H
 
@@ -18,17 +18,25 @@ int ns_policy_refresh(struct ns *ns);
 bool ns_policy_conflicts(const struct ns *ns, const struct policy *policy,
 			 char ret_text[NSGATE_TEXT_MAX]);
 
-/* Are the rules in force those that are wanted? */
-bool ns_rules_settled(const struct ns *ns);
-
 /* Ask again for rules that could not be put in force. Milliseconds until then; -1: none. */
 int ns_policy_timeout_ms(void);
 void ns_policy_tick(void);
 
-/* Whoever waits for this namespace's change waits no more (ns.c, agent/ns/policy.c). */
+/* Whoever waits for this namespace's change waits no more (agent/ns/serve.c, agent/ns/policy.c). */
 void ns_change_end(struct ns *ns, uint32_t status, const char *text);
 
-/* A log line and an event about a namespace (ns.c). */
-void ns_log(enum log_level level, const char *event, const struct ns *ns, const char *detail);
+/* The broker's answer to NS_RULES. */
+void ns_rules_answer(const struct nsgate_msg_reply *reply);
+
+/*
+ * A policy appeared, changed or went (NULL): put it in force in every namespace bound to its
+ * name. `change` may be NULL where nobody waits; else its `done` is called, perhaps before this
+ * returns. The policy is referenced as needed.
+ */
+void ns_policy_changed(const char *name, struct policy *policy, struct ns_change *change);
+
+/* Bind a namespace to another policy (must exist). The same rules for `change`. */
+void ns_rebind(struct ns *ns, const char *policy_name, struct policy *policy,
+	       struct ns_change *change);
 
 #endif

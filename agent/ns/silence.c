@@ -10,7 +10,6 @@
 #include "agent/ns/silence.h"
 
 #include "loop.h"
-#include "agent/ns/state.h"
 #include "queue_kernel.h"
 
 #define LOOK_MS 5000
@@ -50,7 +49,7 @@ static void look(const struct ns *ns, unsigned int i, struct ns_silence *silence
 }
 
 /* Return: is there one that was not heard? */
-static bool look_at(struct ns *ns)
+static bool look_at(struct ns *ns, bool *ret_changed)
 {
 	const int before = silence_queue(ns);
 	bool left = false;
@@ -62,8 +61,7 @@ static bool look_at(struct ns *ns)
 			look(ns, i, &ns->silence[i]);
 		left = left || !ns->silence[i].heard;
 	}
-	if (silence_queue(ns) != before)
-		ns_state_judge(ns);
+	*ret_changed |= silence_queue(ns) != before;
 	return left;
 }
 
@@ -78,13 +76,14 @@ int silence_timeout_ms(void)
 	return look_at_ms ? loop_left_ms(look_at_ms) : -1;
 }
 
-void silence_tick(void)
+bool silence_tick(void)
 {
-	bool left = false;
+	bool left = false, changed = false;
 
 	if (!look_at_ms || look_at_ms > loop_now_ms())
-		return;
+		return false;
 	for (struct ns *ns = ns_first(); ns; ns = ns->next)
-		left = look_at(ns) || left;
+		left = look_at(ns, &changed) || left;
 	look_at_ms = left ? loop_now_ms() + LOOK_MS : 0;
+	return changed;
 }

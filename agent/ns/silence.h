@@ -17,9 +17,9 @@ void silence_begin(void);
 
 /*
  * Look at the queues from which nothing has come yet, from time to time. Milliseconds until then;
- * -1: never.
+ * -1: never. Return of the second: is what silence_queue() says of any of them another?
  */
 int silence_timeout_ms(void);
-void silence_tick(void);
+bool silence_tick(void);
 
 #endif

@@ -29,7 +29,7 @@ static int64_t tell_at_ms; /* 0: nothing is to be told later */
 /* All is well but that the broker's answer is still on its way. */
 static bool awaits_broker(const struct ns *ns)
 {
-	return agent_status.broker_connected && !ns->rules_error[0] && !ns_rules_settled(ns) &&
+	return agent_status.broker_connected && !ns->rules_error[0] && !ns_rules_in_force(ns) &&
 	       ns->policy && !ns->conflict[0] && !ns->orphaned;
 }
 
@@ -86,7 +86,7 @@ static enum ns_state judge(const struct ns *ns, char ret_reason[NSGATE_TEXT_MAX]
 			 "done to its socket, perhaps by an agent before this one: detach and "
 			 "attach again",
 			 silence_queue(ns));
-	else if (!ns_rules_settled(ns))
+	else if (!ns_rules_in_force(ns))
 		say_rules(ns, ret_reason);
 	else if (ns->broker_says[0])
 		memcpy(ret_reason, ns->broker_says, NSGATE_TEXT_MAX);
@@ -118,7 +118,7 @@ static void tell_later(struct ns *ns)
 		tell_at_ms = ns->told.due_ms;
 }
 
-void ns_state_judge(struct ns *ns)
+void ns_state_update(struct ns *ns)
 {
 	ns->state = judge(ns, ns->reason);
 	if (awaits_broker(ns)) {
@@ -129,10 +129,10 @@ void ns_state_judge(struct ns *ns)
 	tell(ns);
 }
 
-void ns_state_judge_all(void)
+void ns_state_update_all(void)
 {
 	for (struct ns *ns = ns_first(); ns; ns = ns->next)
-		ns_state_judge(ns);
+		ns_state_update(ns);
 }
 
 int ns_state_timeout_ms(void)

@@ -6,8 +6,8 @@
 #include "agent/ns/ns.h"
 
 /* Something that its state depends on may have changed: work it out anew, and tell what is new. */
-void ns_state_judge(struct ns *ns);
-void ns_state_judge_all(void);
+void ns_state_update(struct ns *ns);
+void ns_state_update_all(void);
 
 int ns_state_timeout_ms(void); /* until ns_state_tick() has something to tell; -1: nothing */
 void ns_state_tick(void);

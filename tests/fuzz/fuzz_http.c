@@ -23,6 +23,7 @@
 #include "agent/api/api.h"
 #include "agent/broker_link.h"
 #include "agent/ns/ns.h"
+#include "agent/ns/policy.h"
 #include "name.h"
 #include "agent/store/store.h"
 #include "fuzz.h"

@@ -255,7 +255,7 @@ static inline bool live_arrives(int fd)
 }
 
 /* Give turns until something arrives there, by way of several hooks. */
-static inline void live_settle_until(struct live *live, int fd)
+static inline void live_drain_until(struct live *live, int fd)
 {
 	struct pollfd pfd = {.fd = fd, .events = POLLIN};
 
@@ -292,13 +292,13 @@ static inline int live_known_flow(struct live *live)
 	live_need(connect(known, (const struct sockaddr *)&to, sizeof(to)) == 0 &&
 			  send(known, &number, sizeof(number), 0) == sizeof(number),
 		  "first packet");
-	live_settle_until(live, live->receiver);
+	live_drain_until(live, live->receiver);
 	live_need(recvfrom(live->receiver, &number, sizeof(number), 0, (struct sockaddr *)&from,
 			   &length) == sizeof(number) &&
 			  sendto(live->receiver, &number, sizeof(number), 0,
 				 (const struct sockaddr *)&from, length) == sizeof(number),
 		  "reply");
-	live_settle_until(live, known);
+	live_drain_until(live, known);
 	live_need(recv(known, &number, sizeof(number), 0) == sizeof(number), "reply");
 	return known;
 }

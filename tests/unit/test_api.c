@@ -26,6 +26,7 @@
 #include "agent/api/request.h"
 #include "agent/broker_link.h"
 #include "agent/ns/ns.h"
+#include "agent/ns/policy.h"
 #include "agent/store/store.h"
 #include "block_fixture.h"
 #include "ipc.h"

@@ -115,14 +115,14 @@ static void replies_of_accepted_flows_pass(void **state)
 	live_bind(&live, policy);
 	live_rules(&live, IN | OUT, 0, 1);
 	live_send_numbers(&live, 5, 1);
-	live_settle_until(&live, live.receiver);
+	live_drain_until(&live, live.receiver);
 	assert_int_equal(recvfrom(live.receiver, &number, sizeof(number), MSG_DONTWAIT,
 				  (struct sockaddr *)&from, &length),
 			 sizeof(number));
 	assert_int_equal(
 		sendto(live.receiver, &number, sizeof(number), 0, (struct sockaddr *)&from, length),
 		sizeof(number));
-	live_settle_until(&live, live.sender);
+	live_drain_until(&live, live.sender);
 	assert_int_equal(recv(live.sender, &number, sizeof(number), MSG_DONTWAIT), sizeof(number));
 	assert_int_equal(live.queue.shm->replies.packets, 2); /* out and in */
 	assert_int_equal(live.queue.shm->fate[SHM_FATE_ACCEPTED].packets, 4);
