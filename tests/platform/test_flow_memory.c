@@ -660,7 +660,7 @@ static void check_marks_of_others(struct bed *bed)
 static void check_answers_made_up(struct bed *bed)
 {
 	for (unsigned int hooks = 0; hooks < 2; hooks++) {
-		rules(bed, hooks ? IN_OUT : HOOK(IN), OFFLOAD | SELECTIVE, 1);
+		rules(bed, hooks ? IN_OUT : HOOK(IN), OFFLOAD | SELECTIVE | NSGATE_RULES_NAMES, 1);
 		for (unsigned int answer = 0; answer < NSGATE_ANSWER_MAX; answer++) {
 			struct flow flow = flow_new(bed);
 			uint32_t mark = platform_answer((enum nsgate_answer)answer);
