@@ -10,6 +10,7 @@ of nft that mean the same as the row's policy. It shows that the outcome is the 
 """
 import dataclasses
 import json
+import re
 
 from lab import batch
 
@@ -25,7 +26,17 @@ ALL = tuple(MODES)
 # For what leaves no differently under the guard of a strict policy.
 MOST = ("plain", "judged", "offload", "hooks")
 TWO = ("plain", "judged", "offload")  # for what is the same in the others, or forbidden there
+STRICTER = ("plain", "judged", "offload")  # in the five hooks these policies mean something else
 ACCEPT = {"default": "accept"}
+
+
+def accept(**match):
+    """A rule that lets pass what matches."""
+    name = re.sub("[^a-z0-9]+", "-", str(match).lower()).strip("-")
+    return {"name": name, "action": "accept", **match}
+
+
+PINGS = [accept(protocol=["icmp", "icmpv6"])]
 
 
 @dataclasses.dataclass
