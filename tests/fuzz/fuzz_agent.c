@@ -15,6 +15,7 @@
 #include "agent/agent.h"
 #include "agent/broker_link.h"
 #include "agent/ns/ns.h"
+#include "agent/ns/policy.h"
 #include "agent/ns/serve.h"
 #include "agent/store/store.h"
 #include "agent/worker/worker.h"
