@@ -34,7 +34,6 @@
 #include "nsgate/hook.h"
 
 #define IPV6_HEADER_BYTES 40 /* RFC 8200 3 */
-#define IPV4_LOOPBACK_NET 127
 #define TCP_FLAG_SYN 0x02
 #define TCP_FLAG_RST 0x04
 
@@ -101,14 +100,10 @@ static bool read_packet(struct judge_packet *packet)
  */
 static bool is_stray_loopback(const struct judge_packet *packet)
 {
-	static const struct pkt_addr ipv6_loopback = {.bytes = {[15] = 1}};
 	const struct pkt *pkt = &packet->pkt;
 
-	if (pkt->direction != PKT_DIRECTION_OUT || packet->to_loopback)
-		return false;
-	if (pkt->family == AF_INET)
-		return pkt->dst.bytes[0] == IPV4_LOOPBACK_NET;
-	return memcmp(&pkt->dst, &ipv6_loopback, sizeof(ipv6_loopback)) == 0;
+	return pkt->direction == PKT_DIRECTION_OUT && !packet->to_loopback &&
+	       pkt_addr_is_loopback(pkt->family, &pkt->dst);
 }
 
 /*

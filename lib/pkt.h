@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
 
 enum pkt_direction {
 	PKT_DIRECTION_IN,
@@ -113,6 +115,16 @@ struct pkt {
  * RFC 4443, RFC 9260 (SCTP), RFC 4340 (DCCP), RFC 3828 (UDP-Lite).
  */
 int pkt_parse(struct pkt *pkt, const uint8_t *data, size_t caplen, size_t length);
+
+/* 127.0.0.0/8 (RFC 1122 3.2.1.3), ::1 (RFC 4291 2.5.3). */
+static inline bool pkt_addr_is_loopback(uint8_t family, const struct pkt_addr *address)
+{
+	static const struct pkt_addr ipv6 = {.bytes = {[15] = 1}};
+
+	if (family == AF_INET)
+		return address->bytes[0] == 127;
+	return memcmp(address, &ipv6, sizeof(ipv6)) == 0;
+}
 
 /*
  * Turn a packet of a flow's reply direction into the packet of the original direction that it

@@ -45,20 +45,12 @@ static bool is_resolver(const struct judge_policy *judge, uint8_t family,
 	return false;
 }
 
-static bool is_loopback(uint8_t family, const struct pkt_addr *address)
-{
-	static const struct pkt_addr ipv6 = {.bytes = {[15] = 1}};
-
-	return family == AF_INET ? address->bytes[0] == 127
-				 : memcmp(address, &ipv6, sizeof(ipv6)) == 0;
-}
-
 /* Is that end a server of names? Others may redirect what goes to one on the loopback. */
 static bool is_server(const struct judge_policy *judge, uint8_t family,
 		      const struct pkt_addr *address, uint16_t port)
 {
 	return port == DNS_PORT ||
-	       (is_loopback(family, address) && is_resolver(judge, family, address));
+	       (pkt_addr_is_loopback(family, address) && is_resolver(judge, family, address));
 }
 
 static bool is_reply(const struct judge_packet *packet)
@@ -126,6 +118,23 @@ static struct names_flow flow_of(const struct pkt *pkt, bool is_from_server)
 		.client_port = is_from_server ? pkt->dport : pkt->sport,
 		.server_port = is_from_server ? pkt->sport : pkt->dport,
 		.family = pkt->family,
+	};
+}
+
+/* What a packet's message asks for, or answers: its two ends, and the question. */
+static struct names_query query_of(const struct pkt *pkt, bool is_from_resolver,
+				   const struct dns_question *question)
+{
+	return (struct names_query){
+		.client = is_from_resolver ? pkt->dst : pkt->src,
+		.resolver = is_from_resolver ? pkt->src : pkt->dst,
+		.client_port = is_from_resolver ? pkt->dport : pkt->sport,
+		.resolver_port = is_from_resolver ? pkt->sport : pkt->dport,
+		.id = question->id,
+		.type = question->type,
+		.family = pkt->family,
+		.protocol = pkt->protocol,
+		.domain = question->name,
 	};
 }
 
@@ -293,19 +302,9 @@ void gate_accepted(struct judge_policy *judge, const struct judge_packet *packet
 
 	if (pkt->query != PKT_QUERY_GOOD || !is_resolver(judge, pkt->family, &pkt->dst))
 		return;
-	query = (struct names_query){
-		.at_ns = judge->state.now_ns,
-		.client = pkt->src,
-		.resolver = pkt->dst,
-		.oif = packet->oif,
-		.client_port = pkt->sport,
-		.resolver_port = pkt->dport,
-		.id = queries->question.id,
-		.type = queries->question.type,
-		.family = pkt->family,
-		.protocol = pkt->protocol,
-		.domain = queries->question.name,
-	};
+	query = query_of(pkt, false, &queries->question);
+	query.at_ns = judge->state.now_ns;
+	query.oif = packet->oif;
 	pthread_mutex_lock(&judge->names->lock);
 	names_asked_add(&judge->names->asked, &query);
 	pthread_mutex_unlock(&judge->names->lock);
@@ -385,18 +384,7 @@ static bool take_answer(struct judge_policy *judge, const struct judge_packet *p
 			const struct dns_answer *answer)
 {
 	struct names *names = judge->names;
-	const struct pkt *pkt = &packet->pkt;
-	const struct names_query wanted = {
-		.client = pkt->dst,
-		.resolver = pkt->src,
-		.client_port = pkt->dport,
-		.resolver_port = pkt->sport,
-		.id = answer->question.id,
-		.type = answer->question.type,
-		.family = pkt->family,
-		.protocol = pkt->protocol,
-		.domain = answer->question.name,
-	};
+	const struct names_query wanted = query_of(&packet->pkt, true, &answer->question);
 	const int slot = names_asked_find(&names->asked, &wanted, judge->state.now_ns);
 	const struct names_query *query;
 
